@@ -1,0 +1,197 @@
+"""The one protocol behind both ways in: services called in-process (embedded home) or over HTTP (server).
+
+Each service owns one noun. Addresses are text (`[project/]repo@ref[:/path]`); records come from `paddock.model.records`;
+all errors are from `paddock.model.errors`. One conformance suite (`tests/conformance/test_services.py`) runs
+against every implementation. All methods are synchronous and safe to call from several threads and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from paddock.model.ids import CommitId
+from paddock.model.records import (
+    AppliedPipeline,
+    Branch,
+    Commit,
+    CommitSet,
+    Datum,
+    DatumState,
+    FileDiff,
+    FileInfo,
+    GetReport,
+    Job,
+    Origin,
+    Pipeline,
+    Project,
+    PutReport,
+    Repo,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """Progress of a put or get so far. `*_total` is None while it is not known yet."""
+
+    files: int
+    bytes: int
+    files_total: int | None
+    bytes_total: int | None
+
+
+OnTransfer = Callable[[Transferred], None]
+
+
+class Projects(Protocol):
+    def create(self, name: str, *, description: str = "") -> Project: ...
+    def list(self) -> Sequence[Project]: ...
+    def inspect(self, name: str) -> Project: ...
+    def delete(self, name: str) -> None:
+        """Conflict while it holds repos or pipelines; `default` can't be deleted."""
+
+
+class Repos(Protocol):
+    def create(self, repo: str, *, description: str = "") -> Repo: ...
+    def list(self, *, project: str | None = None) -> Sequence[Repo]:
+        """Sorted by project, then name. Costs the catalog one query; reads no bulk data."""
+    def inspect(self, repo: str) -> Repo: ...
+    def delete(self, repo: str) -> None:
+        """Conflict where it is a pipeline's output repo, or a pipeline or branch elsewhere reads it."""
+
+
+class Branches(Protocol):
+    def create(self, branch: str, *, head: str | None = None, provenance: Sequence[str] = ()) -> Branch:
+        """Create `repo@name`, or move it to `head` (a ref in the same repo) where it exists."""
+    def list(self, repo: str) -> Sequence[Branch]: ...
+    def inspect(self, branch: str) -> Branch: ...
+    def delete(self, branch: str) -> None:
+        """Conflict where another branch or pipeline has it in its provenance. Commits survive."""
+
+
+class Commits(Protocol):
+    def start(self, branch: str, *, description: str = "") -> Commit:
+        """Open a commit on a branch (made if missing); puts to the branch go into it until it is finished."""
+    def finish(self, commit: str, *, description: str | None = None) -> Commit:
+        """Finish an open commit, given as `repo@branch` or `repo@id`; creates the downstream commit set and jobs."""
+    def abandon(self, commit: str) -> None:
+        """Remove an open commit with all that was written to it."""
+    def list(self, repo: str, *, limit: int | None = None) -> Sequence[Commit]:
+        """Newest first. `repo` alone lists every commit of the repo; `repo@ref` that commit and its ancestors."""
+    def inspect(self, commit: str, *, wait_seconds: float = 0) -> Commit:
+        """With `wait_seconds`, wait that long for the commit to finish, then return it as it is."""
+    def inspect_set(self, commit_set: str) -> CommitSet: ...
+    def list_sets(self, *, limit: int | None = None) -> Sequence[CommitSet]: ...
+
+
+class Files(Protocol):
+    def put(self, target: str, source: BinaryIO | bytes, *, append: bool = False) -> PutReport:
+        """Write one file at `repo[@branch]:/path`. On a branch without an open commit this is one atomic commit."""
+
+    def put_tree(
+        self,
+        target: str,
+        source: Path,
+        *,
+        append: bool = False,
+        mirror: bool = False,
+        on_transfer: OnTransfer | None = None,
+    ) -> PutReport:
+        """Write a local file or directory tree below `repo[@branch][:/path]`, as one atomic commit.
+
+        A file goes to the path itself (or below it, where the path ends in `/` or is the root); a directory's
+        content goes below the path. `mirror` also removes files below the path that the source does not have, and makes no commit when
+        nothing differs. Unchanged files (size, mtime, inode as remembered) are not read again. Symbolic links are followed;
+        sockets, FIFOs and devices are InvalidInput, with every one named.
+        """
+
+    def read(self, source: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of one file, in pieces of a few MiB, verified. NotFound / InvalidInput (a directory) before the first piece."""
+
+    def get_tree(self, source: str, target: Path, *, mirror: bool = False, on_transfer: OnTransfer | None = None) -> GetReport:
+        """Write a file or directory tree to local disk. With `mirror`, files that an earlier mirror wrote and that
+        `source` no longer has are removed (never a file that Paddock did not write), and unchanged ones are left alone."""
+
+    def inspect(self, address: str) -> FileInfo: ...
+    def list(self, address: str, *, recursive: bool = False) -> Iterator[FileInfo]:
+        """Immediate children, or all files below; sorted by path. A file lists itself."""
+    def glob(self, address: str) -> Iterator[FileInfo]:
+        """Files and directories that match the pattern in the address's path."""
+    def delete(self, target: str, *, recursive: bool = False) -> PutReport:
+        """Remove a file, or with `recursive` a directory. NotFound where nothing is there."""
+    def copy(self, source: str, target: str, *, append: bool = False) -> PutReport:
+        """Copy a file or directory by reference; no bytes move."""
+    def diff(self, new: str, old: str | None = None) -> Iterator[FileDiff]:
+        """Files that differ, sorted by path; `old` defaults to the parent commit. Reads only segments that differ."""
+    def find(self, address: str, *, limit: int | None = None) -> Sequence[tuple[Commit, FileDiff]]:
+        """Commits, newest first from the address's ref, that added, changed or removed exactly that path."""
+
+
+class Pipelines(Protocol):
+    def apply(self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False) -> AppliedPipeline:
+        """Create or update one pipeline from one spec (plain data, any accepted spelling).
+
+        code: a local directory (or file) that `transform.code` named, already resolved. Its content is stored and versioned.
+        Errors: InvalidInput with every problem; NotFound for a missing input repo; Conflict for a cycle. Nothing is changed then.
+        """
+    def list(self, *, project: str | None = None) -> Sequence[Pipeline]: ...
+    def inspect(self, pipeline: str, *, version: int | None = None) -> Pipeline: ...
+    def delete(self, pipeline: str, *, keep_repo: bool = False) -> None: ...
+    def start(self, pipeline: str) -> Pipeline: ...
+    def stop(self, pipeline: str) -> Pipeline:
+        """Stop reacting to commits; unfinished jobs are killed."""
+    def rerun(self, pipeline: str, *, reprocess: bool = False) -> Job:
+        """A new job on the present heads; with `reprocess` no kept result is used."""
+
+
+class Jobs(Protocol):
+    def list(self, *, pipeline: str | None = None, limit: int | None = None) -> Sequence[Job]:
+        """Newest first."""
+    def inspect(self, job: str) -> Job:
+        """`job` is `[project/]pipeline@<commit id, or branch-like ancestry such as head>`: the id, or `head` for the newest."""
+    def wait(self, jobs: Sequence[str], *, timeout_seconds: float | None = None, on_progress: Callable[[Sequence[Job]], None] | None = None) -> Sequence[Job]:
+        """Until all are final. Against an embedded home where no other process is working, this call does the work."""
+    def stop(self, job: str, *, reason: str = "stopped by the user") -> Job: ...
+    def logs(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
+        """(datum id, output) of each datum that the job ran; in datum order."""
+
+
+class Datums(Protocol):
+    def list(self, job: str, *, states: Sequence[DatumState] = (), limit: int | None = None) -> Iterator[Datum]: ...
+    def inspect(self, job: str, datum: str) -> Datum:
+        """`datum` may be shortened to a unique prefix."""
+    def logs(self, job: str, datum: str) -> bytes: ...
+
+
+class Paddock(Protocol):
+    """What `paddock.connect()` returns. Closing it frees connections; a `with` block does that."""
+
+    @property
+    def projects(self) -> Projects: ...
+    @property
+    def repos(self) -> Repos: ...
+    @property
+    def branches(self) -> Branches: ...
+    @property
+    def commits(self) -> Commits: ...
+    @property
+    def files(self) -> Files: ...
+    @property
+    def pipelines(self) -> Pipelines: ...
+    @property
+    def jobs(self) -> Jobs: ...
+    @property
+    def datums(self) -> Datums: ...
+
+    def why(self, address: str, *, inputs_max: int = 20) -> Origin:
+        """Where a file came from, back to the first commits."""
+
+    def process(self, *, workers: int | None = None, on_progress: Callable[[Sequence[Job]], None] | None = None, jobs: Sequence[tuple[str, CommitId]] = ()) -> Sequence[Job]:
+        """Work (embedded) or wait (server) until no job is unfinished; returns the jobs that ended meanwhile, or just those
+        named in `jobs`, as (`project/pipeline`, id)."""
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Paddock: ...
+    def __exit__(self, *exc_info: object) -> None: ...
