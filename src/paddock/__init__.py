@@ -1,0 +1,1 @@
+"""Paddock: versioned data, and pipelines that compute only what changed."""
