@@ -1,0 +1,58 @@
+# Everything here works from a fresh clone with make and Python 3.11 or newer; `make help` lists the targets.
+#
+# VENV=…    where the virtual environment lives (default .venv)
+# PYTHON=…  the interpreter that makes it (default: the newest Python >= 3.11 that works)
+# ARGS=…    more arguments for pytest, the bench or the demo
+
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP_FLAGS := -qq --disable-pip-version-check --no-input
+LOCK := constraints.txt
+LINTED := src tests bench scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(BIN)/.installed-demo ## Show the main job on real pictures, in under a minute
+	@$(BIN)/python scripts/demo.py $(ARGS)
+
+test: $(BIN)/.installed-dev ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(BIN)/.installed-dev ## Lint, format check, types, layers
+	@$(BIN)/ruff check $(LINTED)
+	@$(BIN)/ruff format --check $(LINTED)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(BIN)/.installed-demo ## Measure against peers and floors (ARGS="--quick" for a short run)
+	@$(BIN)/python bench/run.py $(ARGS)
+
+format: $(BIN)/.installed-dev ## Rewrite the code in the project's format
+	@$(BIN)/ruff check --fix $(LINTED)
+	@$(BIN)/ruff format $(LINTED)
+
+lock: ## Renew constraints.txt from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra demo --extra dev --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --output-file $(LOCK)
+
+clean: ## Remove what the other targets made
+	@rm -rf $(VENV) demo-output bench/results build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@sh scripts/make_venv.sh $(VENV) $(PYTHON)
+
+$(BIN)/.installed-demo: pyproject.toml $(LOCK) | $(BIN)/python
+	@echo "installing paddock with the demo's packages into $(VENV)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(LOCK) --editable '.[demo]'
+	@touch $@
+
+$(BIN)/.installed-dev: pyproject.toml $(LOCK) | $(BIN)/python
+	@echo "installing paddock with the developers' packages into $(VENV)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(LOCK) --editable '.[demo,dev]'
+	@touch $@ $(BIN)/.installed-demo
