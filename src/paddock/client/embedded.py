@@ -1,0 +1,120 @@
+"""The services called in-process on a home: the composition root of the embedded way in.
+
+Each property imports its services when first used, because `repo list` must not pay for pyarrow and a
+`put` must not
+pay for the scheduler. This is the one place where imports stand inside methods.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paddock.model.ids import CommitId
+from paddock.model.records import Job, Origin
+from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos
+from paddock.versions.home import Home, find_home
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class EmbeddedPaddock:
+    """`model.services.Paddock` on a local home. Safe to use from several threads; other processes may use
+    the home too.
+    """
+
+    def __init__(self, home: Home, *, workers: int | None = None) -> None:
+        self._home = home
+        self._workers = workers
+
+    @classmethod
+    def open(cls, home: Path | None, *, workers: int | None = None) -> EmbeddedPaddock:
+        """Open the home at a path (default: found as `find_home` says), making it where there is none."""
+        path = find_home(os.fspath(home) if home is not None else None)
+        return cls(Home.open(path, create=True), workers=workers)
+
+    @property
+    def home(self) -> Home:
+        return self._home
+
+    @cached_property
+    def projects(self) -> Projects:
+        from paddock.versions.projects import ProjectService
+
+        return ProjectService(self._home)
+
+    @cached_property
+    def repos(self) -> Repos:
+        from paddock.versions.repos import RepoService
+
+        return RepoService(self._home)
+
+    @cached_property
+    def branches(self) -> Branches:
+        from paddock.versions.branches import BranchService
+
+        return BranchService(self._home)
+
+    @cached_property
+    def commits(self) -> Commits:
+        from paddock.versions.commits import CommitService
+
+        return CommitService(self._home)
+
+    @cached_property
+    def files(self) -> Files:
+        from paddock.versions.files import FileService
+
+        return FileService(self._home)
+
+    @cached_property
+    def pipelines(self) -> Pipelines:
+        from paddock.runtime.pipeline_service import PipelineService
+
+        return PipelineService(self._home)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        from paddock.runtime.job_service import JobService
+
+        return JobService(self._home, self._workers)
+
+    @cached_property
+    def datums(self) -> Datums:
+        from paddock.runtime.datum_service import DatumService
+
+        return DatumService(self._home)
+
+    def why(self, address: str, *, inputs_max: int = 20) -> Origin:
+        from paddock.runtime.lineage import why
+
+        return why(self._home, address, inputs_max)
+
+    def process(
+        self,
+        *,
+        workers: int | None = None,
+        on_progress: Callable[[Sequence[Job]], None] | None = None,
+        jobs: Sequence[tuple[str, CommitId]] = (),
+    ) -> Sequence[Job]:
+        from paddock.runtime.driver import process
+
+        return process(self._home, workers=workers or self._workers, on_progress=on_progress, jobs=jobs)
+
+    def close(self) -> None:
+        self._home.close()
+
+    def __enter__(self) -> EmbeddedPaddock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,170 @@
+"""Requests to a Paddock server: typed answers, the error tree, streams. The only module that knows the
+HTTP client.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx2
+from pydantic import TypeAdapter, ValidationError
+
+from paddock.model.errors import Bug, InvalidInput, PaddockError, Problem, Unavailable, error_of_code
+
+API_ROOT = "/api/v1"
+CONNECT_TIMEOUT_SECONDS = 10.0
+READ_TIMEOUT_SECONDS = 600.0
+"""A commit of a large tree answers only when it is durable, so an answer may take minutes."""
+
+T = TypeVar("T")
+Parameters = Mapping[str, str | int | float | bool | list[str] | None]
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def path_of(*parts: str) -> str:
+    """A URL path below the API's root, each part escaped whole (a `/` in it too)."""
+    return API_ROOT + "".join("/" + quote(part, safe="@^~.") for part in parts)
+
+
+class Transport:
+    """One server, with its pool of connections. Thread-safe.
+
+    Every failure to reach the server, or to keep talking to it, is Unavailable; every problem+json answer
+    becomes the
+    error that the server raised.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise InvalidInput(f"server {url!r} is not a URL; write for example http://127.0.0.1:7420")
+        timeout = httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+        try:
+            self._client = httpx2.Client(base_url=self.url, timeout=timeout)
+        except httpx2.InvalidURL as error:
+            raise InvalidInput(
+                f"server {url!r} is not a URL ({error}); write for example http://127.0.0.1:7420"
+            ) from None
+
+    def close(self) -> None:
+        self._client.close()
+
+    def request(
+        self,
+        kind: type[T] | Any,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters | None = None,
+        body: object = None,
+        content: Iterable[bytes] | None = None,
+        content_type: str = "application/octet-stream",
+    ) -> Any:
+        """Send one request, its body JSON or streamed bytes, and build the record `kind` from the answer."""
+        headers = {"Content-Type": content_type} if content is not None else {}
+        with self._translated():
+            response = self._client.request(
+                method,
+                path,
+                params=_query(parameters),
+                json=body,
+                content=_chunks(content),
+                headers=headers,
+            )
+        if response.is_error:
+            raise self._error(response)
+        return self.build(kind, response.content) if kind is not None else None
+
+    def build(self, kind: Any, data: bytes) -> Any:
+        """Rebuild a record from JSON; an answer of another shape is Bug (another version answers)."""
+        try:
+            return _adapter(kind).validate_json(data)
+        except ValidationError as error:
+            raise Bug(
+                f"the server at {self.url} gave an answer that this client does not understand"
+                f" ({error.errors()[0]['msg']}); use the same Paddock version on both sides"
+            ) from None
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, *, parameters: Parameters | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """Open a streamed answer; errors that the server found before its first byte are raised here."""
+        with self._translated(), self._client.stream(method, path, params=_query(parameters)) as response:
+            if response.is_error:
+                response.read()
+                raise self._error(response)
+            yield response.iter_bytes()
+
+    def bytes(self, path: str, *, parameters: Parameters | None = None) -> Iterator[bytes]:
+        """The body of a GET, piece by piece. The request is made when the first piece is asked for."""
+        with self.stream("GET", path, parameters=parameters) as pieces:
+            yield from pieces
+
+    def lines(self, kind: type[T] | Any, path: str, *, parameters: Parameters | None = None) -> Iterator[Any]:
+        """The records of an NDJSON answer; a last line with a problem raises that error."""
+        with self.stream("GET", path, parameters=parameters) as pieces:
+            for line in _lines(pieces):
+                if line.startswith(b'{"problem":'):
+                    raise _error_of(json.loads(line)["problem"])
+                yield self.build(kind, line)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.ConnectError as error:
+            raise Unavailable(
+                f"no server answers at {self.url} ({error}); start one with `paddock up`, or mend --url"
+            ) from None
+        except httpx2.TimeoutException as error:
+            raise Unavailable(
+                f"the server at {self.url} did not answer in time ({error}); try again"
+            ) from None
+        except httpx2.TransportError as error:
+            raise Unavailable(f"the connection to {self.url} broke ({error}); try again") from None
+
+    def _error(self, response: httpx2.Response) -> PaddockError:
+        try:
+            return _error_of(response.json())
+        except (ValueError, KeyError, TypeError):
+            return Bug(
+                f"{self.url} answered {response.status_code} without a reason; is it a Paddock server?"
+            )
+
+
+def _error_of(document: Mapping[str, Any]) -> PaddockError:
+    problems = tuple(Problem(item["place"], item["message"]) for item in document.get("problems", ()))
+    return error_of_code(document["code"], document["detail"], problems)
+
+
+def _query(parameters: Parameters | None) -> list[tuple[str, str | int | float | bool | None]]:
+    """Query parameters without those that are None; booleans as `true` and `false`; lists repeated."""
+    pairs: list[tuple[str, str | int | float | bool | None]] = []
+    for name, value in (parameters or {}).items():
+        if value is None:
+            continue
+        pairs.extend((name, item) for item in (value if isinstance(value, list) else [value]))
+    return pairs
+
+
+def _chunks(content: Iterable[bytes] | None) -> Iterator[bytes] | None:
+    return None if content is None else (piece for piece in content if piece)
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
