@@ -1,8 +1,8 @@
 """A matcher for globs whose cost is bounded for every pattern: steps x (length + 1).
 
-Regular expressions that backtrack can take for ever on patterns such as `*(*(a))b`; those run here instead. It
-explores the same choices in the same order, so it finds the same match and captures, but never tries a step
-twice at one place.
+Regular expressions that backtrack can take for ever on patterns such as `*(*(a))b`; those run here instead.
+It explores the same choices in the same order, so it finds the same match and captures, but never tries a
+step twice at one place.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Machine:
     def __init__(self, nodes: Nodes, groups: int) -> None:
         self._steps: list[_Step] = [None]
         self._slots = 2 * groups
-        self._start = self._sequence(nodes, _ACCEPT)
+        self._start = self._sequence(nodes, _ACCEPT, _ACCEPT)
 
     def match(self, text: str) -> tuple[str, ...] | None:
         """The captures ('' for a group that took no part) where the whole text matches, else None."""
@@ -103,12 +103,16 @@ class Machine:
         self._steps.append(step)
         return len(self._steps) - 1
 
-    def _sequence(self, nodes: Nodes, then: int) -> int:
+    def _sequence(self, nodes: Nodes, then: int, rest: int) -> int:
+        """The first step of `nodes`, going on to `then`. rest: where `!()` looks for what follows it; the same as
+        `then` but in a repetition, whose further rounds don't count."""
         for node in reversed(nodes):
-            then = self._node(node, then)
+            before = self._node(node, then, rest)
+            rest = before if rest == then else self._node(node, rest, rest)
+            then = before
         return then
 
-    def _node(self, node: Node, then: int) -> int:
+    def _node(self, node: Node, then: int, rest: int) -> int:
         match node:
             case Text(text):
                 for char in reversed(text):
@@ -120,9 +124,10 @@ class Machine:
                 return self._run_of(_test("[\\s\\S]" if slash else "[^/]"), then)
             case Group(kind, number, options):
                 if number is None:
-                    return self._either(options, then)
+                    return self._either(options, then, rest)
                 slot = 2 * (number - 1)
-                return self._add(_Mark(slot, self._group(kind, options, self._add(_Mark(slot + 1, then)))))
+                end = self._add(_Mark(slot + 1, then))
+                return self._add(_Mark(slot, self._group(kind, options, end, end if rest == then else rest)))
             case _:
                 assert_never(node)
 
@@ -131,20 +136,20 @@ class Machine:
         self._steps[loop] = _Fork(self._add(_Take(test, loop)), then)
         return loop
 
-    def _group(self, kind: str, options: tuple[Nodes, ...], then: int) -> int:
+    def _group(self, kind: str, options: tuple[Nodes, ...], then: int, rest: int) -> int:
         if kind == "?":
-            return self._add(_Fork(self._either(options, then), then))
+            return self._add(_Fork(self._either(options, then, rest), then))
         if kind == "!":
-            return self._add(_Unless(self._either(options, then), self._run_of(_test("[^/]"), then)))
+            return self._add(_Unless(self._either(options, rest, rest), self._run_of(_test("[^/]"), then)))
         if kind in "*+":
             loop = self._add(None)
-            body = self._either(options, loop)
+            body = self._either(options, loop, rest)
             self._steps[loop] = _Fork(body, then)
             return loop if kind == "*" else body
-        return self._either(options, then)
+        return self._either(options, then, rest)
 
-    def _either(self, options: tuple[Nodes, ...], then: int) -> int:
-        *others, entry = [self._sequence(option, then) for option in options]
+    def _either(self, options: tuple[Nodes, ...], then: int, rest: int) -> int:
+        *others, entry = [self._sequence(option, then, rest) for option in options]
         for other in reversed(others):
             entry = self._add(_Fork(other, entry))
         return entry

@@ -6,10 +6,11 @@ r"""The syntax of globs: text to a small tree. Nothing is matched here.
     (a|b)  @(a|b)   one of              ?(a|b)  none or one of
     *(a|b)  any number of               +(a|b)  one or more of        !(a|b)  a run but '/' that is none of
 
-Every parenthesised group captures, extglob groups as well, numbered by their opening parenthesis from 1; braces
-do not capture. A run of stars before '(' gives its last star to the group: `**(a)` is `*` and then `*(a)`. ','
-and '|' are separators only directly inside the group that they belong to; elsewhere they are plain characters.
-`!(a)` refuses what would let the whole pattern match with `a` in its place: `/!(a).txt` matches all but `/a.txt`.
+Every parenthesised group captures, extglob groups as well, numbered by their opening parenthesis from 1;
+braces do not capture. A run of stars before '(' gives its last star to the group: `**(a)` is `*` and then
+`*(a)`. ',' and '|' are separators only directly inside the group that they belong to; elsewhere they are
+plain characters. `!(a)` refuses what would let the whole pattern match with `a` in its place: `/!(a).txt`
+matches all but `/a.txt`.
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ class _Parser:
             if first and self._at() == "]" and "]" not in self._pattern[self._position + 1 :]:
                 self._fail(
                     start,
-                    "the class is empty; put characters between '[' and ']', or write '\\[' for the character",
+                    "the class is empty; put characters into it, or write '\\[' for the character",
                 )
             if not self._at():
                 self._fail(start, "'[' is never closed; add ']', or write '\\[' for the character")

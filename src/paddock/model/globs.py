@@ -1,8 +1,9 @@
 """Globs over absolute paths, with captures: `compile_glob("/(*).png").match("/b.png").captures == ("b",)`.
 
-The syntax is drawn in `paddock.model.glob_syntax`. A pattern matches whole paths, of files and of directories;
-the pattern `/` matches the root alone, and no other pattern matches the root. Matching is a regular expression
-where that is sure to be quick, else a machine of bounded cost, so no pattern and path can hang a plan.
+The syntax is drawn in `paddock.model.glob_syntax`. A pattern matches whole paths, of files and of
+directories; the pattern `/` matches the root alone, and no other pattern matches the root. Matching is a
+regular expression where that is sure to be quick, else a machine of bounded cost, so no pattern and path
+can hang a plan.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from paddock.model.glob_machine import Machine
 from paddock.model.glob_syntax import Group, Node, Nodes, One, Run, Text, clean_pattern, parse
 
 UNBOUNDED_MAX = 3
-"""Runs that a regular expression may try against each other (n^3 steps for n characters); more: the machine."""
+"""Runs that a regular expression may try against each other (n^3 steps for n characters); more: the
+machine."""
 REFUSALS_MAX = 3
 """Groups `!()` in a regular expression; each doubles its length, so more go to the machine."""
 _TEMPLATE = re.compile(r"\$(?:(\$)|(\d+)|\{(\d+)\})?")
@@ -47,13 +49,15 @@ class Glob:
     literal: str
     """The text that every match starts with, as far as it is plain: `/images/x` for `/images/x*.png`."""
     prefix: str
-    """The directory, ending in '/', below which every match lies: `/images/` for `/images/x*.png`, else `/`."""
+    """The directory, ending in '/', below which every match lies: `/images/` for `/images/x*.png`, else
+    `/`."""
     depth: int | None
     """How many parts every match has; None where that differs. 0 for `/`."""
     exact: str | None
     """The one path that can match, where there are no wildcards."""
     unfiltered: bool
-    """Whether it matches every path below `prefix` that has `depth` parts (any number, where that is None)."""
+    """Whether it matches every path below `prefix` that has `depth` parts (any number, where that is
+    None)."""
     groups: int
     """How many captures a match has."""
     _regex: re.Pattern[str] | None = field(repr=False)
@@ -65,7 +69,8 @@ class Glob:
         return None if captures is None else Match(path, captures)
 
     def filter(self, paths: Sequence[str]) -> tuple[list[int], list[tuple[str, ...]]]:
-        """Positions in `paths` that match, and the captures of each (an empty list for a glob without groups).
+        """Positions in `paths` that match, and the captures of each (an empty list for a glob without
+        groups).
 
         The bulk form of `match`: 0.4 s for a million paths, 0.7 s with captures.
         """
@@ -160,7 +165,7 @@ def compile_template(text: str, groups: int) -> Template:
             parts.append("$")
         elif digits is None:
             raise InvalidInput(
-                f"{text!r}: at character {found.start() + 1}, '$' is followed by no group; write $1 or ${{1}}, "
+                f"{text!r}: at character {found.start() + 1}, '$' is followed by no group; write $1, ${{1}}, "
                 "or $$ for a dollar"
             )
         elif int(digits) > groups:
@@ -216,7 +221,8 @@ def _slashes_of(node: Node) -> int | None:
 
 
 def _is_unfiltered(nodes: Nodes) -> bool:
-    """Whether it is `/literal/` and then parts that are just `*`, or one `**`; groups around them don't matter."""
+    """Whether it is `/literal/` and then parts that are just `*`, or one `**`; groups around them don't
+    matter."""
     first, *rest = nodes or (Text("/"),)
     if not isinstance(first, Text) or not first.text.endswith("/") or not rest:
         return False
@@ -301,8 +307,8 @@ def _is_character(node: Node) -> bool:
 def _commit_runs(nodes: Nodes) -> str:
     """The expression of a pattern without groups.
 
-    A `*` that another `*` of the same part follows takes the first place where what stands between them fits, and
-    never comes back: the earliest place leaves the most room.
+    A `*` that another `*` of the same part follows takes the first place where what stands between them
+    fits, and never comes back: the earliest place leaves the most room.
     """
     pieces: list[str] = []
     index = 0
