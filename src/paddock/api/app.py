@@ -1,0 +1,64 @@
+"""The HTTP API: the services of `paddock.model.services`, one router per noun, described by OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+
+from paddock import __version__
+from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos
+from paddock.api.origin import OriginGuard
+from paddock.api.problems import ProblemDocument, add_error_handlers
+from paddock.model.services import Paddock
+
+API_ROOT = "/api/v1"
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+_about = APIRouter(tags=["about"])
+
+
+@_about.get("/version", summary="The server's version")
+def version() -> dict[str, str]:
+    return {"version": __version__}
+
+
+def create_app(
+    paddock: Paddock, *, spool: Path | None = None, hosts: Collection[str] | None = LOCAL_HOSTS
+) -> FastAPI:
+    """Build the ASGI application over any services (an embedded home; a fake in a test).
+
+    spool: where uploaded trees are kept until they are stored. hosts: names under which the server may be
+    reached;
+    None accepts all. The application holds no state of its own, and does not close `paddock`.
+    """
+    app = FastAPI(
+        title="Paddock",
+        version=__version__,
+        summary="Versioned data, and pipelines that compute only what changed.",
+        openapi_url=f"{API_ROOT}/openapi.json",
+        docs_url="/api/docs",
+        redoc_url=None,
+        responses={status: {"model": ProblemDocument} for status in ("4XX", 422, "5XX")},
+    )
+    app.state.paddock = paddock
+    app.state.spool = spool
+    routers = (
+        _about,
+        projects.router,
+        repos.router,
+        branches.router,
+        commits.router,
+        commits.sets_router,
+        files.router,
+        pipelines.router,
+        jobs.router,
+        jobs.pipeline_router,
+        datums.router,
+    )
+    for router in routers:
+        app.include_router(router, prefix=API_ROOT)
+    add_error_handlers(app)
+    app.add_middleware(OriginGuard, hosts=hosts)
+    return app
