@@ -1,0 +1,133 @@
+"""Every example gives exactly its expected output, from nothing and again, through the `paddock` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@dataclass(frozen=True)
+class Example:
+    folder: str
+    specs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    datums: dict[str, int]
+
+    def __str__(self) -> str:
+        return f"{self.folder}-{Path(self.specs[0]).stem}"
+
+
+CASES = (
+    Example("word-count", ("pipelines.yaml",), ("pages",), ("reduce",), {"text": 3, "map": 3, "reduce": 27}),
+    Example("joins", ("inner.yaml",), ("branches", "loans"), ("loans-by-town",), {"loans-by-town": 3}),
+    Example("joins", ("outer.json",), ("loans", "returns"), ("returns-report",), {"returns-report": 4}),
+    Example(
+        "groups",
+        ("pipelines.yaml",),
+        ("counts", "weather"),
+        ("by-species", "diary"),
+        {"by-species": 2, "diary": 3},
+    ),
+    Example("shuffle", ("shuffle.yaml",), ("tunes", "tunings"), ("shuffle",), {"shuffle": 6}),
+)
+
+
+def paddock(*arguments: str, cwd: Path) -> Any:
+    """The JSON document that a command prints; the command must succeed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
+    environment |= {
+        "PADDOCK_HOME": str(cwd / "home"),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    finished = subprocess.run(
+        [str(Path(sys.executable).with_name("paddock")), *arguments, "--json"],
+        cwd=cwd,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if not path.is_dir())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def run_arguments(example: Example) -> list[str]:
+    arguments = ["run", *example.specs]
+    for repo in example.inputs:
+        arguments += ["--input", f"{repo}={repo}"]
+    for pipeline in example.outputs:
+        arguments += ["--output", f"{pipeline}=out/{pipeline}"]
+    return arguments
+
+
+def datums_of(summary: Any, count: str) -> dict[str, int]:
+    return {job["pipeline"].rpartition("/")[2]: job["datums"][count] for job in summary["jobs"]}
+
+
+@pytest.mark.parametrize("example", CASES, ids=str)
+def test_output_is_exactly_as_expected(example: Example, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(EXAMPLES / example.folder, work, ignore=shutil.ignore_patterns("expected", ".paddock"))
+
+    summary = paddock(*run_arguments(example), cwd=work)
+
+    assert datums_of(summary, "run") == example.datums
+    for pipeline in example.outputs:
+        expected = files_below(EXAMPLES / example.folder / "expected" / pipeline)
+        assert files_below(work / "out" / pipeline) == expected
+
+
+def test_word_count_after_a_change_adds_up_only_the_changed_words(tmp_path: Path) -> None:
+    example = CASES[0]
+    work = tmp_path / "work"
+    shutil.copytree(EXAMPLES / example.folder, work, ignore=shutil.ignore_patterns("expected", ".paddock"))
+    paddock(*run_arguments(example), cwd=work)
+    page = work / "pages" / "night.html"
+    page.write_text(page.read_text().replace("The tide does not.", "The harbour sleeps."))
+
+    summary = paddock(*run_arguments(example), cwd=work)
+
+    # Changed counts: harbour and sleeps went up, tide went down; `does` and `not` are no words any more.
+    assert datums_of(summary, "run") == {"text": 1, "map": 1, "reduce": 3}
+    counts = {name: int(text) for name, text in files_below(work / "out" / "reduce").items()}
+    assert (counts["harbour"], counts["sleeps"], counts["tide"]) == (2, 2, 2)
+    assert "does" not in counts
+    assert "not" not in counts
+
+
+def test_opencv_gives_what_the_scripts_give_by_themselves(tmp_path: Path) -> None:
+    example = EXAMPLES / "opencv"
+    work = tmp_path / "work"
+    shutil.copytree(example, work, ignore=shutil.ignore_patterns(".paddock", "images"))
+    names = ("chelsea.png", "page.png", "rocket.jpg")
+    python = sys.executable
+    subprocess.run([python, "pictures.py", "images", *names], cwd=work, check=True)
+    plain = work / "plain"
+    (plain / "edges").mkdir(parents=True)
+    (plain / "montage").mkdir()
+    subprocess.run([python, "code/edges/edges.py", "images", "plain/edges"], cwd=work, check=True)
+    montage = [python, "code/montage/montage.py", "images", "plain/edges", "plain/montage/montage.png"]
+    subprocess.run(montage, cwd=work, check=True)
+    case = Example("opencv", ("edges.yaml", "montage.yaml"), ("images",), ("edges", "montage"), {})
+
+    summary = paddock(*run_arguments(case), cwd=work)
+
+    assert datums_of(summary, "run") == {"edges": len(names), "montage": 1}
+    assert set(files_below(work / "out" / "edges")) == {"chelsea.png", "page.png", "rocket.png"}
+    assert files_below(work / "out") == files_below(plain)
