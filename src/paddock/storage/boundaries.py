@@ -1,0 +1,83 @@
+"""Where a table is cut into segments: after each row whose key hash ends in 14 zero bits. Part of the stored format.
+
+The hash of a key of bytes b0 … b(n-1), all modulo 2^64:
+
+    h = (b0 + 1) + (b1 + 1)·M + (b2 + 1)·M² + … + (b(n-1) + 1)·M^(n-1),   M = 0x9E3779B97F4A7C15
+    h ^= h >> 33;  h *= 0xFF51AFD7ED558CCD;  h ^= h >> 33;  h *= 0xC4CEB9FE1A85EC53;  h ^= h >> 33
+
+A pure function of the key, so the cuts of a set of rows do not depend on how the set came about. M is odd, so it
+has an inverse, and the sums of all keys come from one running sum over their joined bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+BOUNDARY_BITS = 14
+MULTIPLIER = 0x9E3779B97F4A7C15
+_INVERSE = pow(MULTIPLIER, -1, 1 << 64)
+_BLOCK_BYTES = 1 << 15
+_SHIFT = np.uint64(33)
+_MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
+_MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
+
+Hashes = npt.NDArray[np.uint64]
+
+
+def _powers(base: int, count: int) -> Hashes:
+    powers = np.full(count, base, dtype=np.uint64)
+    powers[0] = 1
+    return np.cumprod(powers, dtype=np.uint64)
+
+
+class _Tables:
+    """Powers of M and of its inverse, grown as longer keys are met."""
+
+    powers = _powers(MULTIPLIER, _BLOCK_BYTES + 1)
+    inverses = _powers(_INVERSE, _BLOCK_BYTES + 1)
+
+    @classmethod
+    def reach(cls, count: int) -> tuple[Hashes, Hashes]:
+        if count > len(cls.powers):
+            cls.inverses = _powers(_INVERSE, 2 * count)
+            cls.powers = _powers(MULTIPLIER, 2 * count)
+        return cls.powers, cls.inverses
+
+
+def boundaries(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Indices of the keys that end a segment. Key i is `data[offsets[i]:offsets[i + 1]]`. About 2 ns a byte."""
+    mask = np.uint64((1 << BOUNDARY_BITS) - 1)
+    return np.flatnonzero((key_hashes(offsets, data) & mask) == 0)
+
+
+def key_hashes(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> Hashes:
+    """The hash of each key."""
+    rows = len(offsets) - 1
+    hashes = np.empty(rows, dtype=np.uint64)
+    start = 0
+    while start < rows:
+        # Blocks stay in the processor's cache; a key longer than one is a block of its own.
+        end = int(np.searchsorted(offsets, offsets[start] + _BLOCK_BYTES, side="right")) - 1
+        end = min(max(end, start + 1), rows)
+        first, last = int(offsets[start]), int(offsets[end])
+        hashes[start:end] = _sums(offsets[start : end + 1] - first, data[first:last])
+        start = end
+    hashes ^= hashes >> _SHIFT
+    hashes *= _MIX_1
+    hashes ^= hashes >> _SHIFT
+    hashes *= _MIX_2
+    hashes ^= hashes >> _SHIFT
+    return hashes
+
+
+def _sums(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> Hashes:
+    powers, inverses = _Tables.reach(len(data) + 1)
+    running = np.zeros(len(data) + 1, dtype=np.uint64)
+    terms = data.astype(np.uint64)
+    terms += np.uint64(1)
+    terms *= powers[: len(data)]
+    np.cumsum(terms, out=running[1:])
+    sums: Hashes = running[offsets[1:]] - running[offsets[:-1]]
+    sums *= inverses[offsets[:-1]]
+    return sums

@@ -1,0 +1,396 @@
+"""Chunks: immutable runs of bytes under the BLAKE3-256 of their plain bytes, kept in packs, found by an index.
+
+Everything bulky is a chunk, so one writer's flush makes a whole put durable with one pack. No pyarrow here: workers
+import this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Protocol
+
+from blake3 import blake3
+
+from paddock.model.errors import Corrupt, NotFound
+from paddock.model.ids import Digest
+from paddock.model.records import Location, PackRecord
+from paddock.storage.chunking import (
+    CHUNKING,
+    EMPTY_DIGEST,
+    EMPTY_FILE,
+    ChunkingParameters,
+    Reader,
+    StoredFile,
+    cut,
+    file_chunks,
+    file_digest,
+    stored_file,
+)
+from paddock.storage.compression import Compressor, decompress
+from paddock.storage.objects import Bytes, ObjectStore
+from paddock.storage.packs import PLAIN, ZSTD, PackWriter, pack_key
+
+__all__ = [
+    "CHUNKING",
+    "EMPTY_DIGEST",
+    "EMPTY_FILE",
+    "ChunkIndex",
+    "ChunkStore",
+    "ChunkWriter",
+    "ChunkingParameters",
+    "DetachedWriter",
+    "StoredFile",
+    "file_chunks",
+    "file_digest",
+    "read_chunk",
+]
+
+PACK_BYTES = 64 << 20
+_PENDING_BYTES = 8 << 20
+_PENDING_CHUNKS = 8192
+_READ_CHUNKS = 1024
+_READ_BYTES = 16 << 20
+_GAP_BYTES = 32 << 10
+
+
+class ChunkIndex(Protocol):
+    """Where chunks lie; kept by the catalog. Thread-safe."""
+
+    def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
+        """The locations of those that are known; one bulk query."""
+
+    def register(self, packs: Sequence[PackRecord]) -> None:
+        """Make the chunks of durable packs findable. Idempotent: a chunk that is known keeps its first location."""
+
+
+class ChunkStore:
+    """Reads chunks, and makes writers. Thread-safe; a writer is not."""
+
+    def __init__(
+        self, objects: ObjectStore, index: ChunkIndex, *, chunking: ChunkingParameters = CHUNKING
+    ) -> None:
+        self.objects = objects
+        self.index = index
+        self.chunking = chunking
+
+    def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
+        return self.index.locate(digests)
+
+    def read(self, digest: Digest) -> bytes:
+        """The bytes of one chunk, verified. NotFound: the index does not know it. Corrupt: damaged, or its pack is missing."""
+        location = self.index.locate([digest]).get(digest)
+        if location is None:
+            raise _unknown(digest)
+        return read_chunk(self.objects, digest, location)
+
+    def read_many(self, digests: Iterable[Digest]) -> Iterator[bytes]:
+        """The bytes of many chunks in order, verified. Neighbours in a pack are read together; holds about 20 MiB."""
+        remaining = iter(digests)
+        while wanted := list(islice(remaining, _READ_CHUNKS)):
+            locations = self.index.locate(wanted)
+            for digest in wanted:
+                if digest not in locations:
+                    raise _unknown(digest)
+            yield from read_located(self.objects, [(digest, locations[digest]) for digest in wanted])
+
+    def writer(self) -> ChunkWriter:
+        return ChunkWriter(self)
+
+    def read_file(
+        self,
+        size: int,
+        digest: Digest,
+        chunks: Sequence[Digest],
+        *,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> Iterator[bytes]:
+        """The bytes of a file (by its tree row), or `length` of them from `offset`, in pieces of up to a chunk."""
+        end = size if length is None else min(size, offset + length)
+        position = 0
+        wanted: list[tuple[Digest, int, int]] = []
+        listed = file_chunks(size, digest, chunks)
+        sizes = self.chunk_sizes(listed) if len(listed) > 1 else [size] * len(listed)
+        for chunk, chunk_size in zip(listed, sizes, strict=True):
+            if position < end and position + chunk_size > offset:
+                wanted.append((chunk, max(0, offset - position), min(chunk_size, end - position)))
+            position += chunk_size
+        pieces = self.read_many(chunk for chunk, _, _ in wanted)
+        for (_, first, last), data in zip(wanted, pieces, strict=True):
+            yield data if last - first == len(data) else data[first:last]
+
+    def chunk_sizes(self, digests: Sequence[Digest]) -> list[int]:
+        """Plain sizes in order, from the index alone. NotFound names a chunk that it does not know."""
+        locations = self.index.locate(digests)
+        try:
+            return [locations[digest].size for digest in digests]
+        except KeyError as error:
+            raise _unknown(error.args[0]) from None
+
+
+def read_chunk(objects: ObjectStore, digest: Digest, location: Location) -> bytes:
+    """The bytes of the chunk at `location`, verified; Corrupt names the chunk and its pack."""
+    try:
+        stored = objects.read_range(pack_key(location.pack), location.offset, location.stored)
+    except NotFound:
+        raise _missing_pack(digest, location) from None
+    return decode_chunk(digest, location, stored)
+
+
+def decode_chunk(digest: Digest, location: Location, stored: Bytes) -> bytes:
+    """Decode and verify what was read at `location`."""
+    if location.codec == PLAIN:
+        data = bytes(stored)
+    elif location.codec == ZSTD:
+        try:
+            data = decompress(stored, location.size)
+        except ValueError as error:
+            raise _damaged(digest, location, str(error)) from error
+    else:
+        raise _damaged(digest, location, f"its codec {location.codec} is unknown to this version")
+    if blake3(data).digest() != digest:
+        raise _damaged(digest, location, "its bytes do not match its digest")
+    return data
+
+
+def read_located(objects: ObjectStore, wanted: Sequence[tuple[Digest, Location]]) -> Iterator[bytes]:
+    """Read chunks in the order given, verified; runs that lie near each other in one pack cost one read."""
+    start = 0
+    while start < len(wanted):
+        end = _run_end(wanted, start)
+        run = wanted[start:end]
+        first, last = run[0][1], run[-1][1]
+        try:
+            data = objects.read_range(
+                pack_key(first.pack), first.offset, last.offset + last.stored - first.offset
+            )
+        except (NotFound, Corrupt):
+            # One by one, so that the error names the chunk that is affected.
+            for digest, location in run:
+                yield read_chunk(objects, digest, location)
+        else:
+            view = memoryview(data)
+            for digest, location in run:
+                offset = location.offset - first.offset
+                yield decode_chunk(digest, location, view[offset : offset + location.stored])
+        start = end
+
+
+def _run_end(wanted: Sequence[tuple[Digest, Location]], start: int) -> int:
+    first = wanted[start][1]
+    position = first.offset
+    for index in range(start, len(wanted)):
+        location = wanted[index][1]
+        near = position <= location.offset <= position + _GAP_BYTES
+        if location.pack != first.pack or not near:
+            return index
+        position = location.offset + location.stored
+        if position - first.offset > _READ_BYTES and index > start:
+            return index
+    return len(wanted)
+
+
+class _PackSink:
+    """Encodes chunks into packs of about 64 MiB; each is durable once finished."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+        self._compressor = Compressor()
+        self._current: PackWriter | None = None
+        self.finished: list[PackRecord] = []
+
+    def add(self, digest: Digest, data: Bytes) -> None:
+        stored, codec = self._compressor.encode(data)
+        if self._current is None:
+            self._current = PackWriter(self._objects)
+        self._current.add(digest, stored, len(data), codec)
+        if self._current.bytes >= PACK_BYTES:
+            self.finish()
+
+    def finish(self) -> None:
+        if self._current is not None:
+            self.finished.append(self._current.finish())
+            self._current = None
+
+    def abort(self) -> None:
+        if self._current is not None:
+            self._current.abort()
+            self._current = None
+
+
+class DetachedWriter:
+    """Writes chunks into packs without an index: chunks in `known` (and its own) are not stored again. Not thread-safe.
+
+    Used where the catalog is out of reach (workers, helper processes). A context manager: leaving it without `flush` aborts.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        known: Mapping[Digest, Location] | None = None,
+        *,
+        chunking: ChunkingParameters = CHUNKING,
+    ) -> None:
+        self.chunking = chunking
+        self._known = {} if known is None else known
+        self._written: set[Digest] = set()
+        self._sink = _PackSink(objects)
+
+    def put(self, data: Bytes) -> Digest:
+        """Store one chunk (not empty, at most 4 GiB) and return its digest."""
+        return self.put_named(Digest(blake3(data).digest()), data)
+
+    def put_named(self, digest: Digest, data: Bytes) -> Digest:
+        """`put` where the digest is known already; it must be that of `data`."""
+        if digest not in self._written and digest not in self._known:
+            self._written.add(digest)
+            self._sink.add(digest, data)
+        return digest
+
+    def put_stream(self, reader: Reader) -> StoredFile:
+        """Store a whole stream as one file."""
+        return _put_cuts(self, cut(reader, self.chunking))
+
+    def flush(self) -> tuple[PackRecord, ...]:
+        """Make everything durable; returns the packs since the last flush. After an error nothing of the last pack is visible."""
+        self._sink.finish()
+        packs = tuple(self._sink.finished)
+        self._sink.finished.clear()
+        return packs
+
+    def abort(self) -> None:
+        """Drop the unfinished pack. Finished ones stay behind, unreferenced, for garbage collection."""
+        self._sink.abort()
+
+    def __enter__(self) -> DetachedWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+
+class ChunkWriter:
+    """Writes chunks that the store does not have yet. Not thread-safe. A context manager: leaving it without `flush` aborts.
+
+    What is put is held back (at most 8 MiB), so that the index is asked in bulk.
+    """
+
+    def __init__(self, store: ChunkStore) -> None:
+        self.chunking = store.chunking
+        self._store = store
+        self._sink = _PackSink(store.objects)
+        self._pending: dict[Digest, Bytes] = {}
+        self._pending_bytes = 0
+        self._decided: set[Digest] = set()
+        self._adopted: list[PackRecord] = []
+        self.stored_bytes = 0
+        """Bytes of all packs written and adopted, complete after `flush`."""
+
+    def put(self, data: Bytes) -> Digest:
+        """Store one chunk (not empty, at most 4 GiB; not changed by the caller afterwards) and return its digest."""
+        return self.put_named(Digest(blake3(data).digest()), data)
+
+    def put_named(self, digest: Digest, data: Bytes) -> Digest:
+        """`put` where the digest is known already; it must be that of `data`."""
+        if digest not in self._decided:
+            self._decided.add(digest)
+            self._pending[digest] = data
+            self._pending_bytes += len(data)
+            if self._pending_bytes >= _PENDING_BYTES or len(self._pending) >= _PENDING_CHUNKS:
+                self._settle()
+        return digest
+
+    def put_stream(self, reader: Reader) -> StoredFile:
+        """Store a whole stream as one file."""
+        return _put_cuts(self, cut(reader, self.chunking))
+
+    def append_stream(self, file: StoredFile, reader: Reader) -> StoredFile:
+        """Store `file` followed by the stream: the same chunks as a fresh put of both, at the cost of one chunk and the stream.
+
+        The chunks of `file` must be registered, or put through this writer.
+        """
+        listed = list(file_chunks(file.size, file.digest, file.chunks))
+        if not listed:
+            return self.put_stream(reader)
+        last = self.read(listed[-1])
+        added = [(self.put(piece), len(piece)) for piece in cut(reader, self.chunking, first=last)]
+        size = file.size - len(last) + sum(length for _, length in added)
+        return stored_file(size, [*listed[:-1], *(digest for digest, _ in added)])
+
+    def read(self, digest: Digest) -> bytes:
+        """A chunk that is registered, or that this writer still holds back."""
+        held = self._pending.get(digest)
+        return bytes(held) if held is not None else self._store.read(digest)
+
+    def adopt(self, packs: Sequence[PackRecord]) -> None:
+        """Take over durable packs that others wrote: `flush` registers them with its own."""
+        self._adopted += packs
+
+    def flush(self) -> tuple[PackRecord, ...]:
+        """Make everything durable, then findable; returns the packs since the last flush.
+
+        After an error, what was put may be stored in part but nothing refers to it; the writer must be left.
+        """
+        self._settle()
+        self._sink.finish()
+        packs = (*self._adopted, *self._sink.finished)
+        if packs:
+            self._store.index.register(packs)
+        self.stored_bytes += sum(pack.bytes for pack in packs)
+        self._sink.finished.clear()
+        self._adopted.clear()
+        return packs
+
+    def abort(self) -> None:
+        """Drop the unfinished pack. Finished ones stay behind, unreferenced, for garbage collection."""
+        self._sink.abort()
+
+    def __enter__(self) -> ChunkWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def _settle(self) -> None:
+        known = self._store.index.locate(list(self._pending)) if self._pending else {}
+        for digest, data in self._pending.items():
+            if digest not in known:
+                self._sink.add(digest, data)
+        self._pending.clear()
+        self._pending_bytes = 0
+
+
+class _Putter(Protocol):
+    def put(self, data: Bytes) -> Digest: ...
+
+
+def _put_cuts(writer: _Putter, pieces: Iterable[memoryview]) -> StoredFile:
+    size = 0
+    chunks: list[Digest] = []
+    for piece in pieces:
+        size += len(piece)
+        chunks.append(writer.put(piece))
+    return stored_file(size, chunks) if chunks else EMPTY_FILE
+
+
+def _unknown(digest: Digest) -> NotFound:
+    return NotFound(f"chunk {digest.hex()} is not in the store; run fsck to see what refers to it")
+
+
+def _missing_pack(digest: Digest, location: Location) -> Corrupt:
+    return Corrupt(
+        f"chunk {digest.hex()} can't be read: its pack {location.pack} is missing; restore it from a copy"
+    )
+
+
+def _damaged(digest: Digest, location: Location, fault: str) -> Corrupt:
+    return Corrupt(
+        f"chunk {digest.hex()} in pack {location.pack} is damaged: {fault}; restore the pack from a copy, "
+        f"or run fsck to see what needs it"
+    )

@@ -1,0 +1,162 @@
+"""Work on a column of sorted paths, by columns: what lies at a depth, which directories there are, and their digests.
+
+The digest of a directory is BLAKE3 of `paddock.directory.v1\\0` and then, for each file below it in order of its path:
+the path relative to the directory (UTF-8, without a leading slash), a zero byte, the file's digest, and one byte, 1
+where it is executable. So equal directories have equal digests wherever they lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from blake3 import blake3
+
+from paddock.model.ids import Digest
+from paddock.storage.columnar import key_bytes, single_array
+
+DIRECTORY_PREFIX = b"paddock.directory.v1\0"
+_SLASH = 47
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """Directories at one depth, sorted by the rows below them."""
+
+    paths: list[str]
+    files: list[int]
+    sizes: list[int]
+    digests: list[Digest]
+
+
+class PathColumn:
+    """The paths of some tree rows, with the places of their slashes."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+        self.array = single_array(rows.column("path"))
+        self.offsets, self.data = key_bytes(self.array)
+        self._slashes = np.flatnonzero(self.data == _SLASH)
+        self._first = np.searchsorted(self._slashes, self.offsets[:-1])
+        self.depths: Ints = np.diff(np.append(self._first, len(self._slashes)))
+        """Parts of each path: 1 for `/a`."""
+
+    @property
+    def depth_max(self) -> int:
+        return int(self.depths.max(initial=0))
+
+    def at_depth(self, depth: int) -> pa.Table:
+        """The rows of the files with exactly `depth` parts."""
+        return self.rows.filter(pa.array(self.depths == depth))
+
+    def below(self, depth: int) -> Below | None:
+        """The rows that lie inside directories of `depth` parts (0: the root); None where there are none."""
+        chosen = np.flatnonzero(self.depths > depth)
+        if not len(chosen):
+            return None
+        return Below(self, chosen, self._slashes[self._first[chosen] + depth])
+
+
+class Below:
+    """Rows inside directories of one depth. `cuts`: for each row, where in the joined bytes its directory's name ends."""
+
+    def __init__(self, column: PathColumn, chosen: Ints, cuts: Ints) -> None:
+        self._column = column
+        self._chosen = chosen
+        self._starts = column.offsets[chosen].astype(np.int64)
+        self._ends = column.offsets[chosen + 1].astype(np.int64)
+        self._cuts = cuts
+
+    def groups(self) -> tuple[list[str], Ints]:
+        """The directories, and the place (among the chosen rows) of each one's first row; one more place ends the last."""
+        names = _pick(self._column.data, self._starts, self._cuts, pa.string())
+        changes = np.flatnonzero(pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)) + 1
+        starts = np.concatenate(([0], changes))
+        return names.take(pa.array(starts)).to_pylist(), np.append(starts, len(self._chosen))
+
+    def sizes(self, starts: Ints) -> Ints:
+        """The sum of sizes in each group."""
+        sizes = single_array(self._column.rows.column("size")).to_numpy()[self._chosen]
+        summed: Ints = np.add.reduceat(sizes, starts[:-1])
+        return summed
+
+    def records(self) -> tuple[memoryview, Ints]:
+        """What the directory digest is over: joined bytes, and where each row's part starts (and the last one ends)."""
+        names = _pick(self._column.data, self._cuts + 1, self._ends, pa.binary())
+        rows = self._column.rows.take(pa.array(self._chosen))
+        digests = single_array(rows.column("digest")).cast(pa.binary())
+        flags = pa.array([b"\0", b"\1"], type=pa.binary()).take(single_array(rows.column("executable")))
+        zero = pa.scalar(b"\0", pa.binary())
+        joined = pc.binary_join_element_wise(names, zero, digests, flags, pa.scalar(b"", pa.binary()))
+        offsets, data = key_bytes(joined)
+        return memoryview(data), offsets.astype(np.int64)
+
+
+def directories(tables: Iterable[pa.Table], depth: int) -> Iterator[Directories]:
+    """The directories of `depth` parts in sorted tree rows, given in pieces: one answer for each piece that completes any.
+
+    One pass; a Python step for each directory, none for each file.
+    """
+    current: _Open | None = None
+    for table in tables:
+        below = PathColumn(table.select(["path", "size", "digest", "executable"])).below(depth)
+        if below is None:
+            continue
+        done = Directories([], [], [], [])
+        paths, starts = below.groups()
+        sizes = below.sizes(starts).tolist()
+        data, offsets = below.records()
+        bounds = offsets[starts].tolist()
+        counts = np.diff(starts).tolist()
+        for number, path in enumerate(paths):
+            if current is not None and current.path != path:
+                current.close(done)
+                current = None
+            if current is None:
+                current = _Open(path)
+            current.add(counts[number], sizes[number], data[bounds[number] : bounds[number + 1]])
+        yield done
+    if current is not None:
+        done = Directories([], [], [], [])
+        current.close(done)
+        yield done
+
+
+class _Open:
+    """A directory whose rows may go on in the next piece."""
+
+    __slots__ = ("files", "hasher", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files = 0
+        self.size = 0
+        self.hasher: Any = blake3(DIRECTORY_PREFIX)
+
+    def add(self, files: int, size: int, records: memoryview) -> None:
+        self.files += files
+        self.size += size
+        self.hasher.update(records)
+
+    def close(self, done: Directories) -> None:
+        done.paths.append(self.path or "/")
+        done.files.append(self.files)
+        done.sizes.append(self.size)
+        done.digests.append(Digest(self.hasher.digest()))
+
+
+def _pick(data: npt.NDArray[np.uint8], starts: Ints, ends: Ints, arrow: Any) -> pa.Array:
+    """The array of `data[starts[i]:ends[i]]`; the ranges are in order and do not overlap."""
+    marks = np.zeros(len(data) + 1, dtype=np.int8)
+    marks[starts] += 1  # the starts are distinct, and so are the ends
+    marks[ends] -= 1
+    picked = data[np.cumsum(marks[:-1], dtype=np.int8).view(bool)]
+    offsets = np.concatenate(([0], np.cumsum(ends - starts))).astype(np.int32)
+    return pa.Array.from_buffers(arrow, len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(picked)])

@@ -1,0 +1,320 @@
+"""Trees: the file table of a commit. Paths are canonical (`/a/b`); a path is a file or a directory, never both."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import merge as merge_sorted
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from blake3 import blake3
+
+from paddock.model.errors import Conflict
+from paddock.model.ids import Digest
+from paddock.model.records import Change, FileDiff, FileInfo, FileKind
+from paddock.storage.chunks import ChunkWriter
+from paddock.storage.columnar import arrow_schema, conform, empty_table, single_array, sort_by_key
+from paddock.storage.path_columns import DIRECTORY_PREFIX, Directories, PathColumn, directories
+from paddock.storage.tables import Tables
+from paddock.storage.tree_kinds import FILES, TREE
+
+__all__ = ["FILES", "TREE", "TreeRow", "Trees", "ancestors", "below", "clash_within", "tree_table"]
+
+EMPTY_DIRECTORY = Digest(blake3(DIRECTORY_PREFIX).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """One file of a tree, as stored. `chunks` is empty for a file of one chunk or none."""
+
+    path: str
+    datum: bytes
+    size: int
+    digest: Digest
+    executable: bool
+    chunks: tuple[Digest, ...] = ()
+
+
+def tree_table(rows: Iterable[TreeRow]) -> pa.Table:
+    """Tree rows as a table, for a few rows; for many, build the columns."""
+    listed = list(rows)
+    columns = {
+        "path": [row.path for row in listed],
+        "datum": [row.datum for row in listed],
+        "size": [row.size for row in listed],
+        "digest": [row.digest for row in listed],
+        "executable": [int(row.executable) for row in listed],
+        "chunks": [list(row.chunks) for row in listed],
+    }
+    return pa.table(columns, schema=arrow_schema(TREE))
+
+
+def below(path: str) -> tuple[str, str]:
+    """The range of keys (first, last) that are paths below a directory."""
+    stem = "" if path == "/" else path
+    return stem + "/", stem + "0"  # "0" follows "/"
+
+
+def ancestors(paths: Iterable[str]) -> set[str]:
+    """All directories above the paths, without the root."""
+    found: set[str] = set()
+    for path in paths:
+        parent = path[: path.rfind("/")]
+        while parent and parent not in found:
+            found.add(parent)
+            parent = parent[: parent.rfind("/")]
+    return found
+
+
+def clash_within(paths: Collection[str]) -> tuple[str, str] | None:
+    """A path that is also a directory of another of the paths, with that other; None where there is none."""
+    known = set(paths)
+    both = sorted(ancestors(known) & known)
+    if not both:
+        return None
+    first, last = below(both[0])
+    return both[0], min(path for path in known if first <= path < last)
+
+
+def clash_error(file: str, inside: str) -> Conflict:
+    """The error for a file that would also be a directory."""
+    return Conflict(
+        f"{file} can't be both a file and a directory: {inside} lies below it; remove or rename one of them"
+    )
+
+
+class Trees:
+    """Reads and edits trees. Thread-safe. `root` is always the digest of a tree's root; `path` a canonical path."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
+    def empty(self) -> Digest:
+        """The tree without files. It is stored nowhere."""
+        return self.tables.empty(TREE)
+
+    def totals(self, root: Digest) -> tuple[int, int]:
+        """(files, bytes), from the root alone."""
+        table = self.tables.root(TREE, root)
+        return table.rows, table.weight
+
+    def row(self, root: Digest, path: str) -> TreeRow | None:
+        """The file at exactly that path."""
+        values = self.tables.get(TREE, root, path)
+        return None if values is None else _tree_row(values)
+
+    def rows(self, root: Digest, path: str = "/") -> Iterator[pa.Table]:
+        """Tree rows of the file at `path`, or of all files below it, sorted, a piece for each segment."""
+        if path != "/":
+            exact = list(self.tables.scan(TREE, root, path, path + "\0"))
+            if exact:
+                yield from exact
+                return
+        yield from self.tables.scan(TREE, root, *below(path))
+
+    def info(self, root: Digest, path: str) -> FileInfo | None:
+        """The file or directory at `path`; None where nothing is. The root always is. A directory costs a scan of what is below."""
+        row = self.row(root, path)
+        if row is not None:
+            return _file_info(row)
+        found = list(
+            _directory_infos(directories(self.tables.scan(TREE, root, *below(path)), depth_of(path)))
+        )
+        if found:
+            return found[0]
+        return _empty_root_info() if path == "/" else None
+
+    def directory_digest(self, root: Digest, path: str) -> Digest:
+        """The digest of what is below a directory (`path_columns` says how)."""
+        for done in directories(self.tables.scan(TREE, root, *below(path)), depth_of(path)):
+            if done.digests:
+                return done.digests[0]
+        return EMPTY_DIRECTORY
+
+    def children(self, root: Digest, path: str) -> Iterator[FileInfo]:
+        """The immediate children of a directory, sorted by path; nothing for a file or a path that is not there."""
+        depth = depth_of(path) + 1
+        scan = self.tables.scan(TREE, root, *below(path))
+        infos: list[FileInfo] = []
+        files: list[FileInfo] = []
+
+        def tapped() -> Iterator[pa.Table]:
+            for table in scan:
+                files.extend(_file_infos(PathColumn(table).at_depth(depth)))
+                yield table
+
+        infos.extend(_directory_infos(directories(tapped(), depth)))
+        infos.sort(key=_path)
+        return merge_sorted(files, infos, key=_path)
+
+    def walk(self, root: Digest, path: str = "/") -> Iterator[FileInfo]:
+        """All files at or below a path, sorted."""
+        for table in self.rows(root, path):
+            yield from _file_infos(table)
+
+    def merge(
+        self,
+        root: Digest,
+        upserts: pa.Table,
+        deletions: Sequence[str],
+        deleted_prefixes: Sequence[str],
+        writer: ChunkWriter,
+    ) -> Digest:
+        """The tree without `deletions` (files) and all that is at or below `deleted_prefixes`, then with `upserts` (rows as of TREE).
+
+        What is missing is deleted without complaint. Conflict names both paths where a file would also be a directory, or the path that occurs twice.
+        """
+        upserts = sort_by_key(TREE, conform(TREE, upserts))
+        deleted = self._deleted(root, deletions, deleted_prefixes)
+        clash = self.find_clash(root, upserts.column("path").to_pylist(), deleted)
+        if clash is not None:
+            raise clash_error(*clash)
+        return self.tables.merge(TREE, root, upserts, sorted(deleted), writer)
+
+    def find_clash(
+        self, root: Digest, paths: Sequence[str], deleted: Collection[str] = ()
+    ) -> tuple[str, str] | None:
+        """(file, path below it) that the tree would hold at once, had it the sorted `paths` as files too and not the `deleted` ones."""
+        clash = clash_within(paths)
+        if clash is not None or root == self.empty():
+            return clash
+        above = ancestors(paths)
+        if above:
+            files = self.tables.lookup(TREE, root, pa.array(sorted(above))).column("path").to_pylist()
+            for file in files:
+                if file not in deleted:
+                    first, last = below(file)
+                    return file, min(path for path in paths if first <= path < last)
+        return self._file_over_directory(root, paths, deleted)
+
+    def diff(self, old: Digest, new: Digest, path: str = "/") -> Iterator[FileDiff]:
+        """Files at or below `path` that differ, sorted. Reads only the segments that differ."""
+        ranges = [below(path)] if path == "/" else [(path, path + "\0"), below(path)]
+        for first, last in ranges:
+            for before, after in self.tables.diff(TREE, old, new, first, last):
+                yield from _file_diffs(before, after)
+
+    def _deleted(self, root: Digest, deletions: Sequence[str], prefixes: Sequence[str]) -> set[str]:
+        deleted = set(deletions)
+        for prefix in prefixes:
+            for table in self.rows(root, prefix):
+                deleted.update(table.column("path").to_pylist())
+        return deleted
+
+    def _file_over_directory(
+        self, root: Digest, paths: Sequence[str], deleted: Collection[str]
+    ) -> tuple[str, str] | None:
+        """A new path below which the tree has files that stay."""
+        present = set(self.tables.lookup(TREE, root, pa.array(paths, pa.string())).column("path").to_pylist())
+        fresh = [path for path in paths if path not in present]
+        segments = self.tables.root(TREE, root).segments
+        number = -1
+        keys: list[str] = []
+        for path in fresh:
+            first, last = below(path)
+            at = bisect_left(segments, first, key=lambda segment: segment.last)
+            if at == len(segments) or str(segments[at].first) >= last:
+                continue
+            if at != number:
+                number = at
+                keys = _scan_keys(self.tables, root, str(segments[at].first), str(segments[at].last))
+            row = bisect_left(keys, first)
+            if row < len(keys) and keys[row] < last:
+                for inside in self._inside(root, first, last):
+                    if inside not in deleted:
+                        return path, inside
+        return None
+
+    def _inside(self, root: Digest, first: str, last: str) -> Iterator[str]:
+        for table in self.tables.scan(TREE, root, first, last):
+            yield from table.column("path").to_pylist()
+
+
+def depth_of(path: str) -> int:
+    """Parts of a canonical path: 0 for the root."""
+    return 0 if path == "/" else path.count("/")
+
+
+def _scan_keys(tables: Tables, root: Digest, first: str, last: str) -> list[str]:
+    keys: list[str] = []
+    for table in tables.scan(TREE, root, first, last + "\0"):
+        keys += table.column("path").to_pylist()
+    return keys
+
+
+def _tree_row(values: dict[str, Any]) -> TreeRow:
+    return TreeRow(
+        values["path"],
+        values["datum"],
+        values["size"],
+        Digest(values["digest"]),
+        bool(values["executable"]),
+        tuple(Digest(chunk) for chunk in values["chunks"]),
+    )
+
+
+def _file_info(row: TreeRow) -> FileInfo:
+    return FileInfo(
+        path=row.path,
+        kind=FileKind.FILE,
+        size_bytes=row.size,
+        digest=row.digest.hex(),
+        files=1,
+        executable=row.executable,
+        datum=row.datum.hex(),
+    )
+
+
+def _file_infos(table: pa.Table) -> Iterator[FileInfo]:
+    columns = (table.column(name).to_pylist() for name in ("path", "size", "digest", "executable", "datum"))
+    for path, size, digest, executable, datum in zip(*columns, strict=True):
+        yield FileInfo(
+            path=path,
+            kind=FileKind.FILE,
+            size_bytes=size,
+            digest=digest.hex(),
+            files=1,
+            executable=bool(executable),
+            datum=datum.hex(),
+        )
+
+
+def _directory_infos(found: Iterable[Directories]) -> Iterator[FileInfo]:
+    for done in found:
+        for path, files, size, digest in zip(done.paths, done.files, done.sizes, done.digests, strict=True):
+            yield _directory_info(path, files, size, digest)
+
+
+def _directory_info(path: str, files: int, size: int, digest: Digest) -> FileInfo:
+    return FileInfo(
+        path=path,
+        kind=FileKind.DIRECTORY,
+        size_bytes=size,
+        digest=digest.hex(),
+        files=files,
+        executable=False,
+        datum="",
+    )
+
+
+def _empty_root_info() -> FileInfo:
+    return _directory_info("/", 0, 0, EMPTY_DIRECTORY)
+
+
+def _file_diffs(before: pa.Table, after: pa.Table) -> Iterator[FileDiff]:
+    olds = {info.path: info for info in _file_infos(before)}
+    news = {info.path: info for info in _file_infos(after)}
+    for path in sorted(olds.keys() | news.keys()):
+        old, new = olds.get(path), news.get(path)
+        if old is None:
+            yield FileDiff(path, Change.ADDED, None, new)
+        else:
+            yield FileDiff(path, Change.REMOVED if new is None else Change.CHANGED, old, new)
+
+
+def _path(info: FileInfo) -> str:
+    return info.path
