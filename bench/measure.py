@@ -1,0 +1,118 @@
+"""What every row of the bench is made of: timed commands, repeats, and the result that is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PADDOCK = str(Path(sys.executable).with_name("paddock"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """quick: smaller sizes and one repeat. work: an empty directory of the row's own, removed after it."""
+
+    quick: bool
+    repeats: int
+    work: Path
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`text` as the user reads it; `limit` is the most that `value` (seconds or a ratio) may be."""
+
+    text: str
+    value: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row. seconds: the median of Paddock's samples; others: the median seconds of each peer or floor."""
+
+    name: str
+    what: str
+    seconds: float
+    samples: tuple[float, ...]
+    others: dict[str, float]
+    budgets: tuple[Budget, ...]
+    notes: tuple[str, ...] = ()
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def samples_of(repeats: int, prepare: Callable[[int], Callable[[], object]]) -> tuple[float, ...]:
+    """Seconds of each run. `prepare(n)` sets the n-th one up, untimed, and returns what to time."""
+    samples = []
+    for number in range(repeats):
+        action = prepare(number)
+        samples.append(timed(action))
+    return tuple(samples)
+
+
+def median(samples: Sequence[float]) -> float:
+    return statistics.median(samples)
+
+
+def paddock(home: Path, *arguments: str, cwd: Path | None = None) -> Any:
+    """Run `paddock … --json` on a home; its JSON document. The bench stops where the command fails."""
+    text = run([PADDOCK, "--home", str(home), *arguments[:1], "--json", *arguments[1:]], cwd=cwd)
+    return json.loads(text) if text.strip() else None
+
+
+def run(words: Sequence[str], *, cwd: Path | None = None, stdin: bytes | None = None) -> str:
+    """Standard output of a command; SystemExit with its standard error where it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
+    finished = subprocess.run(words, cwd=cwd, env=environment, input=stdin, capture_output=True, check=False)
+    if finished.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{finished.stderr.decode(errors='replace')}")
+    return finished.stdout.decode(errors="replace")
+
+
+def fresh(path: Path) -> Path:
+    """An empty directory at `path`."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def write_small_files(target: Path, count: int, size: int) -> None:
+    """`count` files of `size` bytes that do not compress, 1,000 to a folder; the same on every run."""
+    block = deterministic_bytes(count + size)
+    for number in range(count):
+        folder = target / f"d{number // 1000:04d}"
+        if number % 1000 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"f{number:07d}").write_bytes(block[number : number + size])
+
+
+def deterministic_bytes(count: int) -> bytes:
+    """Bytes from a fixed 64-bit linear congruential generator: cheap, and no two windows alike."""
+    state = 0x9E3779B97F4A7C15
+    pieces = []
+    for _ in range(count // 8 + 1):
+        state = (state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
+        pieces.append((state ^ (state >> 29)).to_bytes(8, "little"))
+    return b"".join(pieces)
