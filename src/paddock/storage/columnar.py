@@ -140,11 +140,11 @@ def _array_buffers(array: pa.Array) -> Iterator[bytes | memoryview]:
         raise Bug("a table holds a null; segments have none")
     if pa.types.is_list(array.type):
         offsets, start, end = _offset_view(array)
-        yield memoryview(offsets).cast("B")
+        yield offsets.view(np.uint8).data
         yield from _array_buffers(array.values[start:end])
     elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
         offsets, start, end = _offset_view(array)
-        yield memoryview(offsets).cast("B")
+        yield offsets.view(np.uint8).data
         data = array.buffers()[2]
         yield b"" if data is None else memoryview(data)[start:end]
     elif pa.types.is_fixed_size_binary(array.type):

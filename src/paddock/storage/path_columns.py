@@ -7,7 +7,7 @@ where it is executable. So equal directories have equal digests wherever they li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,43 +90,74 @@ class Below:
     def records(self) -> tuple[memoryview, Ints]:
         """What the directory digest is over: joined bytes, and where each row's part starts (and the last one ends)."""
         names = _pick(self._column.data, self._cuts + 1, self._ends, pa.binary())
-        rows = self._column.rows.take(pa.array(self._chosen))
-        digests = single_array(rows.column("digest")).cast(pa.binary())
-        flags = pa.array([b"\0", b"\1"], type=pa.binary()).take(single_array(rows.column("executable")))
+        chosen = pa.array(self._chosen)
+        digests = single_array(self._column.rows.column("digest")).take(chosen).cast(pa.binary())
+        executable = single_array(self._column.rows.column("executable")).take(chosen)
+        flags = pa.array([b"\0", b"\1"], type=pa.binary()).take(executable)
         zero = pa.scalar(b"\0", pa.binary())
         joined = pc.binary_join_element_wise(names, zero, digests, flags, pa.scalar(b"", pa.binary()))
         offsets, data = key_bytes(joined)
-        return memoryview(data), offsets.astype(np.int64)
+        return data.data, offsets.astype(np.int64)
 
 
-def directories(tables: Iterable[pa.Table], depth: int) -> Iterator[Directories]:
-    """The directories of `depth` parts in sorted tree rows, given in pieces: one answer for each piece that completes any.
+Select = Callable[[list[str]], Sequence[int]]
+"""Chooses among directory paths: the positions of those that are wanted."""
 
-    One pass; a Python step for each directory, none for each file.
+
+class DirectoryScan:
+    """Gathers the directories of `depth` parts (0: the root) from sorted tree rows that come in pieces.
+
+    `select` limits whose digests are made. A Python step for each directory, none for each file.
     """
-    current: _Open | None = None
-    for table in tables:
-        below = PathColumn(table.select(["path", "size", "digest", "executable"])).below(depth)
-        if below is None:
-            continue
+
+    def __init__(self, depth: int, select: Select | None = None) -> None:
+        self._depth = depth
+        self._select = select
+        self._current: _Open | None = None
+
+    def feed(self, column: PathColumn) -> Directories:
+        """Take the next piece; the directories that are complete now."""
         done = Directories([], [], [], [])
+        below = column.below(self._depth)
+        if below is None:
+            return done
         paths, starts = below.groups()
+        chosen = range(len(paths)) if self._select is None else self._select([path or "/" for path in paths])
+        if self._current is not None and self._current.path != paths[0]:
+            self.end(done)
+        if len(chosen):
+            self._add(done, below, paths, starts, chosen)
+        return done
+
+    def end(self, done: Directories | None = None) -> Directories:
+        """The last directory."""
+        done = Directories([], [], [], []) if done is None else done
+        if self._current is not None:
+            self._current.close(done)
+            self._current = None
+        return done
+
+    def _add(
+        self, done: Directories, below: Below, paths: list[str], starts: Ints, chosen: Sequence[int]
+    ) -> None:
         sizes = below.sizes(starts).tolist()
         data, offsets = below.records()
         bounds = offsets[starts].tolist()
         counts = np.diff(starts).tolist()
-        for number, path in enumerate(paths):
-            if current is not None and current.path != path:
-                current.close(done)
-                current = None
-            if current is None:
-                current = _Open(path)
-            current.add(counts[number], sizes[number], data[bounds[number] : bounds[number + 1]])
-        yield done
-    if current is not None:
-        done = Directories([], [], [], [])
-        current.close(done)
-        yield done
+        for number in chosen:
+            path = paths[number]
+            if self._current is None or self._current.path != path:
+                self.end(done)
+                self._current = _Open(path)
+            self._current.add(counts[number], sizes[number], data[bounds[number] : bounds[number + 1]])
+
+
+def directories(tables: Iterable[pa.Table], depth: int) -> Iterator[Directories]:
+    """The directories of `depth` parts in sorted tree rows that come in pieces."""
+    scan = DirectoryScan(depth)
+    for table in tables:
+        yield scan.feed(PathColumn(table))
+    yield scan.end()
 
 
 class _Open:

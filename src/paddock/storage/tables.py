@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,8 @@ __all__ = ["Root", "SegmentRef", "Tables", "decode_segment", "root_kind"]
 _WINDOW_ROWS = 1 << 19
 _CACHE_BYTES = 96 << 20
 
-Key = str | bytes
+Key: TypeAlias = Any
+"""str where the key column is text, else bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def root_kind(kind: TableKind) -> TableKind:
 
 def encode_root(kind: TableKind, segments: Sequence[SegmentRef]) -> bytes:
     """The bytes of a root."""
-    columns = {
+    columns: dict[str, list[Any]] = {
         "first": [_to_bytes(segment.first) for segment in segments],
         "last": [_to_bytes(segment.last) for segment in segments],
         "rows": [segment.rows for segment in segments],
@@ -149,7 +150,7 @@ class Tables:
     def get(self, kind: TableKind, root: Digest, key: Key) -> dict[str, Any] | None:
         """The row of one key as plain values, or None. Reads at most one segment."""
         segments = self.root(kind, root).segments
-        at = bisect_left(segments, key, key=_last)
+        at = bisect_left(segments, key, key=last_key)
         if at == len(segments) or segments[at].first > key:
             return None
         table = self._segment(kind, segments[at])
@@ -302,13 +303,12 @@ class _Feed:
                 self._ended = True
             else:
                 self._rows = following
-        return self._rows.num_rows > 0
+        return bool(self._rows.num_rows > 0)
 
     @property
     def last(self) -> Key | None:
         """The last key at hand; None where the side has ended."""
-        key: Key | None = self._rows.column(0)[-1].as_py() if self._rows.num_rows else None
-        return key
+        return self._rows.column(0)[-1].as_py() if self._rows.num_rows else None
 
     def take(self, limit: Key | None) -> pa.Table:
         """The rows at hand up to and including `limit`."""
@@ -360,7 +360,7 @@ def _by_segment(
     """Segments that may hold some of the sorted keys, with those keys."""
     start = 0
     while start < len(keys):
-        at = bisect_left(segments, keys[start], key=_last)
+        at = bisect_left(segments, keys[start], key=last_key)
         if at == len(segments):
             return
         end = bisect_left(keys, segments[at].last, lo=start)
@@ -425,7 +425,8 @@ def _positions(
     return np.array(places, dtype=np.int64), np.array(present, dtype=bool)
 
 
-def _last(segment: SegmentRef) -> Any:
+def last_key(segment: SegmentRef) -> Any:
+    """The key to search a sorted list of segments by."""
     return segment.last
 
 

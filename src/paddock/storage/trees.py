@@ -19,7 +19,7 @@ from paddock.model.records import Change, FileDiff, FileInfo, FileKind
 from paddock.storage.chunks import ChunkWriter
 from paddock.storage.columnar import arrow_schema, conform, empty_table, single_array, sort_by_key
 from paddock.storage.path_columns import DIRECTORY_PREFIX, Directories, PathColumn, directories
-from paddock.storage.tables import Tables
+from paddock.storage.tables import Tables, last_key
 from paddock.storage.tree_kinds import FILES, TREE
 
 __all__ = ["FILES", "TREE", "TreeRow", "Trees", "ancestors", "below", "clash_within", "tree_table"]
@@ -216,12 +216,12 @@ class Trees:
         keys: list[str] = []
         for path in fresh:
             first, last = below(path)
-            at = bisect_left(segments, first, key=lambda segment: segment.last)
-            if at == len(segments) or str(segments[at].first) >= last:
+            at = bisect_left(segments, first, key=last_key)
+            if at == len(segments) or segments[at].first >= last:
                 continue
             if at != number:
                 number = at
-                keys = _scan_keys(self.tables, root, str(segments[at].first), str(segments[at].last))
+                keys = _scan_keys(self.tables, root, segments[at].first, segments[at].last)
             row = bisect_left(keys, first)
             if row < len(keys) and keys[row] < last:
                 for inside in self._inside(root, first, last):
