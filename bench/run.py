@@ -1,7 +1,8 @@
 """`make bench`: Paddock against peers and floors measured in the same run, as medians of repeats.
 
-Each row works in a temporary folder that is removed after it. A table is printed and bench/results/latest.json
-is written. The exit code is 0 even where a budget is missed: a budget is a goal, and a noisy machine no failure.
+Each row works in a temporary folder that is removed after it. A table is printed, and written to
+bench/results/latest.json. The exit code is 0 even where a budget is missed: a budget is a goal, and a noisy
+machine is no failure.
 """
 
 from __future__ import annotations
