@@ -1,0 +1,65 @@
+"""Where chunks lie: digest → (pack, offset, stored, size, codec), looked up and filled in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from paddock.catalog.database import Catalog, Transaction
+from paddock.catalog.dialect import Value
+from paddock.model.ids import Digest, PackId
+from paddock.model.records import Location, PackRecord
+
+_INSERT_CHUNK = "INSERT INTO chunks (digest, pack_id, position, stored, size, codec) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+
+class CatalogChunkIndex:
+    """The chunk index in the catalog. Implements `storage.chunks.ChunkIndex`; safe for many threads."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
+        """{digest: location} of those that are known; about 1 µs each in bulk."""
+        with self._catalog.read() as tx:
+            return locate(tx, digests)
+
+    def register(self, packs: Sequence[PackRecord]) -> None:
+        """Add durable packs and their chunks, in one transaction of their own. Idempotent; a known chunk keeps its place."""
+        if packs:
+            with self._catalog.write() as tx:
+                register(tx, packs)
+
+
+def locate(tx: Transaction, digests: Sequence[Digest]) -> dict[Digest, Location]:
+    """{digest: location} of those that are known."""
+    rows = tx.all_in(
+        "SELECT chunks.digest, packs.name, chunks.position, chunks.stored, chunks.size, chunks.codec"
+        " FROM chunks JOIN packs ON packs.id = chunks.pack_id WHERE chunks.digest IN ({})",
+        digests,
+    )
+    return {
+        Digest(digest): Location(PackId(pack), offset, stored, size, codec)  # type: ignore[arg-type]
+        for digest, pack, offset, stored, size, codec in rows
+    }
+
+
+def register(tx: Transaction, packs: Sequence[PackRecord]) -> None:
+    """Add packs within the caller's transaction (a worker's report is one with its batch)."""
+    for pack in packs:
+        if tx.one("SELECT id FROM packs WHERE name = ?", (pack.pack,)) is not None:
+            continue
+        pack_id = tx.insert(
+            "INSERT INTO packs (name, size_bytes, chunks) VALUES (?, ?, ?) RETURNING id",
+            (pack.pack, pack.bytes, len(pack.chunks)),
+        )
+        tx.executemany(_INSERT_CHUNK, _chunk_rows(pack_id, pack))
+
+
+def _chunk_rows(pack_id: int, pack: PackRecord) -> Iterator[tuple[Value, ...]]:
+    # In key order, neighbours fall into one page of the index: half the time of a random order.
+    for digest, location in sorted(pack.chunks, key=_digest_of):
+        yield (digest, pack_id, location.offset, location.stored, location.size, location.codec)
+
+
+def _digest_of(chunk: tuple[Digest, Location]) -> bytes:
+    return chunk[0]

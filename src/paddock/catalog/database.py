@@ -1,0 +1,184 @@
+"""The catalog: small mutable state in a SQL database, reached through short transactions.
+
+`Catalog` keeps a pool of connections, so that any number of threads may use it; each transaction has one to itself.
+Reads see one snapshot and never wait for writers; writers exclude each other from the start.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from paddock.catalog.dialect import Connection, Engine, Row, Value
+from paddock.catalog.sqlite import SqliteEngine
+from paddock.model.errors import Bug, Conflict
+
+SCHEMA_VERSION = 1
+"""The newest migration. A test holds it equal to the files, so that opening a catalog needn't list them."""
+
+IN_LIST_MAX = 500
+"""Values in one `IN (…)` list: SQLite plans long lists slowly, and PostgreSQL allows 65,535 parameters."""
+
+
+class Transaction:
+    """What a `with catalog.read()` or `.write()` block works through. Not for use after the block."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> int:
+        """Run one statement; the number of rows it changed."""
+        return self._connection.execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Value]]) -> int:
+        return self._connection.executemany(sql, rows)
+
+    def all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """All rows of a query."""
+        return self._connection.rows(sql, parameters)
+
+    def one(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None:
+        """The first row of a query, or None."""
+        rows = self._connection.rows(sql, parameters)
+        return rows[0] if rows else None
+
+    def insert(self, sql: str, parameters: Sequence[Value] = ()) -> int:
+        """Run an `INSERT … RETURNING id`; the new id."""
+        row = self.one(sql, parameters)
+        assert row is not None and isinstance(row[0], int), "insert() takes a statement that returns one id"
+        return row[0]
+
+    def all_in(self, sql: str, values: Sequence[Value]) -> list[Row]:
+        """Rows of a query whose text has one `IN ({})`, run for slices of `values`; rows come slice by slice."""
+        found: list[Row] = []
+        for start in range(0, len(values), IN_LIST_MAX):
+            part = values[start : start + IN_LIST_MAX]
+            found += self._connection.rows(sql.format(",".join("?" * len(part))), part)
+        return found
+
+
+class Catalog:
+    """One catalog, opened. Safe for many threads; a thread may not start a write inside a write."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._idle: deque[Connection] = deque()
+        self._writing = threading.local()
+        self._watch: Connection | None = None
+        self._watch_lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        exclusive: Callable[[], AbstractContextManager[object]] = nullcontext,
+        now: Callable[[], float] = time.time,
+    ) -> Catalog:
+        """Open the catalog in a SQLite file, made if missing; an older schema is migrated.
+
+        exclusive: keeps other processes out of a migration; not entered where the schema is current.
+        Conflict: a newer Paddock wrote the schema.
+        """
+        catalog = cls(SqliteEngine(path))
+        try:
+            catalog._migrate(exclusive, now)
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that sees one snapshot."""
+        connection = self._take()
+        try:
+            connection.begin_read()
+            yield Transaction(connection)
+        finally:
+            connection.rollback()
+            self._give_back(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that is the only writer; committed, durably, when the block ends without an error.
+
+        Unavailable when another process keeps the lock for 30 s; LimitExceeded on a full disk. Nothing is changed then.
+        """
+        if getattr(self._writing, "active", False):
+            raise Bug("a write transaction was started inside another one; please report this")
+        connection = self._take()
+        self._writing.active = True
+        try:
+            connection.begin_write()
+            yield Transaction(connection)
+            connection.commit()
+        finally:
+            self._writing.active = False
+            connection.rollback()
+            self._give_back(connection)
+
+    def data_version(self) -> int:
+        """A number that changes after any commit, of this process or another. Costs microseconds."""
+        with self._watch_lock:
+            if self._watch is None:
+                self._watch = self._engine.connect()
+            return self._watch.data_version()
+
+    def close(self) -> None:
+        """Close all idle connections; transactions that still run keep theirs until they end."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
+
+    def _take(self) -> Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._engine.connect()
+
+    def _give_back(self, connection: Connection) -> None:
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def _migrate(
+        self, exclusive: Callable[[], AbstractContextManager[object]], now: Callable[[], float]
+    ) -> None:
+        connection = self._take()
+        try:
+            if self._schema_version(connection) == SCHEMA_VERSION:
+                return
+            # Reading packaged files takes longer than all the rest of opening; few opens need it.
+            from paddock.catalog import schema
+
+            with exclusive():
+                present = self._schema_version(connection)
+                if present == 0:
+                    self._engine.prepare()
+                schema.apply(self._engine, connection, present=present, now=now)
+        finally:
+            self._give_back(connection)
+
+    def _schema_version(self, connection: Connection) -> int:
+        """The version of the present schema, 0 where there is none; Conflict where it is newer than ours."""
+        if not connection.has_table("schema_versions"):
+            return 0
+        (row,) = connection.rows("SELECT max(version) FROM schema_versions")
+        present = int(row[0] or 0)
+        if present > SCHEMA_VERSION:
+            raise Conflict(
+                f"catalog {self._engine.name} has schema version {present}, but this Paddock knows versions "
+                f"up to {SCHEMA_VERSION}; upgrade with `pip install --upgrade paddock`"
+            )
+        return present

@@ -1,0 +1,60 @@
+"""The catalog's schema: numbered migrations, applied in order, each in one transaction.
+
+A migration is a file `migrations/NNNN_title.sql`; it never changes once released and uses nothing of today's code.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paddock.catalog.dialect import Connection, Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    version: int
+    title: str
+    sql: str
+
+
+def migrations() -> tuple[Migration, ...]:
+    """All migrations that this package has, by version."""
+    found = []
+    for entry in importlib.resources.files("paddock.catalog").joinpath("migrations").iterdir():
+        number, _, title = entry.name.removesuffix(".sql").partition("_")
+        if entry.name.endswith(".sql"):
+            found.append(Migration(int(number), title.replace("_", " "), entry.read_text(encoding="utf-8")))
+    return tuple(sorted(found, key=lambda migration: migration.version))
+
+
+def apply(engine: Engine, connection: Connection, *, present: int, now: Callable[[], float]) -> int:
+    """Apply the migrations after version `present`; the version reached.
+
+    The caller excludes other processes. A crash leaves the version before or the one after a migration, never between.
+    """
+    for migration in migrations():
+        if migration.version <= present:
+            continue
+        connection.begin_write()
+        try:
+            for statement in statements(engine.render(migration.sql)):
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO schema_versions (version, title, applied) VALUES (?, ?, ?)",
+                (migration.version, migration.title, now()),
+            )
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        present = migration.version
+    return present
+
+
+def statements(sql: str) -> list[str]:
+    """The statements of a migration: each ends in `;` at the end of a line."""
+    lines = [line for line in sql.splitlines() if not line.lstrip().startswith("--")]
+    parts = "\n".join(lines).split(";\n")
+    return [part.strip().removesuffix(";") for part in parts if part.strip()]

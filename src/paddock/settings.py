@@ -1,0 +1,154 @@
+"""Settings from environment variables: read once at the edge (CLI, `connect`), then passed down as one frozen value.
+
+`SETTINGS` documents each with its unit, its default and why that default; the reference page is checked against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from paddock.model.addresses import check_name
+from paddock.model.errors import InvalidInput
+from paddock.model.records import DEFAULT_PROJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    variable: str
+    field: str
+    """Name of the field of `Settings`."""
+    meaning: str
+    unit: str
+    default: str
+    why: str
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "PADDOCK_HOME",
+        "home",
+        "The home: the directory that holds the catalog and the stored bytes.",
+        "path",
+        "the nearest `.paddock` directory at or above the current one, else `~/.paddock`",
+        "Works like a version control system: data belongs to the folder you are in, or to you.",
+    ),
+    Setting(
+        "PADDOCK_URL",
+        "url",
+        "A server to talk to in place of a local home.",
+        "URL",
+        "none",
+        "Nothing needs a server; naming one is a decision.",
+    ),
+    Setting(
+        "PADDOCK_PROJECT",
+        "project",
+        "The project of addresses that name none.",
+        "name",
+        DEFAULT_PROJECT,
+        "This project always exists.",
+    ),
+    Setting(
+        "PADDOCK_WORKERS",
+        "workers",
+        "How many worker processes run datums at once.",
+        "processes, at least 1",
+        "the number of CPUs this process may use",
+        "User commands are mostly bound by the CPU; more workers than CPUs rarely help.",
+    ),
+    Setting(
+        "PADDOCK_SANDBOX",
+        "sandbox",
+        "How a datum's `/pfs` is made: `namespaces` (private mounts), `directory` (plain folders named by `PADDOCK_PFS`), or `auto`.",
+        "word",
+        "auto",
+        "Namespaces where the system allows them, because they isolate; a directory elsewhere, so that it still runs.",
+    ),
+    Setting(
+        "PADDOCK_GRACE_SECONDS",
+        "grace_seconds",
+        "Time between SIGTERM and SIGKILL when a command is stopped or times out.",
+        "seconds, 0 to 3600",
+        "5",
+        "Long enough to remove temporary files, short enough to wait for.",
+    ),
+    Setting(
+        "PADDOCK_DEBUG",
+        "debug",
+        "Show the traceback of an unexpected error.",
+        "0 or 1",
+        "0",
+        "A traceback helps developers and hides the message from everyone else.",
+    ),
+)
+
+SANDBOXES = ("auto", "namespaces", "directory")
+GRACE_SECONDS_MAX = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment asks for; None where it says nothing and the default depends on the place."""
+
+    home: Path | None = None
+    url: str | None = None
+    project: str = DEFAULT_PROJECT
+    workers: int | None = None
+    sandbox: str = "auto"
+    grace_seconds: float = 5.0
+    debug: bool = False
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the variables of `SETTINGS`; an empty one counts as unset. InvalidInput names the variable that is wrong."""
+        home = environment.get("PADDOCK_HOME", "")
+        return cls(
+            home=Path(home).expanduser() if home else None,
+            url=environment.get("PADDOCK_URL") or None,
+            project=_project(environment),
+            workers=_workers(environment),
+            sandbox=_sandbox(environment),
+            grace_seconds=_grace_seconds(environment),
+            debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
+        )
+
+
+def _project(environment: Mapping[str, str]) -> str:
+    name = environment.get("PADDOCK_PROJECT") or DEFAULT_PROJECT
+    try:
+        return check_name("project", name)
+    except InvalidInput as error:
+        raise InvalidInput(f"PADDOCK_PROJECT: {error.message}") from None
+
+
+def _workers(environment: Mapping[str, str]) -> int | None:
+    text = environment.get("PADDOCK_WORKERS", "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InvalidInput(
+            f"PADDOCK_WORKERS is {text!r}; set it to a whole number of processes, at least 1, or unset it"
+        )
+    return int(text)
+
+
+def _sandbox(environment: Mapping[str, str]) -> str:
+    text = environment.get("PADDOCK_SANDBOX") or "auto"
+    if text not in SANDBOXES:
+        raise InvalidInput(f"PADDOCK_SANDBOX is {text!r}; set it to one of {', '.join(SANDBOXES)}")
+    return text
+
+
+def _grace_seconds(environment: Mapping[str, str]) -> float:
+    text = environment.get("PADDOCK_GRACE_SECONDS") or "5"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= GRACE_SECONDS_MAX:
+        raise InvalidInput(
+            f"PADDOCK_GRACE_SECONDS is {text!r}; set it to seconds from 0 to {GRACE_SECONDS_MAX:.0f}"
+        )
+    return seconds

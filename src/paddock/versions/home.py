@@ -1,0 +1,326 @@
+"""A home: one directory that holds everything, and the doors to its parts.
+
+    home.json     format version, chunking, id; written last, so that a directory with it is a complete home
+    catalog.db    names, heads, jobs, leases, the chunk index (SQLite; `-wal` and `-shm` beside it)
+    objects/      packs
+    cache/        what can be lost: scan caches and the manifests of mirrored folders
+    locks/        files that processes lock; the kernel frees them when a process dies
+
+Opening a home imports neither pyarrow nor the storage of trees: `chunks`, `tables` and `trees` come when first asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from paddock.catalog import projects
+from paddock.catalog.chunk_index import CatalogChunkIndex
+from paddock.catalog.database import Catalog
+from paddock.model.errors import (
+    Conflict,
+    Corrupt,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from paddock.model.ids import new_id
+from paddock.model.records import DEFAULT_PROJECT
+
+if TYPE_CHECKING:
+    from paddock.storage.chunking import ChunkingParameters
+    from paddock.storage.chunks import ChunkStore
+    from paddock.storage.objects import LocalObjects
+    from paddock.storage.tables import Tables
+    from paddock.storage.trees import Trees
+
+FORMAT_VERSION = 1
+"""Of everything outside the catalog: packs, segments, tables. Raised when an older Paddock could not read them."""
+
+HOME_DIRECTORY = ".paddock"
+_HOME_FILE = "home.json"
+_CATALOG_FILE = "catalog.db"
+_OURS = frozenset(
+    {
+        "objects",
+        "cache",
+        "locks",
+        _CATALOG_FILE,
+        f"{_CATALOG_FILE}-wal",
+        f"{_CATALOG_FILE}-shm",
+        f"{_HOME_FILE}.new",
+    }
+)
+_CHUNKING = {"min_bytes": 256 << 10, "average_bytes": 1 << 20, "max_bytes": 4 << 20}
+
+
+@dataclass(frozen=True, slots=True)
+class HomeFile:
+    """The content of `home.json`."""
+
+    id: str
+    format_version: int
+    chunking: dict[str, int]
+
+
+class Lock:
+    """An exclusive lock that this process holds until `release`, the end of the `with` block, or its death."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def release(self) -> None:
+        """Idempotent."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Home:
+    """An open home. Safe for many threads; several processes may have one open at once."""
+
+    def __init__(self, path: Path, file: HomeFile, catalog: Catalog, clock: Callable[[], float]) -> None:
+        self.path = path
+        self.id = file.id
+        self.catalog = catalog
+        self.now = clock
+        self._chunking = file.chunking
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False, clock: Callable[[], float] = time.time) -> Home:
+        """Open the home at `path`; with `create`, make one where nothing is.
+
+        Several processes may create one home at once: one does, the others open it. NotFound: there is none.
+        InvalidInput: the directory holds other things. Conflict: a newer Paddock wrote it.
+        """
+        path = path.expanduser().absolute()
+        file = _read_home_file(path)
+        if file is None:
+            if not create:
+                raise NotFound(
+                    f"there is no Paddock home at {path}; put data or create a repo to start one, or name another with --home"
+                )
+            file = _create(path, clock)
+        database = path / _CATALOG_FILE
+        if not database.exists():
+            raise Corrupt(
+                f"home {path} has lost its catalog {_CATALOG_FILE}; restore it from a copy of the home"
+            )
+        catalog = Catalog.open(database, exclusive=lambda: wait_lock(path, "home"), now=clock)
+        return cls(path, file, catalog, clock)
+
+    @property
+    def cache(self) -> Path:
+        """A directory for what can be lost."""
+        return self.path / "cache"
+
+    # What follows is imported when first used: it brings in blake3, zstandard or pyarrow, which listing repos never needs.
+
+    @cached_property
+    def objects(self) -> LocalObjects:
+        from paddock.storage.objects import LocalObjects
+
+        return LocalObjects(self.path / "objects")
+
+    @cached_property
+    def chunking(self) -> ChunkingParameters:
+        """How files are cut; fixed when the home was made."""
+        from paddock.storage.chunking import ChunkingParameters
+
+        return ChunkingParameters(**self._chunking)
+
+    @cached_property
+    def chunks(self) -> ChunkStore:
+        from paddock.storage.chunks import ChunkStore
+
+        return ChunkStore(self.objects, CatalogChunkIndex(self.catalog), chunking=self.chunking)
+
+    @property
+    def tables(self) -> Tables:
+        return self.trees.tables
+
+    @cached_property
+    def trees(self) -> Trees:
+        from paddock.storage.tables import Tables
+        from paddock.storage.trees import Trees
+
+        return Trees(Tables(self.chunks))
+
+    def try_lock(self, name: str) -> Lock | None:
+        """Take the lock `name` of this home; None while another process (or another holder here) has it."""
+        return try_lock(self.path, name)
+
+    def close(self) -> None:
+        self.catalog.close()
+
+    def __enter__(self) -> Home:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def find_home(explicit: str | os.PathLike[str] | None = None, *, start: Path | None = None) -> Path:
+    """Which home to use: the one named; else the nearest `.paddock` directory at or above `start` (default: the
+    current directory); else `~/.paddock`. The directory need not exist."""
+    if explicit is not None and os.fspath(explicit):
+        return Path(explicit).expanduser().absolute()
+    place = (start or Path.cwd()).absolute()
+    for directory in (place, *place.parents):
+        candidate = directory / HOME_DIRECTORY
+        if candidate.is_dir():
+            return candidate
+    return Path.home() / HOME_DIRECTORY
+
+
+# ---- locks -------------------------------------------------------------------------------------------------
+
+
+def try_lock(path: Path, name: str) -> Lock | None:
+    """Take the lock `name` of the home at `path`; None while another holder has it."""
+    return _lock(path, name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def wait_lock(path: Path, name: str) -> Lock:
+    """Take the lock `name`, waiting for whoever holds it. Only for short work: the wait has no end of its own."""
+    lock = _lock(path, name, fcntl.LOCK_EX)
+    assert lock is not None, "a blocking flock returns with the lock"
+    return lock
+
+
+def _lock(path: Path, name: str, operation: int) -> Lock | None:
+    with _translated(path):
+        descriptor = os.open(path / "locks" / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        os.close(descriptor)
+        raise Unavailable(
+            f"home {path} can't be locked ({error.strerror}); put it on a file system that has locks"
+        ) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Lock(descriptor)
+
+
+# ---- creation ----------------------------------------------------------------------------------------------
+
+
+def _create(path: Path, clock: Callable[[], float]) -> HomeFile:
+    """Make the parts of a home under its lock, `home.json` last. A crash leaves what the next call completes."""
+    _refuse_foreign(path)
+    with _translated(path):
+        for part in ("locks", "objects", "cache"):
+            (path / part).mkdir(parents=True, exist_ok=True)
+    with wait_lock(path, "home"):
+        present = _read_home_file(path)
+        if present is not None:
+            return present
+        with closing(Catalog.open(path / _CATALOG_FILE, now=clock)) as catalog, catalog.write() as tx:
+            if projects.find(tx, DEFAULT_PROJECT) is None:
+                projects.insert(tx, DEFAULT_PROJECT, "", clock())
+        file = HomeFile(new_id(), FORMAT_VERSION, dict(_CHUNKING))
+        _write_home_file(path, file)
+        return file
+
+
+def _refuse_foreign(path: Path) -> None:
+    with _translated(path):
+        try:
+            names = {entry.name for entry in os.scandir(path)}
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            raise InvalidInput(
+                f"{path} is a file, not a Paddock home; name a directory with --home"
+            ) from None
+    foreign = sorted(names - _OURS)
+    if foreign:
+        raise InvalidInput(
+            f"{path} is not a Paddock home: it has no {_HOME_FILE} but holds {foreign[0]!r}; name a home, or an empty directory, with --home"
+        )
+
+
+def _read_home_file(path: Path) -> HomeFile | None:
+    """The content of `home.json`, or None where there is none. Conflict where its format is newer than ours."""
+    try:
+        with _translated(path), open(path / _HOME_FILE, encoding="utf-8") as stream:
+            content: Any = json.load(stream)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise Corrupt(f"{path / _HOME_FILE} is damaged ({error}); restore it from a copy") from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise Corrupt(f"{path / _HOME_FILE} is damaged (no format version); restore it from a copy")
+    if version > FORMAT_VERSION:
+        raise Conflict(
+            f"home {path} has format version {version}, but this Paddock knows versions up to {FORMAT_VERSION}; "
+            f"upgrade with `pip install --upgrade paddock`"
+        )
+    return HomeFile(str(content["id"]), version, {name: int(content["chunking"][name]) for name in _CHUNKING})
+
+
+def _write_home_file(path: Path, file: HomeFile) -> None:
+    content = {"format_version": file.format_version, "id": file.id, "chunking": file.chunking}
+    new = path / f"{_HOME_FILE}.new"
+    with _translated(path):
+        with open(new, "w", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=2)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(path / _HOME_FILE)
+        for directory in (path, path.parent):
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """OS errors about the home as our own; a missing file passes, since callers take it as an answer."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+        if isinstance(error, FileExistsError):
+            raise InvalidInput(
+                f"{error.filename} is in the way of home {path}; name another directory with --home"
+            ) from None
+        raise
+    except PermissionError as error:
+        raise PermissionDenied(
+            f"home {path}: no permission for {error.filename}; check its owner and mode, or name another with --home"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LimitExceeded(f"no space left for home {path}; free some and try again") from None
+        raise Unavailable(f"home {path}: {error.strerror or error}; try again") from error

@@ -1,0 +1,137 @@
+"""The downstream commit set: one change, and with it one output commit and one job for every pipeline it reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from paddock.catalog import branches, commits, jobs, pipelines
+from paddock.catalog.branches import BranchRow
+from paddock.catalog.commits import CommitRow
+from paddock.catalog.database import Transaction
+from paddock.catalog.pipelines import PipelineRow
+from paddock.model.errors import Bug
+from paddock.model.records import CommitOrigin, CommitState, PipelineState
+
+
+def propagate(
+    tx: Transaction,
+    changed: Sequence[int],
+    *,
+    set_id: str,
+    now: float,
+    pipeline_ids: Sequence[int] = (),
+    no_cache: bool = False,
+) -> list[int]:
+    """Make the output commits (open) and jobs (created) that follow from changed branches; ids of the jobs, upstream first.
+
+    changed: ids of branches whose head moved. pipeline_ids: pipelines to run whatever changed (a new version, a rerun),
+    and with them what reads their output. A stopped pipeline gets none, nor what only it leads to. A pipeline that has a
+    commit in the set already is left as it is. Runs inside the transaction of the change, so that no one sees one
+    without the other. no_cache goes into the jobs of `pipeline_ids` only.
+    """
+    running = {row.branch_id: row for row in pipelines.get_all(tx) if row.state == PipelineState.RUNNING}
+    if not running:
+        return []
+    sources = _sources(tx, running)
+    asked = set(pipeline_ids)
+    reached = _reached(sources, set(changed), {row.branch_id for row in running.values() if row.id in asked})
+    made = []
+    for branch_id in _upstream_first(reached, sources):
+        pipeline = running[branch_id]
+        if commits.find(tx, pipeline.repo_id, set_id) is None:
+            made.append(
+                _make(
+                    tx,
+                    pipeline,
+                    sources[branch_id],
+                    set_id=set_id,
+                    now=now,
+                    no_cache=no_cache and pipeline.id in asked,
+                )
+            )
+    return made
+
+
+def input_of(tx: Transaction, branch: BranchRow, set_id: str) -> CommitRow | None:
+    """What a commit of the set reads of a branch: the set's own commit on it, else the branch's tip unless that failed,
+    else its head; None where there is none."""
+    own = commits.find(tx, branch.repo_id, set_id)
+    if own is not None and own.branch == branch.name:
+        return own
+    tip = None if branch.tip_id is None else commits.get(tx, branch.tip_id)
+    if tip is not None and tip.state != CommitState.FAILED:
+        return tip
+    return None if branch.head_id is None else commits.get(tx, branch.head_id)
+
+
+def _sources(tx: Transaction, running: Mapping[int, PipelineRow]) -> dict[int, list[int]]:
+    """{output branch of a running pipeline: branches it reads}."""
+    sources: dict[int, list[int]] = {branch_id: [] for branch_id in running}
+    for reader, source in branches.edges(tx):
+        if reader in sources:
+            sources[reader].append(source)
+    return sources
+
+
+def _reached(sources: Mapping[int, Sequence[int]], changed: set[int], roots: set[int]) -> set[int]:
+    readers: dict[int, list[int]] = {}
+    for reader, upstream in sources.items():
+        for source in upstream:
+            readers.setdefault(source, []).append(reader)
+    reached = set(roots)
+    pending = [*sorted(changed), *sorted(roots)]
+    while pending:
+        for reader in readers.get(pending.pop(), ()):
+            if reader not in reached:
+                reached.add(reader)
+                pending.append(reader)
+    return reached
+
+
+def _upstream_first(reached: set[int], sources: Mapping[int, Sequence[int]]) -> list[int]:
+    """Kahn's algorithm, by id where the order is free."""
+    waiting = {
+        branch: {source for source in sources[branch] if source in reached} for branch in sorted(reached)
+    }
+    ordered: list[int] = []
+    while waiting:
+        ready = [branch for branch, upstream in waiting.items() if not upstream]
+        if not ready:
+            raise Bug("the provenance of branches has a circle; please report this")
+        for branch in ready:
+            del waiting[branch]
+        ordered += ready
+        for upstream in waiting.values():
+            upstream.difference_update(ready)
+    return ordered
+
+
+def _make(
+    tx: Transaction, pipeline: PipelineRow, sources: Sequence[int], *, set_id: str, now: float, no_cache: bool
+) -> int:
+    output = branches.get(tx, pipeline.branch_id)
+    inputs = []
+    for source in sources:
+        branch = branches.get(tx, source)
+        commit = input_of(tx, branch, set_id)
+        inputs.append((branch.repo_id, branch.name, None if commit is None else commit.id))
+    commit_id = commits.insert(
+        tx,
+        repo_id=pipeline.repo_id,
+        set_id=set_id,
+        branch=output.name,
+        origin=CommitOrigin.AUTO,
+        parent_id=output.head_id,
+        created=now,
+    )
+    commits.add_provenance(tx, commit_id, inputs)
+    branches.set_tip(tx, output.id, commit_id)
+    return jobs.insert(
+        tx,
+        set_id=set_id,
+        pipeline_id=pipeline.id,
+        version=pipeline.version,
+        commit_id=commit_id,
+        created=now,
+        no_cache=no_cache,
+    )
