@@ -1,0 +1,255 @@
+"""Read what a datum left in `/pfs/out` and store it: files, directories, and links to inputs without
+reading them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paddock.model.errors import LimitExceeded
+from paddock.model.ids import Digest
+from paddock.runtime.batch_format import OutputFile
+from paddock.runtime.materialize import Placed, remove_tree
+from paddock.storage.chunking import EMPTY_DIGEST, ChunkingParameters, Reader, StoredFile, file_digest
+from paddock.storage.os_errors import translate
+
+_DEPTH_MAX = 300
+
+
+class ChunkSink(Protocol):
+    """Where output bytes go (storage's DetachedWriter)."""
+
+    chunking: ChunkingParameters
+
+    def put(self, data: bytes) -> Digest: ...
+
+    def put_stream(self, reader: Reader) -> StoredFile: ...
+
+
+class OutputError(Exception):
+    """User code left something in /pfs/out that cannot be kept; the message names it. Its datum fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Collects outputs of one slot.
+
+    pfs: directory that user code knows as `/pfs`, by its real path. shown: what messages call it (`/pfs`).
+    host_pfs: the same directory by the path where the worker may write.
+    present: files in place as inputs, by path below `pfs`. sink: where bytes go. tick: called often.
+    """
+
+    pfs: str
+    host_pfs: str
+    shown: str
+    present: Mapping[str, Placed]
+    sink: ChunkSink
+    tick: Callable[[], None]
+    rows: list[OutputFile] = field(default_factory=list)
+
+    def collect(self) -> list[OutputFile]:
+        """All files below `/pfs/out`, stored. Directories without files leave no trace. Changes modes where
+        it must.
+
+        Links to inputs (files and directories) become the input's content without reading a byte; links
+        within `/pfs/out` or to the code become copies. OutputError: anything else. LimitExceeded,
+        Unavailable: the sink's.
+        """
+        self.rows.clear()
+        self._folder(f"{self.host_pfs}/out", "", ())
+        return self.rows
+
+    def _folder(self, path: str, name: str, above: tuple[str, ...]) -> None:
+        """Collect a directory (host path) as `name`. above: real paths of the directories that led here by
+        links.
+        """
+        if name.count("/") > _DEPTH_MAX:
+            raise OutputError(
+                f"{self._say(name)[:120]}… is nested more than {_DEPTH_MAX} directories deep; flatten it"
+            )
+        for entry in _entries(path):
+            inner = f"{name}/{entry.name}"
+            if not entry.name.isascii():
+                self._check_name(inner)
+            if entry.is_symlink():
+                self._link(entry.path, inner, above)
+            elif entry.is_file(follow_symlinks=False):
+                self._file(entry.path, inner)
+            elif entry.is_dir(follow_symlinks=False):
+                self._folder(entry.path, inner, above)
+            else:
+                raise OutputError(self._not_a_file(inner, entry.stat(follow_symlinks=False).st_mode))
+
+    def _file(self, path: str, name: str) -> None:
+        self.tick()
+        try:
+            descriptor = _open(path)
+            try:
+                self._store(descriptor, name)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise translate(error, "read the output", self._say(name), reading=True) from error
+
+    def _store(self, descriptor: int, name: str) -> None:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise OutputError(self._not_a_file(name, state.st_mode))
+        executable = state.st_mode & stat.S_IXUSR != 0
+        small = self.sink.chunking.min_bytes
+        if state.st_size <= small:
+            # A file no longer than the shortest chunk is one chunk: no need to look for cuts.
+            data = os.read(descriptor, small)
+            digest = self.sink.put(data) if data else EMPTY_DIGEST
+            self.rows.append(OutputFile(name, len(data), digest, executable, ()))
+            return
+        stored = self.sink.put_stream(_TickingReader(descriptor, self.tick))
+        self.rows.append(OutputFile(name, stored.size, stored.digest, executable, stored.chunks))
+
+    def _link(self, path: str, name: str, above: tuple[str, ...]) -> None:
+        """A link in `/pfs/out`: to an input, to the code, or to something else in `/pfs/out`; nothing else
+        is kept.
+        """
+        text = os.fsdecode(os.readlink(os.fsencode(path)))
+        target = self._resolve(path, name, text)
+        if target == self.pfs or not target.startswith(self.pfs + "/"):
+            raise OutputError(
+                f"{self._say(name)} is a link to {text}, which is outside {self.shown}: "
+                f"copy the file itself into {self.shown}/out"
+            )
+        inner = target[len(self.pfs) + 1 :]
+        top = inner.partition("/")[0]
+        if top not in ("out", ".code", ".env"):
+            self._reference(inner, name)
+            return
+        host_target = f"{self.host_pfs}/{inner}"
+        if not os.path.isdir(host_target):
+            self._file(host_target, name)
+            return
+        own = os.path.realpath(os.path.dirname(path))
+        holders = (*above, host_target)
+        if host_target in above or f"{own}/".startswith(f"{os.path.realpath(host_target)}/"):
+            raise OutputError(
+                f"{self._say(name)} is a link to {text}, a directory that holds it: remove the link"
+            )
+        self._folder(host_target, name, holders)
+
+    def _resolve(self, path: str, name: str, text: str) -> str:
+        """The real path that a link leads to, seen as user code sees it."""
+        seen = self.pfs + path[len(self.host_pfs) :]
+        try:
+            return os.path.realpath(seen, strict=True)
+        except FileNotFoundError:
+            raise OutputError(
+                f"{self._say(name)} is a link to {text}, which does not exist: "
+                "remove the link, or write what it should lead to"
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"{self._say(name)} is a link to {text} that cannot be followed: {error.strerror}"
+            ) from None
+
+    def _reference(self, inner: str, name: str) -> None:
+        """Take an input file, or all input files of a directory, as they are stored."""
+        placed = self.present.get(inner)
+        if placed is not None:
+            self.rows.append(_row(name, placed))
+            return
+        prefix = f"{inner}/"
+        for path, each in self.present.items():
+            if path.startswith(prefix):
+                self.rows.append(_row(f"{name}/{path[len(prefix) :]}", each))
+
+    def _check_name(self, name: str) -> None:
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise OutputError(
+                f"{self._say(name)!a} has a name that is not UTF-8, so it cannot be kept: rename the file"
+            ) from None
+
+    def _not_a_file(self, name: str, mode: int) -> str:
+        kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a block device"))
+        kind = next((word for test, word in kinds if test(mode)), "a device")
+        return (
+            f"{self._say(name)} is {kind}: only files, directories and links can be kept; "
+            "remove it before the command ends"
+        )
+
+    def _say(self, name: str) -> str:
+        return f"{self.shown}/out{name}"
+
+
+class _TickingReader:
+    """A descriptor as a `Reader`, which ticks as it is read."""
+
+    __slots__ = ("_descriptor", "_tick")
+
+    def __init__(self, descriptor: int, tick: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self._tick = tick
+
+    def read(self, size: int, /) -> bytes:
+        self._tick()
+        return os.read(self._descriptor, size)
+
+
+def clear_folder(path: str) -> None:
+    """Remove everything in a directory, but not itself (it may be a mount point). Raises LimitExceeded,
+    Unavailable.
+    """
+    try:
+        os.chmod(path, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+        with os.scandir(os.fsencode(path)) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    remove_tree(os.fsdecode(entry.path))
+                else:
+                    os.unlink(entry.path)
+    except OSError as error:
+        raise translate(error, "clear", path) from error
+
+
+def disk_is_full(path: str) -> bool:
+    """Whether the file system of `path` has (nearly) no room left for this user: less than 64 KiB, or no
+    inode.
+    """
+    state = os.statvfs(path)
+    return state.f_bavail * state.f_frsize < (64 << 10) or (state.f_files > 0 and state.f_favail == 0)
+
+
+def disk_full_error(path: str) -> LimitExceeded:
+    return LimitExceeded(f"the disk that holds {path} is full; free some space and run the job again")
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    """Entries of a directory in name order, so that equal outputs give equal rows."""
+    try:
+        found = list(os.scandir(path))
+    except PermissionError:
+        os.chmod(path, stat.S_IRWXU)
+        found = list(os.scandir(path))
+    if len(found) > 1:
+        found.sort(key=lambda entry: entry.name)
+    return iter(found)
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except PermissionError:
+        os.chmod(path, stat.S_IRUSR | (os.lstat(path).st_mode & stat.S_IXUSR))
+        return os.open(path, flags)
+
+
+def _row(name: str, placed: Placed) -> OutputFile:
+    file = placed.file
+    digests = tuple(digest for digest, _ in file.chunks)
+    return OutputFile(
+        name, file.size, file_digest(digests), file.executable, digests if len(digests) > 1 else ()
+    )

@@ -1,0 +1,316 @@
+"""Run one datum: inputs in place, the command with its tries, `err_cmd`, outputs collected."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paddock.model.errors import PaddockError
+from paddock.model.ids import Digest
+from paddock.model.records import DatumState, Location
+from paddock.runtime.batch_format import DatumOutcome, OutputFile
+from paddock.runtime.collect import (
+    ChunkSink,
+    Collector,
+    OutputError,
+    clear_folder,
+    disk_full_error,
+    disk_is_full,
+)
+from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER, CodeFolder, InputFolder
+from paddock.runtime.process import CannotStart, Exit, ProcessRunner, find_program
+from paddock.runtime.protocol import BatchTask, DatumTask, TransformTask
+from paddock.runtime.worker_environment import (
+    base_environment,
+    datum_environment,
+    environment_file,
+    expand,
+    spec_environment,
+    working_directory,
+)
+from paddock.runtime.worker_logs import DatumLog
+from paddock.storage.os_errors import translate
+
+_LAST_LINE_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a worker runs datums. host_pfs: the directory by the path where the worker writes.
+
+    pfs: how user code knows it (`/pfs` with namespaces, else the same). isolated: with namespaces of its own.
+    """
+
+    scratch: Path
+    host_pfs: str
+    pfs: str
+    isolated: bool
+
+    @property
+    def out(self) -> str:
+        return f"{self.host_pfs}/{OUT_FOLDER}"
+
+
+@dataclass(slots=True)
+class Transform:
+    """A transform made ready on this worker: environment, working directory, standard inputs; programs
+    found so far.
+    """
+
+    task: TransformTask
+    environment: dict[bytes, bytes]
+    spec_environment: dict[bytes, bytes]
+    cwd: str
+    stdin: int | None
+    err_stdin: int | None
+    programs: dict[tuple[str, bytes], str] = field(default_factory=dict)
+
+
+def prepare_transform(task: TransformTask, slot: Slot) -> Transform:
+    """Do once what is the same for all datums. LimitExceeded: the scratch disk is full."""
+    cwd = working_directory(task, slot.pfs)
+    environment = base_environment(os.environb, task, slot.pfs)
+    environment[b"PWD"] = os.fsencode(cwd)
+    return Transform(
+        task,
+        environment,
+        spec_environment(task),
+        cwd,
+        _stdin_file(slot.scratch / "stdin", task.stdin),
+        _stdin_file(slot.scratch / "stdin", task.err_stdin),
+    )
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What the tries of one datum have come to so far. finished: no further try would help."""
+
+    log: DatumLog
+    tries: int = 0
+    exit_code: int | None = None
+    reason: str = ""
+    error_code: str = ""
+    succeeded: bool = False
+    recovered: bool = False
+    finished: bool = False
+    files: tuple[OutputFile, ...] = ()
+
+
+class DatumRunner:
+    """Runs the datums of one slot, one after another. Not thread-safe."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        processes: ProcessRunner,
+        read_chunk: Callable[[Digest, Location], bytes],
+        *,
+        tick: Callable[[], None],
+    ) -> None:
+        self._slot = slot
+        self._processes = processes
+        self._tick = tick
+        self._inputs = InputFolder(slot.host_pfs, read_chunk, protected=slot.isolated, tick=tick)
+        self._code = CodeFolder(slot.host_pfs, read_chunk, protected=slot.isolated)
+
+    def run(
+        self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink
+    ) -> DatumOutcome | None:
+        """Run one datum to its end; None if it was cancelled. `/pfs/out` is empty before and after.
+
+        Every failure of user code, of the store or of the disk becomes the outcome's reason. Only what the
+        control channel raises passes through; the worker must end then.
+        """
+        begin = time.monotonic()
+        attempts = _Attempts(DatumLog())
+        try:
+            self._code.place(transform.task.id, transform.task.code)
+            cancelled = not self._try_all(batch, datum, transform, sink, attempts)
+            clear_folder(self._slot.out)
+        except PaddockError as error:
+            cancelled = False
+            attempts.succeeded = attempts.recovered = False
+            attempts.reason, attempts.error_code = str(error), error.code
+            self._inputs.clear()
+        return None if cancelled else _outcome(datum, attempts, time.monotonic() - begin)
+
+    def clear(self) -> None:
+        """Remove inputs and outputs of the last datum. Raises LimitExceeded, Unavailable."""
+        self._inputs.clear()
+        clear_folder(self._slot.out)
+
+    def _try_all(
+        self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink, attempts: _Attempts
+    ) -> bool:
+        """Whether the datum came to an end; False if it was cancelled."""
+        variables = datum_environment(batch, datum, self._slot.pfs) | transform.spec_environment
+        environment = transform.environment | variables
+        self._write_environment(variables)
+        while not attempts.finished:
+            attempts.tries += 1
+            if attempts.tries > 1:
+                attempts.log.say(f"try {attempts.tries} of {transform.task.datum_tries}")
+                clear_folder(self._slot.out)
+            if attempts.tries == 1 or not self._slot.isolated:
+                self._inputs.place(datum.inputs)
+            ended = self._start(
+                transform, transform.task.cmd, transform.stdin, datum, environment, attempts.log
+            )
+            if isinstance(ended, Exit) and ended.cancelled:
+                return False
+            self._judge(ended, transform, sink, attempts)
+            if attempts.succeeded or attempts.finished:
+                return True
+            attempts.log.say(attempts.reason)
+            if transform.task.err_cmd and not self._handle_error(datum, transform, environment, attempts):
+                return False
+            attempts.finished = attempts.tries >= transform.task.datum_tries
+        return True
+
+    def _judge(
+        self, ended: Exit | CannotStart, transform: Transform, sink: ChunkSink, attempts: _Attempts
+    ) -> None:
+        """What one try came to; collects the outputs of one that went well."""
+        if isinstance(ended, CannotStart):
+            attempts.exit_code, attempts.reason, attempts.finished = None, ended.reason, True
+            return
+        attempts.exit_code = ended.code
+        if ended.timed_out:
+            limit = transform.task.datum_timeout_seconds or 0.0
+            attempts.reason = f"the command was stopped after {limit:g} s (datum_timeout)"
+        elif ended.code == 0 or ended.code in transform.task.accept_return_code:
+            self._collect(sink, attempts)
+        elif disk_is_full(self._slot.out):
+            # The command failed because it could not write; that is not its fault, so no try is spent on it.
+            raise disk_full_error(self._slot.out)
+        else:
+            attempts.reason = f"the command {_how_it_ended(ended.code)}{_last_words(attempts.log)}"
+
+    def _collect(self, sink: ChunkSink, attempts: _Attempts) -> None:
+        slot = self._slot
+        collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, self._inputs.present, sink, self._tick)
+        try:
+            attempts.files = tuple(collector.collect())
+            attempts.succeeded = True
+        except OutputError as error:
+            attempts.reason = str(error)
+
+    def _handle_error(
+        self, datum: DatumTask, transform: Transform, environment: Mapping[bytes, bytes], attempts: _Attempts
+    ) -> bool:
+        """Run err_cmd after a try that failed; False if it was cancelled."""
+        ended = self._start(
+            transform, transform.task.err_cmd, transform.err_stdin, datum, environment, attempts.log
+        )
+        match ended:
+            case CannotStart():
+                attempts.reason = f"{attempts.reason}; err_cmd: {ended.reason}"
+            case Exit(cancelled=True):
+                return False
+            case Exit(code=0, timed_out=False):
+                attempts.recovered = True
+            case Exit():
+                attempts.log.say(f"err_cmd {_how_it_ended(ended.code)}")
+        return True
+
+    def _start(
+        self,
+        transform: Transform,
+        cmd: Sequence[str],
+        stdin: int | None,
+        datum: DatumTask,
+        environment: Mapping[bytes, bytes],
+        log: DatumLog,
+    ) -> Exit | CannotStart:
+        words = expand(cmd, datum, self._slot.pfs) if transform.task.placeholders else list(cmd)
+        program = self._find(
+            transform, words[0] if words else "", environment.get(b"PATH", os.defpath.encode())
+        )
+        if isinstance(program, CannotStart):
+            return program
+        return self._processes.run(
+            program,
+            words,
+            environment,
+            cwd=transform.cwd,
+            stdin=stdin,
+            timeout_seconds=transform.task.datum_timeout_seconds,
+            log=log,
+        )
+
+    def _find(self, transform: Transform, name: str, search_path: bytes) -> str | CannotStart:
+        known = transform.programs.get((name, search_path))
+        if known is not None:
+            return known
+        found = find_program(name, os.fsdecode(search_path), transform.cwd)
+        if isinstance(found, str):
+            transform.programs[name, search_path] = found
+        return found
+
+    def _write_environment(self, variables: Mapping[bytes, bytes]) -> None:
+        path = f"{self._slot.host_pfs}/{ENVIRONMENT_FILE}"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(descriptor, environment_file(variables))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise translate(error, "write", path) from error
+
+
+def _outcome(datum: DatumTask, attempts: _Attempts, seconds: float) -> DatumOutcome:
+    state = DatumState.FAILED
+    if attempts.succeeded:
+        state = DatumState.SUCCESS
+    elif attempts.recovered:
+        state = DatumState.RECOVERED
+    return DatumOutcome(
+        id=datum.id,
+        key=datum.key,
+        state=state,
+        exit_code=attempts.exit_code,
+        reason="" if attempts.succeeded else attempts.reason,
+        error_code=attempts.error_code,
+        tries=attempts.tries,
+        seconds=seconds,
+        files=attempts.files if attempts.succeeded else (),
+        log=attempts.log.content(),
+    )
+
+
+def _stdin_file(path: Path, lines: Sequence[str] | None) -> int | None:
+    """A descriptor to read the lines from, each with its newline; the file itself has no name any more."""
+    if not lines:
+        return None
+    try:
+        path.write_bytes(os.fsencode("".join(f"{line}\n" for line in lines)))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        path.unlink()
+    except OSError as error:
+        raise translate(error, "write", path) from error
+    return descriptor
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (often for want of memory)" if -code == signal.SIGKILL else ""
+    return f"was killed by {name}{hint}"
+
+
+def _last_words(log: DatumLog) -> str:
+    """The last line that the command printed, which mostly says why it failed."""
+    lines = log.last_line().decode("utf-8", "replace").strip()
+    if not lines:
+        return " and printed nothing"
+    shortened = lines if len(lines) <= _LAST_LINE_MAX else lines[:_LAST_LINE_MAX] + "…"
+    return f": {shortened}"

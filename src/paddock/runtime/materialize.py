@@ -1,0 +1,212 @@
+"""Put a datum's input files, and a transform's code, in place as plain files; every byte is verified on the
+way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from paddock.model.errors import Corrupt, InvalidInput
+from paddock.model.ids import Digest
+from paddock.model.records import Location
+from paddock.runtime.protocol import FileTask, InputTask
+from paddock.storage.os_errors import translate
+
+ReadChunk = Callable[[Digest, Location], bytes]
+"""Read one chunk, verified: NotFound, Corrupt or Unavailable name it."""
+
+CODE_FOLDER = ".code"
+OUT_FOLDER = "out"
+ENVIRONMENT_FILE = ".env"
+_RESERVED = frozenset((CODE_FOLDER, OUT_FOLDER, ENVIRONMENT_FILE, ".", "..", ""))
+
+
+class Placed(NamedTuple):
+    """A file that is in place. empty: with none of its bytes (`empty_files`)."""
+
+    file: FileTask
+    empty: bool
+
+
+class InputFolder:
+    """The inputs below `/pfs`. `root` is its path for the worker, who may write there while user code may
+    not.
+
+    `place` changes only what differs between one datum and the next, so a file that many datums of a cross
+    share is written once. `protected`: user code cannot write to inputs (namespaces). Where it is not, files
+    are made read-only by mode, and everything is written afresh for every try. `tick` is called often. Not
+    thread-safe.
+    """
+
+    def __init__(
+        self, root: str, read_chunk: ReadChunk, *, protected: bool, tick: Callable[[], None]
+    ) -> None:
+        self._root = root
+        self._read_chunk = read_chunk
+        self._tick = tick
+        self._protected = protected
+        self._folders: set[str] = set()
+        self.present: dict[str, Placed] = {}
+        """What is in place now, by path below the root: `images/cats/a.png`."""
+
+    def place(self, inputs: Sequence[InputTask]) -> None:
+        """Make the inputs exactly those of one datum. Cost: its files, and the bytes that are not there yet.
+
+        InvalidInput: an input has a reserved name. Corrupt, NotFound, Unavailable: a chunk cannot be read.
+        LimitExceeded: the scratch disk is full. After an error call `clear`.
+        """
+        wanted, folders = _wanted(inputs)
+        if not self._protected:
+            self.clear()
+        self._remove_stale(wanted, folders)
+        for folder in sorted(folders - self._folders):
+            _make_folder(f"{self._root}/{folder}")
+            self._folders.add(folder)
+        for path, placed in wanted.items():
+            if path not in self.present:
+                self._tick()
+                write_file(f"{self._root}/{path}", placed, self._read_chunk, protected=self._protected)
+                self.present[path] = placed
+        if not self._protected:
+            for folder in sorted(self._folders, reverse=True):
+                os.chmod(f"{self._root}/{folder}", 0o555)
+
+    def clear(self) -> None:
+        """Remove all inputs, whatever user code has done to them."""
+        self.present.clear()
+        for folder in sorted(self._folders):
+            if "/" not in folder:
+                remove_tree(f"{self._root}/{folder}")
+        self._folders.clear()
+
+    def _remove_stale(self, wanted: dict[str, Placed], folders: set[str]) -> None:
+        stale = [path for path, placed in self.present.items() if wanted.get(path) != placed]
+        for path in stale:
+            del self.present[path]
+            os.unlink(f"{self._root}/{path}")
+        for folder in sorted(self._folders - folders, reverse=True):
+            self._folders.remove(folder)
+            os.rmdir(f"{self._root}/{folder}")
+
+
+class CodeFolder:
+    """The code directory of the transform at work, at `/pfs/.code`; replaced when another transform takes
+    over.
+    """
+
+    def __init__(self, root: str, read_chunk: ReadChunk, *, protected: bool) -> None:
+        self._path = f"{root}/{CODE_FOLDER}"
+        self._read_chunk = read_chunk
+        self._protected = protected
+        self._transform = ""
+
+    def place(self, transform: str, files: Sequence[FileTask] | None) -> None:
+        """Put the files of `transform` in place, unless they are; None removes the directory. Errors as for
+        inputs.
+        """
+        if transform == self._transform:
+            return
+        self._transform = ""
+        if os.path.lexists(self._path):
+            remove_tree(self._path)
+        if files is not None:
+            folders = {parent for file in files for parent in _parents(file.path.strip("/"))}
+            for folder in ["", *sorted(folders)]:
+                _make_folder(f"{self._path}/{folder}")
+            for file in files:
+                placed = Placed(file, empty=False)
+                write_file(f"{self._path}{file.path}", placed, self._read_chunk, protected=self._protected)
+        self._transform = transform
+
+
+def write_file(target: str, placed: Placed, read_chunk: ReadChunk, *, protected: bool = True) -> None:
+    """Write one file that is not there yet. Corrupt if its chunks have not the size that its row says."""
+    file = placed.file
+    mode = (0o644 if protected else 0o444) | (0o111 if file.executable else 0)
+    try:
+        descriptor = os.open(
+            target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        )
+        try:
+            written = 0
+            for digest, location in () if placed.empty else file.chunks:
+                view = memoryview(read_chunk(digest, location))
+                written += len(view)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise translate(error, "write the input file", target) from error
+    if written != file.size and not placed.empty:
+        raise Corrupt(
+            f"file {file.path} has {written} bytes in its chunks, but {file.size} in its tree; run fsck"
+        )
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file or directory tree, whatever modes user code has left there. Does nothing where there is
+    none.
+    """
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        for folder in _folders_below(path):
+            os.chmod(folder, stat.S_IRWXU)
+        shutil.rmtree(path)
+    except (RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EMFILE, errno.ENAMETOOLONG):
+            raise
+        # Nested deeper than Python or the descriptor limit allow; rm(1) copes with any depth.
+        os.waitpid(os.posix_spawnp("rm", ("rm", "-rf", "--", path), os.environ), 0)
+
+
+def _folders_below(path: str) -> Iterator[str]:
+    """`path` and the directories below it, each before what it holds; the caller makes each readable in
+    turn.
+    """
+    yield path
+    with os.scandir(path) as entries:
+        folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for folder in folders:
+        yield from _folders_below(folder)
+
+
+def _wanted(inputs: Sequence[InputTask]) -> tuple[dict[str, Placed], set[str]]:
+    """Files by path below the root, and all directories that they need."""
+    wanted: dict[str, Placed] = {}
+    folders: set[str] = set()
+    for each in inputs:
+        if each.name in _RESERVED or "/" in each.name:
+            raise InvalidInput(f"an input may not be called {each.name!r}; give it another name in the spec")
+        folders.add(each.name)
+        for file in each.files:
+            path = each.name + file.path
+            wanted[path] = Placed(file, each.empty_files)
+            if "/" in file.path[1:]:
+                folders.update(_parents(path))
+    return wanted, folders
+
+
+def _parents(path: str) -> Iterator[str]:
+    """`a/b/c` gives `a/b`, then `a`."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise translate(error, "make the directory", path) from error

@@ -1,0 +1,431 @@
+"""The worker: a process that runs user code on datums and stores what it makes.
+
+    python -m paddock.runtime.worker --socket-fd N --objects ROOT --scratch DIR
+        [--sandbox auto|namespaces|directory] [--chunking MIN,AVERAGE,MAX] [--grace-seconds S]
+
+Started by an engine, with one end of a socket pair (see `protocol`). DIR is this worker's own and empty. It
+imports neither pyarrow nor SQL, so that it starts in well under 100 ms.
+
+Up to three processes: the *guardian* (which the engine started, and may kill) waits; the *slot* does the
+work; between them, with namespaces, the *keeper*, whose only purpose is to have entered them: its child is
+process 1 of the PID namespace. Each dies with the one before it, and all user processes die with the slot: by
+the kernel in a namespace, by the hand of slot or guardian without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from paddock.model.errors import Bug, PaddockError
+from paddock.model.ids import Digest
+from paddock.model.records import DatumState, Location
+from paddock.runtime import sandbox
+from paddock.runtime.datum_runner import DatumRunner, Slot, Transform, prepare_transform
+from paddock.runtime.materialize import OUT_FOLDER, remove_tree
+from paddock.runtime.process import ProcessRunner, end_descendants
+from paddock.runtime.protocol import (
+    BatchReport,
+    BatchTask,
+    Cancel,
+    Claim,
+    DatumResult,
+    Drain,
+    Heartbeat,
+    Ready,
+    Stop,
+    TransformTask,
+)
+from paddock.runtime.report_writer import ReportWriter
+from paddock.runtime.worker_channel import Channel, EngineGoneError
+from paddock.storage.chunks import CHUNKING, ChunkingParameters, read_chunk
+from paddock.storage.objects import LocalObjects, ObjectStore
+
+REPORT_SECONDS = 2.0
+"""A batch that runs longer is reported in parts, so that a crash loses little."""
+REPORT_BYTES_MAX = 256 << 20
+HEARTBEAT_SECONDS = 1.0
+GRACE_SECONDS = 5.0
+_SANDBOXES = ("auto", "namespaces", "directory")
+_REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    socket_fd: int
+    objects: Path
+    scratch: Path
+    sandbox: str
+    chunking: ChunkingParameters
+    grace_seconds: float
+
+
+class Worker:
+    """The slot's loop: claim, run, report. Its `look` and `beat` are what a running command is interrupted
+    for.
+    """
+
+    def __init__(self, channel: Channel, objects: ObjectStore, slot: Slot, options: Options) -> None:
+        self._channel = channel
+        self._objects = objects
+        self._slot = slot
+        self._chunking = options.chunking
+        processes = ProcessRunner(self, owns_namespace=slot.isolated, grace_seconds=options.grace_seconds)
+        self._datums = DatumRunner(slot, processes, partial(read_chunk, objects), tick=self.beat)
+        self._tasks: dict[str, TransformTask] = {}
+        self._transforms: dict[str, Transform] = {}
+        self._batches: deque[BatchTask] = deque()
+        self._cancelled: set[str] = set()
+        self._draining = False
+        self._claimed = False
+        self._running: _Running | None = None
+        self._next_beat = 0.0
+
+    @property
+    def poll_fd(self) -> int:
+        return self._channel.fileno()
+
+    def run(self) -> None:
+        """Work until told to drain or stop. EngineGoneError when the engine has gone or says stop."""
+        while not (self._draining and not self._batches):
+            if not self._batches:
+                self._claim()
+                self._channel.wait()
+                self._take_messages()
+                continue
+            batch = self._batches.popleft()
+            self._run_batch(batch)
+            self._cancelled.discard(batch.lease)
+
+    def look(self) -> bool:
+        """Take in messages; whether the batch at work is cancelled."""
+        self._channel.read()
+        self._take_messages()
+        return self._running is not None and self._running.batch.lease in self._cancelled
+
+    def beat(self) -> None:
+        """About once a second: a heartbeat, and a look at the messages (which notices that the engine is
+        gone).
+        """
+        now = time.monotonic()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + HEARTBEAT_SECONDS
+        self.look()
+        running = self._running
+        if running is not None:
+            self._channel.send(
+                Heartbeat(
+                    running.batch.lease, running.done, running.failed, running.datum, now - running.since
+                )
+            )
+
+    def _claim(self) -> None:
+        if not self._claimed and not self._draining:
+            self._claimed = True
+            self._channel.send(Claim())
+
+    def _take_messages(self) -> None:
+        while self._channel.received:
+            message = self._channel.received.popleft()
+            match message:
+                case TransformTask():
+                    self._tasks[message.id] = message
+                case BatchTask():
+                    self._batches.append(message)
+                    self._claimed = False
+                case Cancel():
+                    self._cancelled.add(message.lease)
+                case Drain():
+                    self._draining = True
+                case Stop():
+                    raise EngineGoneError("the engine says stop")
+                case _:
+                    raise Bug(f"a worker can't be sent a {type(message).__name__}; engine and worker differ")
+
+    def _run_batch(self, batch: BatchTask) -> None:
+        transform = self._transform(batch)
+        if isinstance(transform, PaddockError):
+            self._report_loss(batch, transform)
+            return
+        known = {
+            digest: at
+            for datum in batch.datums
+            for each in datum.inputs
+            for file in each.files
+            for digest, at in file.chunks
+        }
+        running = self._running = _Running(batch, time.monotonic())
+        position = 0
+        try:
+            while position < len(batch.datums) and not self.look():
+                position = self._run_part(running, transform, known, position)
+            if position == len(batch.datums):
+                return
+            self._claim()
+            self._channel.send(
+                BatchReport(batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=True)
+            )
+        except PaddockError as error:
+            self._report_loss(batch, error)
+        finally:
+            self._running = None
+
+    def _run_part(
+        self, running: _Running, transform: Transform, known: dict[Digest, Location], position: int
+    ) -> int:
+        """Run datums from `position` on, for about REPORT_SECONDS, and report them; returns the position
+        after them.
+        """
+        batch = running.batch
+        begin = time.monotonic()
+        results: list[DatumResult] = []
+        report = ReportWriter(self._objects, known, chunking=self._chunking)
+        try:
+            while position < len(batch.datums) and batch.lease not in self._cancelled:
+                datum = batch.datums[position]
+                running.datum, running.since = datum.id, time.monotonic()
+                outcome = self._datums.run(batch, datum, transform, report.writer)
+                if outcome is None:
+                    break
+                row = report.add(outcome)
+                results.append(
+                    DatumResult(
+                        position,
+                        row,
+                        datum.id,
+                        datum.key,
+                        outcome.state,
+                        outcome.seconds,
+                        outcome.reason,
+                        outcome.error_code,
+                    )
+                )
+                position += 1
+                running.done += 1
+                running.failed += outcome.state is DatumState.FAILED
+                self.beat()
+                if time.monotonic() - begin > REPORT_SECONDS or report.output_bytes > REPORT_BYTES_MAX:
+                    break
+            self._finish_part(running, report, results, final=position == len(batch.datums))
+        finally:
+            report.abort()
+        return position
+
+    def _finish_part(
+        self, running: _Running, report: ReportWriter, results: list[DatumResult], *, final: bool
+    ) -> None:
+        batch = running.batch
+        if final:
+            # Before the flush, so that the next batch is on its way while the disk is busy.
+            self._claim()
+        if not results:
+            return
+        digest, packs = report.finish(batch.job, batch.transform)
+        self._channel.send(
+            BatchReport(
+                lease=batch.lease,
+                final=final,
+                batch=digest,
+                datums=tuple(results),
+                packs=packs,
+                output_files=report.output_files,
+                output_bytes=report.output_bytes,
+            )
+        )
+
+    def _report_loss(self, batch: BatchTask, error: PaddockError) -> None:
+        self._claim()
+        self._channel.send(
+            BatchReport(
+                batch.lease,
+                final=True,
+                batch=None,
+                datums=(),
+                packs=(),
+                error_code=error.code,
+                error=str(error),
+            )
+        )
+
+    def _transform(self, batch: BatchTask) -> Transform | PaddockError:
+        ready = self._transforms.get(batch.transform)
+        if ready is not None:
+            return ready
+        task = self._tasks.get(batch.transform)
+        if task is None:
+            return Bug(
+                f"batch {batch.lease} names transform {batch.transform}, which this worker was never sent"
+            )
+        try:
+            ready = self._transforms[batch.transform] = prepare_transform(task, self._slot)
+        except PaddockError as error:
+            return error
+        return ready
+
+
+@dataclass(slots=True)
+class _Running:
+    """The batch at work, as heartbeats tell of it."""
+
+    batch: BatchTask
+    since: float
+    datum: str = ""
+    done: int = 0
+    failed: int = 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Be a worker until the engine ends it. Exit code 0 after drain, stop and the engine's end; 1 on a
+    fault, told on stderr.
+    """
+    options = _parse(words)
+    # Ctrl-C reaches the whole foreground group; ending in good order is the engine's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_inheritable(options.socket_fd, False)
+    (options.scratch / "root").mkdir(parents=True, exist_ok=True)
+    (options.scratch / "pfs" / OUT_FOLDER).mkdir(parents=True, exist_ok=True)
+    reason = ""
+    if options.sandbox != "directory":
+        refusal = _run_slot(options, isolated=True, reason="")
+        if isinstance(refusal, int):
+            return refusal
+        if options.sandbox == "namespaces":
+            sys.stderr.write(
+                f"paddock worker: {refusal}; use another machine, or sandbox 'directory' or 'auto'\n"
+            )
+            return 1
+        reason = refusal
+    code = _run_slot(options, isolated=False, reason=reason)
+    return code if isinstance(code, int) else 1
+
+
+def _run_slot(options: Options, *, isolated: bool, reason: str) -> int | str:
+    """Start the slot and wait for its end: its exit code, or why the system refused it its namespaces."""
+    guardian = os.getpid()
+    told, tell = os.pipe()
+    if not isolated:
+        sandbox.adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        os.close(told)
+        _child(options, guardian, tell, isolated=isolated, reason=reason)
+    os.close(tell)
+    with os.fdopen(told, "rb") as pipe:
+        refusal = pipe.read().decode()
+    if refusal:
+        os.waitpid(child, 0)
+        return refusal
+    os.close(options.socket_fd)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not isolated:
+        end_descendants(owns_namespace=False)
+    for name in ("pfs", "root"):
+        remove_tree(str(options.scratch / name))
+    return code if code >= 0 else 128 - code
+
+
+def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason: str) -> NoReturn:
+    """The first child of the guardian: the keeper with namespaces, the slot without. Never returns."""
+    code = 1
+    try:
+        if isolated:
+            sandbox.die_with_parent(signal.SIGKILL)
+            code = _keep(options, guardian, tell)
+        else:
+            signal.signal(signal.SIGTERM, _end)
+            sandbox.die_with_parent(signal.SIGTERM)
+            sandbox.adopt_orphans()
+            os.close(tell)
+            code = _work(options, guardian, isolated=False, reason=reason)
+    except BaseException:  # noqa: BLE001 - a forked process may not run on into its parent's code
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _keep(options: Options, guardian: int, tell: int) -> int:
+    """Enter the namespaces, fork the slot as process 1, wait for its end."""
+    try:
+        sandbox.enter_namespaces()
+    except sandbox.SandboxError as refusal:
+        os.write(tell, str(refusal).encode())
+        return _REFUSED
+    slot = os.fork()
+    if slot == 0:
+        sandbox.die_with_parent(signal.SIGKILL)
+        try:
+            made = sandbox.enter_private_root(options.scratch)
+        except sandbox.SandboxError as refusal:
+            os.write(tell, str(refusal).encode())
+            return _REFUSED
+        os.close(tell)
+        left_out = f"not shown to user code: {', '.join(made.left_out)}" if made.left_out else ""
+        return _work(options, guardian, isolated=True, reason=left_out)
+    os.close(tell)
+    os.close(options.socket_fd)
+    return os.waitstatus_to_exitcode(os.waitpid(slot, 0)[1])
+
+
+def _work(options: Options, guardian: int, *, isolated: bool, reason: str) -> int:
+    """Be the slot."""
+    host_pfs = str(options.scratch / "pfs")
+    slot = Slot(options.scratch, host_pfs, sandbox.PFS if isolated else host_pfs, isolated)
+    channel = Channel(socket.socket(fileno=options.socket_fd))
+    try:
+        channel.send(Ready(guardian, "namespaces" if isolated else "directory", reason))
+        Worker(channel, LocalObjects(options.objects), slot, options).run()
+    except (EngineGoneError, _EndedError):
+        pass
+    finally:
+        end_descendants(owns_namespace=isolated)
+    return 0
+
+
+class _EndedError(Exception):
+    """The guardian is gone (or someone sent SIGTERM)."""
+
+
+def _end(_signal: int, _frame: object) -> NoReturn:
+    raise _EndedError
+
+
+def _parse(words: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m paddock.runtime.worker", description="Run datums for an engine."
+    )
+    parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--objects", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--sandbox", choices=_SANDBOXES, default="auto")
+    parser.add_argument("--chunking", type=_chunking, default=CHUNKING)
+    parser.add_argument("--grace-seconds", type=float, default=GRACE_SECONDS)
+    found = parser.parse_args(words)
+    return Options(
+        found.socket_fd,
+        found.objects.resolve(),
+        found.scratch.resolve(),
+        found.sandbox,
+        found.chunking,
+        found.grace_seconds,
+    )
+
+
+def _chunking(text: str) -> ChunkingParameters:
+    low, average, high = (int(part) for part in text.split(","))
+    return ChunkingParameters(low, average, high)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
