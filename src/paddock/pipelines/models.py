@@ -1,0 +1,192 @@
+"""The canonical spec of a pipeline: every field, its type and default. Read `docs/reference/spec.md` for
+their meaning.
+
+Field names are Pachyderm's in snake case. The models check one field at a time; what concerns several
+fields is checked in `paddock.pipelines.checks`, and what is accepted under other names is translated in
+`paddock.pipelines.fields`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictBool,
+)
+
+from paddock.model.addresses import check_name
+from paddock.model.errors import InvalidInput
+from paddock.model.globs import compile_glob
+from paddock.model.records import DEFAULT_BRANCH
+from paddock.pipelines.durations import format_duration, parse_duration
+
+INT_MAX = 2**63 - 1
+
+
+def _whole_number(value: Any) -> Any:
+    """Protobuf's JSON writes 64-bit numbers as text, and YAML may write `1.0`."""
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, (bool, float)) or not isinstance(value, int):
+        raise ValueError("write a whole number")
+    return value
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("the text contains a NUL character; remove it")
+    return value
+
+
+def _named(kind: str) -> AfterValidator:
+    def check(value: str) -> str:
+        try:
+            return check_name(kind, value)
+        except InvalidInput as error:
+            raise ValueError(error.message) from None
+
+    return AfterValidator(check)
+
+
+def _glob(value: str) -> str:
+    if not value.strip():
+        raise ValueError(
+            "the glob is empty; write / for the whole repo as one datum, or /* for one per entry"
+        )
+    try:
+        return compile_glob(value).pattern
+    except InvalidInput as error:
+        raise ValueError(error.message) from None
+
+
+Line = Annotated[str, AfterValidator(_no_nul)]
+Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=INT_MAX)]
+ExitCode = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=255)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="unless-none"),
+]
+ProjectName = Annotated[str, _named("project")]
+RepoName = Annotated[str, _named("repo")]
+BranchName = Annotated[str, _named("branch")]
+PipelineName = Annotated[str, _named("pipeline")]
+InputName = Annotated[str, _named("input")]
+GlobText = Annotated[str, AfterValidator(_glob)]
+
+
+class SpecModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PipelineRef(SpecModel):
+    project: ProjectName
+    name: PipelineName
+
+
+class Transform(SpecModel):
+    cmd: Annotated[tuple[Line, ...], Field(min_length=1)]
+    stdin: tuple[Line, ...] = ()
+    env: dict[str, Line] = {}
+    working_dir: Line = ""
+    accept_return_code: tuple[ExitCode, ...] = ()
+    err_cmd: tuple[Line, ...] = ()
+    err_stdin: tuple[Line, ...] = ()
+    code: Line | None = None
+    image: Line = ""
+    debug: StrictBool = False
+    dockerfile: Any = None
+    image_pull_secrets: Any = None
+    memory_volume: Any = None
+
+
+class PfsInput(SpecModel):
+    project: ProjectName
+    name: InputName
+    repo: RepoName
+    repo_type: Literal["user"] = "user"
+    branch: BranchName = DEFAULT_BRANCH
+    glob: GlobText
+    join_on: Line = ""
+    outer_join: StrictBool = False
+    group_by: Line = ""
+    empty_files: StrictBool = False
+    lazy: StrictBool = False
+
+
+class Input(SpecModel):
+    """One node of the input: exactly one of the fields is set."""
+
+    pfs: PfsInput | None = None
+    cross: tuple[Input, ...] | None = None
+    union: tuple[Input, ...] | None = None
+    join: tuple[Input, ...] | None = None
+    group: tuple[Input, ...] | None = None
+
+    @property
+    def children(self) -> tuple[Input, ...]:
+        """The inputs that this node combines; empty for a `pfs` input."""
+        return self.cross or self.union or self.join or self.group or ()
+
+    @property
+    def kind(self) -> Literal["pfs", "cross", "union", "join", "group"]:
+        if self.pfs is not None:
+            return "pfs"
+        if self.cross is not None:
+            return "cross"
+        if self.union is not None:
+            return "union"
+        return "join" if self.join is not None else "group"
+
+
+class ParallelismSpec(SpecModel):
+    constant: Count | None = None
+
+
+class DatumSetSpec(SpecModel):
+    number: Count | None = None
+    size_bytes: Count | None = None
+    per_worker: Count | None = None
+
+
+class Metadata(SpecModel):
+    annotations: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+class PipelineSpec(SpecModel):
+    pipeline: PipelineRef
+    description: str = ""
+    transform: Transform
+    input: Input
+    output_branch: BranchName = DEFAULT_BRANCH
+    parallelism_spec: ParallelismSpec = ParallelismSpec()
+    datum_set_spec: DatumSetSpec = DatumSetSpec()
+    datum_tries: Count = 3
+    datum_timeout: Seconds | None = None
+    job_timeout: Seconds | None = None
+    reprocess_spec: Literal["until_success", "every_job"] = "until_success"
+    metadata: Metadata = Metadata()
+    autoscaling: StrictBool = False
+    resource_requests: Any = None
+    resource_limits: Any = None
+    sidecar_resource_requests: Any = None
+    sidecar_resource_limits: Any = None
+    scheduling_spec: Any = None
+    tolerations: Any = None
+    pod_spec: Any = None
+    pod_patch: Any = None
+    maximum_expected_uptime: Any = None
+
+    @property
+    def address(self) -> str:
+        """`project/name`"""
+        return f"{self.pipeline.project}/{self.pipeline.name}"
