@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from blake3 import blake3
 
 from paddock.model.ids import Digest
+from paddock.storage.objects import Bytes
 
 EMPTY_DIGEST = Digest(blake3(b"").digest())
 _FILE_DIGEST_PREFIX = b"paddock.file.v1\0"
-_WINDOW_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,43 +67,22 @@ def file_chunks(size: int, digest: Digest, chunks: Sequence[Digest]) -> Sequence
     return chunks or (digest,)
 
 
-def cut(reader: Reader, chunking: ChunkingParameters, *, first: bytes = b"") -> Iterator[memoryview]:
-    """Cut a stream into chunks: pure in its bytes, however the reader slices them. Empty stream: no chunks.
+def cut(data: Bytes, chunking: ChunkingParameters, *, ended: bool = True) -> Iterator[memoryview]:
+    """Cut bytes into chunks. Where they are not all (`ended`), only the cuts that what follows can't change.
 
-    `first` comes before what the reader gives. A cut depends only on the bytes since the cut before,
-    so a file may be cut again from the start of any of its chunks. Holds at most 20 MiB.
+    A cut depends only on the bytes since the cut before, so a file may be cut again from the start of any of its chunks.
     """
-    window, ended = _fill(reader, first)
-    if ended and len(window) <= chunking.min_bytes:
-        if window:
-            yield memoryview(window)
+    view = memoryview(data)
+    if ended and len(view) <= chunking.min_bytes:
+        if view:
+            yield view
         return
-    cutter = _cutter(chunking)
-    while window:
-        view = memoryview(window)
-        lengths = cutter.cut_buf(view)
-        start = 0
-        # A cut is certain only where `max_bytes` follow, or the stream has ended.
-        while start < len(window) and (ended or len(window) - start >= chunking.max_bytes):
-            end = start + next(lengths).length
-            yield view[start:end]
-            start = end
-        if ended:
-            return
-        window, ended = _fill(reader, window[start:])
-
-
-def _fill(reader: Reader, head: bytes) -> tuple[bytes, bool]:
-    """`head` and about 16 MiB more; whether the stream ended."""
-    parts = [head]
-    missing = _WINDOW_BYTES
-    while missing > 0:
-        data = reader.read(missing)
-        if not data:
-            return b"".join(parts), True
-        parts.append(data)
-        missing -= len(data)
-    return b"".join(parts), False
+    lengths = _cutter(chunking).cut_buf(view)
+    start = 0
+    while start < len(view) and (ended or len(view) - start >= chunking.max_bytes):
+        end = start + next(lengths).length
+        yield view[start:end]
+        start = end
 
 
 def _cutter(chunking: ChunkingParameters) -> Any:

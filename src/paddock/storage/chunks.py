@@ -23,14 +23,15 @@ from paddock.storage.chunking import (
     ChunkingParameters,
     Reader,
     StoredFile,
-    cut,
     file_chunks,
     file_digest,
     stored_file,
 )
-from paddock.storage.compression import Compressor, decompress
+from paddock.storage.compression import decompress
 from paddock.storage.objects import Bytes, ObjectStore
-from paddock.storage.packs import PLAIN, ZSTD, PackWriter, pack_key
+from paddock.storage.pack_sink import PackSink
+from paddock.storage.packs import PLAIN, ZSTD, pack_key
+from paddock.storage.streams import named_pieces
 
 __all__ = [
     "CHUNKING",
@@ -47,9 +48,10 @@ __all__ = [
     "read_chunk",
 ]
 
-PACK_BYTES = 64 << 20
 _PENDING_BYTES = 8 << 20
 _PENDING_CHUNKS = 8192
+_LARGE_BYTES = 256 << 10
+"""From here on a question to the index costs less than holding the bytes back."""
 _READ_CHUNKS = 1024
 _READ_BYTES = 16 << 20
 _GAP_BYTES = 32 << 10
@@ -192,34 +194,6 @@ def _run_end(wanted: Sequence[tuple[Digest, Location]], start: int) -> int:
     return len(wanted)
 
 
-class _PackSink:
-    """Encodes chunks into packs of about 64 MiB; each is durable once finished."""
-
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
-        self._compressor = Compressor()
-        self._current: PackWriter | None = None
-        self.finished: list[PackRecord] = []
-
-    def add(self, digest: Digest, data: Bytes) -> None:
-        stored, codec = self._compressor.encode(data)
-        if self._current is None:
-            self._current = PackWriter(self._objects)
-        self._current.add(digest, stored, len(data), codec)
-        if self._current.bytes >= PACK_BYTES:
-            self.finish()
-
-    def finish(self) -> None:
-        if self._current is not None:
-            self.finished.append(self._current.finish())
-            self._current = None
-
-    def abort(self) -> None:
-        if self._current is not None:
-            self._current.abort()
-            self._current = None
-
-
 class DetachedWriter:
     """Writes chunks into packs without an index: chunks in `known` (and its own) are not stored again. Not thread-safe.
 
@@ -236,7 +210,7 @@ class DetachedWriter:
         self.chunking = chunking
         self._known = {} if known is None else known
         self._written: set[Digest] = set()
-        self._sink = _PackSink(objects)
+        self._sink = PackSink(objects)
 
     def put(self, data: Bytes) -> Digest:
         """Store one chunk (not empty, at most 4 GiB) and return its digest."""
@@ -251,14 +225,11 @@ class DetachedWriter:
 
     def put_stream(self, reader: Reader) -> StoredFile:
         """Store a whole stream as one file."""
-        return _put_cuts(self, cut(reader, self.chunking))
+        return _put_pieces(self, named_pieces(reader, self.chunking))
 
     def flush(self) -> tuple[PackRecord, ...]:
         """Make everything durable; returns the packs since the last flush. After an error nothing of the last pack is visible."""
-        self._sink.finish()
-        packs = tuple(self._sink.finished)
-        self._sink.finished.clear()
-        return packs
+        return self._sink.finish()
 
     def abort(self) -> None:
         """Drop the unfinished pack. Finished ones stay behind, unreferenced, for garbage collection."""
@@ -282,8 +253,8 @@ class ChunkWriter:
     def __init__(self, store: ChunkStore) -> None:
         self.chunking = store.chunking
         self._store = store
-        self._sink = _PackSink(store.objects)
-        self._pending: dict[Digest, Bytes] = {}
+        self._sink = PackSink(store.objects)
+        self._pending: dict[Digest, bytes] = {}
         self._pending_bytes = 0
         self._decided: set[Digest] = set()
         self._adopted: list[PackRecord] = []
@@ -291,40 +262,40 @@ class ChunkWriter:
         """Bytes of all packs written and adopted, complete after `flush`."""
 
     def put(self, data: Bytes) -> Digest:
-        """Store one chunk (not empty, at most 4 GiB; not changed by the caller afterwards) and return its digest."""
+        """Store one chunk (not empty, at most 4 GiB) and return its digest. Keeps no view of `data`."""
         return self.put_named(Digest(blake3(data).digest()), data)
 
     def put_named(self, digest: Digest, data: Bytes) -> Digest:
         """`put` where the digest is known already; it must be that of `data`."""
-        if digest not in self._decided:
-            self._decided.add(digest)
-            self._pending[digest] = data
-            self._pending_bytes += len(data)
-            if self._pending_bytes >= _PENDING_BYTES or len(self._pending) >= _PENDING_CHUNKS:
-                self._settle()
+        if digest in self._decided:
+            return digest
+        self._decided.add(digest)
+        if len(data) >= _LARGE_BYTES:
+            if not self._store.index.locate([digest]):
+                self._sink.add(digest, data)
+            return digest
+        self._pending[digest] = data if isinstance(data, bytes) else bytes(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= _PENDING_BYTES or len(self._pending) >= _PENDING_CHUNKS:
+            self._settle()
         return digest
 
     def put_stream(self, reader: Reader) -> StoredFile:
         """Store a whole stream as one file."""
-        return _put_cuts(self, cut(reader, self.chunking))
+        return _put_pieces(self, named_pieces(reader, self.chunking))
 
     def append_stream(self, file: StoredFile, reader: Reader) -> StoredFile:
         """Store `file` followed by the stream: the same chunks as a fresh put of both, at the cost of one chunk and the stream.
 
-        The chunks of `file` must be registered, or put through this writer.
+        The chunks of `file` must be in the store, flushed.
         """
         listed = list(file_chunks(file.size, file.digest, file.chunks))
         if not listed:
             return self.put_stream(reader)
-        last = self.read(listed[-1])
-        added = [(self.put(piece), len(piece)) for piece in cut(reader, self.chunking, first=last)]
-        size = file.size - len(last) + sum(length for _, length in added)
-        return stored_file(size, [*listed[:-1], *(digest for digest, _ in added)])
-
-    def read(self, digest: Digest) -> bytes:
-        """A chunk that is registered, or that this writer still holds back."""
-        held = self._pending.get(digest)
-        return bytes(held) if held is not None else self._store.read(digest)
+        last = self._store.read(listed[-1])
+        added = _put_pieces(self, named_pieces(reader, self.chunking, first=last))
+        tail = file_chunks(added.size, added.digest, added.chunks)
+        return stored_file(file.size - len(last) + added.size, [*listed[:-1], *tail])
 
     def adopt(self, packs: Sequence[PackRecord]) -> None:
         """Take over durable packs that others wrote: `flush` registers them with its own."""
@@ -336,12 +307,10 @@ class ChunkWriter:
         After an error, what was put may be stored in part but nothing refers to it; the writer must be left.
         """
         self._settle()
-        self._sink.finish()
-        packs = (*self._adopted, *self._sink.finished)
+        packs = (*self._adopted, *self._sink.finish())
         if packs:
             self._store.index.register(packs)
         self.stored_bytes += sum(pack.bytes for pack in packs)
-        self._sink.finished.clear()
         self._adopted.clear()
         return packs
 
@@ -367,15 +336,15 @@ class ChunkWriter:
 
 
 class _Putter(Protocol):
-    def put(self, data: Bytes) -> Digest: ...
+    def put_named(self, digest: Digest, data: Bytes) -> Digest: ...
 
 
-def _put_cuts(writer: _Putter, pieces: Iterable[memoryview]) -> StoredFile:
+def _put_pieces(writer: _Putter, pieces: Iterable[tuple[Digest, Bytes]]) -> StoredFile:
     size = 0
     chunks: list[Digest] = []
-    for piece in pieces:
+    for digest, piece in pieces:
         size += len(piece)
-        chunks.append(writer.put(piece))
+        chunks.append(writer.put_named(digest, piece))
     return stored_file(size, chunks) if chunks else EMPTY_FILE
 
 

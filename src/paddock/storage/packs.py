@@ -41,16 +41,20 @@ class PackWriter:
         self.pack = PackId(new_id())
         self.bytes = len(MAGIC)
         self._writer: ObjectWriter = objects.create(pack_key(self.pack))
-        self._buffer: list[Bytes] = [MAGIC]
+        self._buffer: list[bytes] = [MAGIC]
         self._buffered = len(MAGIC)
         self._entries: list[tuple[Digest, int, int, int, int]] = []
 
     def add(self, digest: Digest, stored: Bytes, size: int, codec: int) -> None:
-        """Append one chunk: `stored` are its bytes as encoded by `codec`, `size` its length once decoded."""
+        """Append one chunk: `stored` are its bytes as encoded by `codec`, `size` its length once decoded. Keeps no view of them."""
         length = len(stored)
         self._entries.append((digest, self.bytes, length, size, codec))
-        self._buffer.append(stored)
         self.bytes += length
+        if length >= _WRITE_BUFFER_BYTES // 4:
+            self._drain()
+            self._writer.write(stored)
+            return
+        self._buffer.append(stored if isinstance(stored, bytes) else bytes(stored))
         self._buffered += length
         if self._buffered >= _WRITE_BUFFER_BYTES:
             self._drain()
@@ -68,7 +72,8 @@ class PackWriter:
         self._writer.abort()
 
     def _drain(self) -> None:
-        self._writer.write(b"".join(self._buffer))
+        if self._buffer:
+            self._writer.write(b"".join(self._buffer))
         self._buffer.clear()
         self._buffered = 0
 
