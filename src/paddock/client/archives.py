@@ -68,9 +68,7 @@ def scan_folder(source: Path, *, prefix: str) -> list[ArchiveEntry]:
                 executable = bool(found.st_mode & stat.S_IXUSR)
                 entries.append(ArchiveEntry(name, path, found.st_size, executable))
             else:
-                problems.append(
-                    Problem(str(path), "is not a regular file or a folder; remove it or leave it out")
-                )
+                problems.append(Problem(str(path), "is not a regular file or a folder; remove it or leave it out"))
     problems.extend(_unreadable_names(entries))
     if problems:
         raise InvalidInput(f"{source} holds what can't be stored; nothing was put", problems=tuple(problems))
@@ -83,9 +81,7 @@ def _stat(path: Path, problems: list[Problem]) -> os.stat_result | None:
     except FileNotFoundError:
         if not path.is_symlink():
             raise
-        problems.append(
-            Problem(str(path), f"is a link to {path.readlink()}, which does not exist; remove it")
-        )
+        problems.append(Problem(str(path), f"is a link to {path.readlink()}, which does not exist; remove it"))
     except OSError as error:
         if not path.is_symlink():
             raise
@@ -105,9 +101,7 @@ def pack(entries: Sequence[ArchiveEntry], *, on_transfer: OnTransfer | None = No
     """The tar stream of the entries. A file that changes its size meanwhile is Conflict, and the stream
     ends torn.
     """
-    progress = Progress(
-        on_transfer, files_total=len(entries), bytes_total=sum(entry.bytes for entry in entries)
-    )
+    progress = Progress(on_transfer, files_total=len(entries), bytes_total=sum(entry.bytes for entry in entries))
     for entry in entries:
         yield archive_header(entry.name, size=entry.bytes, executable=entry.executable)
         if entry.source is None:
@@ -134,9 +128,7 @@ def _file_pieces(source: Path, size: int, progress: Progress) -> Iterator[bytes]
 class Progress:
     """Counts what has passed, and tells the caller."""
 
-    def __init__(
-        self, on_transfer: OnTransfer | None, *, files_total: int | None, bytes_total: int | None
-    ) -> None:
+    def __init__(self, on_transfer: OnTransfer | None, *, files_total: int | None, bytes_total: int | None) -> None:
         self._tell = on_transfer
         self._files = self._bytes = 0
         self._totals = files_total, bytes_total
@@ -171,9 +163,7 @@ class PieceReader:
         return data[:size]
 
 
-def unpack(
-    pieces: Iterable[bytes], place: Callable[[str], Path], *, progress: Progress
-) -> Iterator[tuple[str, Path]]:
+def unpack(pieces: Iterable[bytes], place: Callable[[str], Path], *, progress: Progress) -> Iterator[tuple[str, Path]]:
     """Write each file of a tar stream to `place(name)`, whole or not at all; yields what was written."""
     try:
         with tarfile.open(fileobj=PieceReader(pieces), mode="r|") as archive:  # type: ignore[call-overload]
@@ -187,9 +177,7 @@ def unpack(
                 progress.add(files=1, bytes_=member.size)
                 yield member.name, target
     except tarfile.TarError as error:
-        raise Unavailable(
-            f"the server's answer broke off ({error}); what was written stays; run it again"
-        ) from None
+        raise Unavailable(f"the server's answer broke off ({error}); what was written stays; run it again") from None
 
 
 def write_file(target: Path, pieces: Iterable[bytes], *, executable: bool) -> None:

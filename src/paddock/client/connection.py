@@ -28,9 +28,7 @@ def connect(
     """
     variables = os.environ if environment is None else environment
     if home is not None and url is not None:
-        raise InvalidInput(
-            f"both a home ({os.fspath(home)}) and a server ({url}) are given; name one of them"
-        )
+        raise InvalidInput(f"both a home ({os.fspath(home)}) and a server ({url}) are given; name one of them")
     if url is None and home is None:
         url = variables.get("PADDOCK_URL") or None
     # The way not taken is not imported: the embedded one needs no HTTP client, the other no storage.
@@ -38,4 +36,11 @@ def connect(
         module = importlib.import_module("paddock.client.http")
         return cast(Paddock, module.HttpPaddock(url))
     module = importlib.import_module("paddock.client.embedded")
-    return cast(Paddock, module.EmbeddedPaddock.open(Path(home) if home is not None else None))
+    return cast(Paddock, module.EmbeddedPaddock.open(home_of(home, variables)))
+
+
+def home_of(home: str | os.PathLike[str] | None, environment: Mapping[str, str] | None = None) -> Path | None:
+    """The home that is named: by the argument, else by PADDOCK_HOME; None where neither names one."""
+    variables = os.environ if environment is None else environment
+    named = os.fspath(home) if home is not None else variables.get("PADDOCK_HOME") or None
+    return None if named is None else Path(named)

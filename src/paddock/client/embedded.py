@@ -11,15 +11,11 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
 from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos
 from paddock.versions.home import Home, find_home
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 class EmbeddedPaddock:
@@ -111,10 +107,5 @@ class EmbeddedPaddock:
     def __enter__(self) -> EmbeddedPaddock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

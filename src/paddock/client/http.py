@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from paddock.client.http_compute import HttpDatums, HttpJobs, HttpPipelines, process_all
 from paddock.client.http_files import HttpFiles, path_part
@@ -61,9 +60,7 @@ class HttpPaddock:
 
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         parameters = {"path": path_part(address), "inputs_max": inputs_max}
-        result: Origin = self._transport.request(
-            Origin, "GET", commit_path(address, "why"), parameters=parameters
-        )
+        result: Origin = self._transport.request(Origin, "GET", commit_path(address, "why"), parameters=parameters)
         return result
 
     def process(
@@ -82,10 +79,5 @@ class HttpPaddock:
     def __enter__(self) -> HttpPaddock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

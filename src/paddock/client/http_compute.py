@@ -38,9 +38,7 @@ def job_path(job: str, *rest: str) -> str:
 class HttpPipelines:
     transport: Transport
 
-    def apply(
-        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False
-    ) -> AppliedPipeline:
+    def apply(self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False) -> AppliedPipeline:
         parameters = {"reprocess": reprocess}
         path = path_of("pipelines")
         if code is None:
@@ -70,9 +68,7 @@ class HttpPipelines:
 
     def inspect(self, pipeline: str, *, version: int | None = None) -> Pipeline:
         parameters = {"version": version}
-        result: Pipeline = self.transport.request(
-            Pipeline, "GET", pipeline_path(pipeline), parameters=parameters
-        )
+        result: Pipeline = self.transport.request(Pipeline, "GET", pipeline_path(pipeline), parameters=parameters)
         return result
 
     def delete(self, pipeline: str, *, keep_repo: bool = False) -> None:
@@ -98,9 +94,7 @@ class HttpJobs:
 
     def list(self, *, pipeline: str | None = None, limit: int | None = None) -> Sequence[Job]:
         parameters = {"pipeline": pipeline, "limit": limit}
-        result: tuple[Job, ...] = self.transport.request(
-            tuple[Job, ...], "GET", path_of("jobs"), parameters=parameters
-        )
+        result: tuple[Job, ...] = self.transport.request(tuple[Job, ...], "GET", path_of("jobs"), parameters=parameters)
         return result
 
     def inspect(self, job: str) -> Job:
@@ -122,9 +116,7 @@ class HttpJobs:
         while True:
             left = longest if deadline is None else max(0.0, min(longest, deadline - time.monotonic()))
             body = {"jobs": [*jobs], "timeout_seconds": left}
-            found: tuple[Job, ...] = self.transport.request(
-                tuple[Job, ...], "POST", path_of("jobs", "wait"), body=body
-            )
+            found: tuple[Job, ...] = self.transport.request(tuple[Job, ...], "POST", path_of("jobs", "wait"), body=body)
             if on_progress is not None:
                 on_progress(found)
             ended = deadline is not None and time.monotonic() >= deadline
@@ -145,9 +137,7 @@ class HttpJobs:
 class HttpDatums:
     transport: Transport
 
-    def list(
-        self, job: str, *, states: Sequence[DatumState] = (), limit: int | None = None
-    ) -> Iterator[Datum]:
+    def list(self, job: str, *, states: Sequence[DatumState] = (), limit: int | None = None) -> Iterator[Datum]:
         parameters = {"state": [state.value for state in states], "limit": limit}
         return self.transport.lines(Datum, job_path(job, "datums"), parameters=parameters)
 
@@ -159,9 +149,7 @@ class HttpDatums:
         return b"".join(self.transport.bytes(job_path(job, "datums", datum, "logs")))
 
 
-def process_all(
-    jobs: HttpJobs, named: Sequence[tuple[str, CommitId]], on_progress: OnProgress | None
-) -> Sequence[Job]:
+def process_all(jobs: HttpJobs, named: Sequence[tuple[str, CommitId]], on_progress: OnProgress | None) -> Sequence[Job]:
     """Wait until the server has no unfinished job (or the named ones are final); the jobs that ended
     meanwhile.
     """

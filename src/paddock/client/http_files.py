@@ -99,9 +99,7 @@ class HttpFiles:
 
     def inspect(self, address: str) -> FileInfo:
         parameters = {"path": path_part(address)}
-        result: FileInfo = self.transport.request(
-            FileInfo, "GET", commit_path(address, "file"), parameters=parameters
-        )
+        result: FileInfo = self.transport.request(FileInfo, "GET", commit_path(address, "file"), parameters=parameters)
         return result
 
     def list(self, address: str, *, recursive: bool = False) -> Iterator[FileInfo]:
@@ -169,9 +167,7 @@ class _Download:
     def is_current(self, file: FileInfo, before: dict[str, Written]) -> bool:
         name = self.name(file)
         written = before.get(name)
-        return (
-            written is not None and written.digest == file.digest and is_untouched(self.place(name), written)
-        )
+        return written is not None and written.digest == file.digest and is_untouched(self.place(name), written)
 
     def remove_vanished(self, before: dict[str, Written], files: Iterable[FileInfo]) -> int:
         """Remove what an earlier mirror wrote and the source no longer has; files that the user changed
@@ -197,9 +193,7 @@ class _Download:
         """Write the wanted files; `whole` fetches them as one tar stream. Returns what is on disk now."""
         digests = {self.name(file): file.digest for file in wanted}
         written: dict[str, Written] = {}
-        for name, path in (
-            self._as_archive(progress) if whole and wanted else self._one_by_one(wanted, progress)
-        ):
+        for name, path in self._as_archive(progress) if whole and wanted else self._one_by_one(wanted, progress):
             found = path.stat()
             written[name] = Written(digests.get(name, ""), found.st_size, found.st_mtime_ns)
         return written
@@ -215,9 +209,7 @@ class _Download:
     def _one_by_one(self, wanted: Sequence[FileInfo], progress: Progress) -> Iterator[tuple[str, Path]]:
         for file in wanted:
             path = self.place(self.name(file))
-            pieces = self._transport.bytes(
-                commit_path(self._source, "content"), parameters={"path": file.path}
-            )
+            pieces = self._transport.bytes(commit_path(self._source, "content"), parameters={"path": file.path})
             write_file(path, pieces, executable=file.executable)
             progress.add(files=1, bytes_=file.size_bytes)
             yield self.name(file), path

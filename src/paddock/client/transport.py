@@ -95,9 +95,7 @@ class Transport:
             ) from None
 
     @contextmanager
-    def stream(
-        self, method: str, path: str, *, parameters: Parameters | None = None
-    ) -> Iterator[Iterator[bytes]]:
+    def stream(self, method: str, path: str, *, parameters: Parameters | None = None) -> Iterator[Iterator[bytes]]:
         """Open a streamed answer; errors that the server found before its first byte are raised here."""
         with self._translated(), self._client.stream(method, path, params=_query(parameters)) as response:
             if response.is_error:
@@ -127,9 +125,7 @@ class Transport:
                 f"no server answers at {self.url} ({error}); start one with `paddock up`, or mend --url"
             ) from None
         except httpx2.TimeoutException as error:
-            raise Unavailable(
-                f"the server at {self.url} did not answer in time ({error}); try again"
-            ) from None
+            raise Unavailable(f"the server at {self.url} did not answer in time ({error}); try again") from None
         except httpx2.TransportError as error:
             raise Unavailable(f"the connection to {self.url} broke ({error}); try again") from None
 
@@ -137,9 +133,7 @@ class Transport:
         try:
             return _error_of(response.json())
         except (ValueError, KeyError, TypeError):
-            return Bug(
-                f"{self.url} answered {response.status_code} without a reason; is it a Paddock server?"
-            )
+            return Bug(f"{self.url} answered {response.status_code} without a reason; is it a Paddock server?")
 
 
 def _error_of(document: Mapping[str, Any]) -> PaddockError:

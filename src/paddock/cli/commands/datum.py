@@ -1,0 +1,74 @@
+"""`paddock datum …`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from paddock.cli import output
+from paddock.cli.commands.job import job_address
+from paddock.cli.lazy import group_app
+from paddock.cli.options import JobAddress, Json, Limit
+from paddock.cli.session import session_of
+from paddock.model.records import DatumState
+
+app = group_app("The single units of work of a job.")
+Datum = Annotated[str, typer.Argument(metavar="DATUM", help="Its id, or a unique start of it.")]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    job: JobAddress,
+    state: Annotated[
+        list[DatumState] | None, typer.Option("--state", "-s", help="Only datums in this state; may be repeated.")
+    ] = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List the datums of a job."""
+    session = session_of(context)
+    name = session.name(job_address(job))
+    found = session.paddock.datums.list(name, states=tuple(state or ()), limit=limit)
+    if json:
+        output.document_stream(found)
+        return
+    output.line(f"{'DATUM':<32}  {'STATE':<9}  {'TIME':>8}  INPUTS")
+    for datum in found:
+        inputs = ", ".join(f"{item.name}:{output.printable(item.path)}" for item in datum.inputs)
+        output.line(f"{datum.id}  {datum.state.value:<9}  {output.duration(datum.seconds):>8}  {inputs}")
+
+
+@app.command("inspect")
+def inspect(context: typer.Context, job: JobAddress, datum: Datum, json: Json = False) -> None:
+    """Show one datum: its inputs, its state and why."""
+    session = session_of(context)
+    found = session.paddock.datums.inspect(session.name(job_address(job)), datum)
+    if json:
+        output.document(found)
+        return
+    output.fields(
+        (
+            ("datum", found.id),
+            ("job", f"{found.pipeline}@{found.job}"),
+            ("state", found.state.value),
+            ("reason", found.reason),
+            ("computed by", found.computed_by),
+            ("key", found.key),
+            ("exit code", None if found.exit_code is None else str(found.exit_code)),
+            ("tries", str(found.tries)),
+            ("time", output.duration(found.seconds)),
+            ("output", f"{output.count(found.output_files, 'file')}, {output.size(found.output_bytes)}"),
+        )
+    )
+    for item in found.inputs:
+        output.line(f"  {item.name}: {item.repo}:{output.printable(item.path)} ({output.size(item.size_bytes)})")
+
+
+@app.command("logs")
+def logs(context: typer.Context, job: JobAddress, datum: Datum) -> None:
+    """Print what a datum's command printed."""
+    session = session_of(context)
+    sys.stdout.buffer.write(session.paddock.datums.logs(session.name(job_address(job)), datum))

@@ -1,0 +1,63 @@
+"""`paddock map`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paddock.cli.failures import raise_for_failures
+from paddock.cli.options import Json, Workers
+from paddock.cli.progress import job_progress, transfer_progress
+from paddock.cli.session import session_of
+from paddock.cli.summary import show_report, workers_known
+from paddock.client.mapping import DEFAULT_GLOB, map_folder
+
+
+def map_(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder to work on.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="The command, and its words, after '--'.")],
+    target: Annotated[Path, typer.Option("--output", "-o", metavar="TARGET", help="The folder for the results.")],
+    glob: Annotated[
+        str, typer.Option("--glob", metavar="PATTERN", help="What in SOURCE is one unit of work.")
+    ] = DEFAULT_GLOB,
+    workers: Workers = None,
+    code: Annotated[
+        Path | None,
+        typer.Option("--code", metavar="DIR", help="A folder to version with the command; a change in it recomputes."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a command on every file of a folder, in parallel, computing only what changed.
+
+    Every match of --glob in SOURCE is a datum. The command runs in the current directory and finds its
+    datum at
+    /pfs/in, and puts results into /pfs/out; {in} and {out} in its words stand for the datum's path and the
+    output
+    folder. Results appear in TARGET, and what no longer exists in SOURCE disappears there. Files below the
+    current
+    directory that the command's words name (a script) count as code: a change in one computes again.
+
+    Example: paddock map photos -o small -- convert {in} -resize 50% {out}/
+    """
+    session = session_of(context)
+    session.interrupted = "interrupted; finished datums are kept, the same command goes on from there"
+    with (
+        transfer_progress("read") as on_transfer,
+        job_progress(workers=workers_known(session, workers)) as on_progress,
+    ):
+        report = map_folder(
+            session.paddock,
+            source,
+            target,
+            command,
+            glob=glob,
+            code=code,
+            workers=workers,
+            on_transfer=on_transfer,
+            on_progress=on_progress,
+        )
+    show_report(report, json=json)
+    raise_for_failures(session.paddock, report.jobs)

@@ -1,0 +1,72 @@
+"""`paddock up`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from paddock.api.app import LOCAL_HOSTS, create_app
+from paddock.api.server import address_of, listen, serve
+from paddock.cli import output
+from paddock.cli.options import Json, Workers
+from paddock.cli.session import session_of
+from paddock.client.connection import home_of
+from paddock.client.embedded import EmbeddedPaddock
+from paddock.model.errors import InvalidInput, PaddockError, PermissionDenied
+from paddock.runtime.driver import Server
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 7420
+
+
+def up(
+    context: typer.Context,
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = DEFAULT_PORT,
+    allow_remote: Annotated[
+        bool,
+        typer.Option(
+            "--allow-remote",
+            help="Listen where other machines can connect. There is no authentication: whoever can, can run commands.",
+        ),
+    ] = False,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Serve the HTTP API, with scheduler and workers, until SIGTERM or Ctrl-C.
+
+    Prints its address once it takes requests (with --json: {"url", "home", "workers"}). Jobs that are at
+    work when it
+    stops go on with the next server, or the next command that works on the home.
+    """
+    session = session_of(context)
+    if session.url is not None:
+        raise InvalidInput("`paddock up` serves a home; name it with --home, without --url")
+    if host not in LOCAL_HOSTS and not allow_remote:
+        raise PermissionDenied(
+            f"listening on {host} lets other machines run commands here without a password;"
+            " add --allow-remote if the network is trusted"
+        )
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    with EmbeddedPaddock.open(home_of(session.home)) as paddock, listen(host, port) as listener:
+        url = address_of(listener)
+        app = create_app(paddock, spool=paddock.home.path / "cache", hosts=None if allow_remote else LOCAL_HOSTS)
+        server = Server(paddock.home, workers=workers)
+        server.start()
+        try:
+            serve(app, listener, on_ready=lambda: _announce(url, str(paddock.home.path), workers, json))
+        finally:
+            output.note("stopping; unfinished jobs go on with the next start")
+            server.stop()
+        if server.error is not None:
+            raise server.error if isinstance(server.error, PaddockError) else RuntimeError(server.error)
+
+
+def _announce(url: str, home: str, workers: int | None, json: bool) -> None:
+    if json:
+        output.document({"url": url, "home": home, "workers": workers})
+    else:
+        output.line(f"Paddock serves {home} at {url} (API: {url}/api/docs). Ctrl-C stops it.")
+    output.flush()

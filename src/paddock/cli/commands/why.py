@@ -1,0 +1,49 @@
+"""`paddock why`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from paddock.cli import output
+from paddock.cli.options import Json
+from paddock.cli.session import session_of
+from paddock.model.records import CommitOrigin, Origin
+
+
+def why(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="REPO[@REF]:/PATH", help="The file.")],
+    inputs: Annotated[int, typer.Option("--inputs", min=0, help="Show at most so many inputs of a datum.")] = 20,
+    json: Json = False,
+) -> None:
+    """Where a file came from: datum, inputs, pipeline version, job, and on back to the first commits."""
+    session = session_of(context)
+    origin = session.paddock.why(session.name(address), inputs_max=inputs)
+    if json:
+        output.document(origin)
+    else:
+        _show(origin, "", "")
+
+
+def _show(origin: Origin, lead: str, indent: str) -> None:
+    output.line(f"{lead}{output.printable(origin.file)}")
+    output.line(f"{indent}    {_cause(origin)}")
+    last = len(origin.inputs) - 1
+    for index, item in enumerate(origin.inputs):
+        end = index == last and not origin.truncated
+        _show(item, f"{indent}{'└── ' if end else '├── '}", f"{indent}{'    ' if end else '│   '}")
+    if origin.truncated:
+        output.line(f"{indent}└── and {output.count(origin.truncated, 'more input')} (--inputs shows more)")
+
+
+def _cause(origin: Origin) -> str:
+    when = output.moment(origin.commit.finished)
+    if origin.datum is None:
+        who = "put by a user" if origin.commit.origin is CommitOrigin.USER else "made"
+        text = f": {origin.commit.description}" if origin.commit.description else ""
+        return f"{who}, {when}{text}"
+    version = f" version {origin.pipeline_version}" if origin.pipeline_version is not None else ""
+    job = origin.datum.computed_by or origin.datum.job
+    return f"datum {origin.datum.id} of {origin.datum.pipeline}{version}, computed by job {job}, {when}"

@@ -1,0 +1,54 @@
+"""A failed job as a failed command: the reason, the datum, and how to see its log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paddock.cli import output
+from paddock.model.errors import PaddockError, Problem, UserCodeFailed
+from paddock.model.records import Datum, DatumState, Job, JobState
+from paddock.model.services import Paddock
+
+DATUMS_SHOWN = 5
+
+
+def raise_for_failures(paddock: Paddock, jobs: Sequence[Job]) -> None:
+    """Raise UserCodeFailed where a job ended without success; its problems name the failed datums of each
+    job.
+    """
+    failed = [job for job in jobs if job.state.final and job.state is not JobState.SUCCESS]
+    if not failed:
+        return
+    problems = [problem for job in failed for problem in _problems(paddock, job)]
+    names = ", ".join(output.short_name(job.project, job.pipeline) for job in failed)
+    message = f"{output.count(len(failed), 'job')} did not succeed: {names}. What succeeded is kept"
+    raise UserCodeFailed(message, problems=tuple(problems))
+
+
+def _problems(paddock: Paddock, job: Job) -> list[Problem]:
+    name = output.short_name(job.project, job.pipeline)
+    found = [Problem(name, f"{job.state.value}: {job.reason}")]
+    if job.datums.failed:
+        address = f"{name}@{job.id}"
+        found += [_datum_problem(address, datum) for datum in _failed_datums(paddock, job)]
+        hidden = job.datums.failed - DATUMS_SHOWN
+        if hidden > 0:
+            more = f"paddock datum list {address} --state failed"
+            found.append(Problem(name, f"and {output.count(hidden, 'more failed datum')}: {more}"))
+    return found
+
+
+def _failed_datums(paddock: Paddock, job: Job) -> list[Datum]:
+    address = f"{job.project}/{job.pipeline}@{job.id}"
+    try:
+        return list(paddock.datums.list(address, states=(DatumState.FAILED,), limit=DATUMS_SHOWN))
+    except PaddockError:
+        # The job's own reason is what matters; it must not be hidden by a second failure.
+        return []
+
+
+def _datum_problem(address: str, datum: Datum) -> Problem:
+    inputs = ", ".join(f"{item.name}{output.printable(item.path)}" for item in datum.inputs) or "no input"
+    return Problem(
+        f"datum {datum.id[:12]} ({inputs})", f"{datum.reason}; its log: paddock datum logs {address} {datum.id[:12]}"
+    )

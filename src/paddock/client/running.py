@@ -1,0 +1,230 @@
+"""`paddock run`: specs and folders in, results out, in one call. The work behind the command, for any
+`Paddock`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paddock.client.archives import translated
+from paddock.client.specs import LoadedSpec, apply_all, load_specs, nearest, upstream_first
+from paddock.model.addresses import parse_address, parse_repo
+from paddock.model.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Problem
+from paddock.model.records import (
+    DEFAULT_PROJECT,
+    AppliedPipeline,
+    Job,
+    JobState,
+    PipelineState,
+    PutReport,
+)
+from paddock.model.services import OnTransfer, Paddock
+
+OnProgress = Callable[[Sequence[Job]], None]
+
+_RETRIED = (JobState.FAILURE, JobState.KILLED, JobState.UNRUNNABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did. jobs: those that ended in it, upstream first; none where nothing had changed."""
+
+    jobs: tuple[Job, ...]
+    applied: tuple[AppliedPipeline, ...]
+    puts: tuple[PutReport, ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """The documented JSON: `{"jobs": [{"pipeline", "state", "datums": {…}, "seconds"}], "seconds"}`."""
+        return {
+            "jobs": [job_summary(job) for job in self.jobs],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def job_summary(job: Job) -> dict[str, Any]:
+    name = job.pipeline if job.project == DEFAULT_PROJECT else f"{job.project}/{job.pipeline}"
+    counts = job.datums
+    return {
+        "pipeline": name,
+        "state": job.state.value,
+        "datums": {
+            "total": counts.total,
+            "run": counts.run,
+            "reused": counts.reused,
+            "recovered": counts.recovered,
+            "failed": counts.failed,
+        },
+        "seconds": round(job.seconds, 3),
+    }
+
+
+def run_specs(
+    paddock: Paddock,
+    files: Sequence[Path],
+    *,
+    inputs: Mapping[str, Path] | None = None,
+    outputs: Mapping[str, Path] | None = None,
+    workers: int | None = None,
+    default_project: str = DEFAULT_PROJECT,
+    on_transfer: OnTransfer | None = None,
+    on_progress: OnProgress | None = None,
+) -> RunReport:
+    """Apply specs, mirror folders into the repos that they read, process until idle, mirror outputs out.
+
+    inputs: {`repo` or `repo@branch`: folder}; a missing repo is created. outputs: {pipeline: folder};
+    written where the
+    pipeline's last job succeeded. A pipeline whose last job did not succeed is run again, reusing every
+    kept result.
+    Everything is checked before anything is changed. Failed jobs are in the report; they do not raise.
+    """
+    started = time.monotonic()
+    specs = upstream_first(load_specs(files, default_project=default_project))
+    puts = _planned_puts(specs, inputs or {}, default_project)
+    gets = _planned_gets(specs, outputs or {}, default_project)
+    _check_repos(paddock, specs, {parse_address(target).repo.__str__() for target in puts})
+    _check_running(paddock, specs)
+    reports = [_put(paddock, target, folder, on_transfer) for target, folder in puts.items()]
+    applied = apply_all(paddock, specs)
+    retry_unsuccessful(paddock, [spec.address for spec in specs])
+    jobs = paddock.process(workers=workers, on_progress=on_progress)
+    for spec, folder in gets:
+        get_output(paddock, spec.address, spec.spec.output_branch, folder, on_transfer)
+    return RunReport(tuple(jobs), tuple(applied), tuple(reports), time.monotonic() - started)
+
+
+def _planned_puts(specs: Sequence[LoadedSpec], inputs: Mapping[str, Path], default_project: str) -> dict[str, Path]:
+    """{`project/repo@branch`: folder}, each checked against what the specs read."""
+    read: dict[str, list[str]] = {}
+    for spec in specs:
+        for repo, branch in spec.reads:
+            branches = read.setdefault(repo, [])
+            if branch not in branches:
+                branches.append(branch)
+    puts: dict[str, Path] = {}
+    problems: list[Problem] = []
+    for name, folder in inputs.items():
+        try:
+            puts[_put_target(name, read, default_project)] = folder
+        except InvalidInput as error:
+            problems.append(Problem(f"--input {name}", error.message))
+        if not folder.is_dir():
+            problems.append(Problem(f"--input {name}", f"{folder} is not a folder; name one that exists"))
+    if problems:
+        raise InvalidInput("the inputs can't be put", problems=tuple(problems))
+    return puts
+
+
+def _put_target(name: str, read: Mapping[str, Sequence[str]], default_project: str) -> str:
+    address = parse_address(name, default_project=default_project)
+    repo = str(address.repo)
+    if repo not in read:
+        raise InvalidInput(f"no spec reads repo {repo}{nearest(repo, list(read))}; the specs read {', '.join(read)}")
+    if "@" in name:
+        return f"{repo}@{address.ref}"
+    branches = read[repo]
+    if len(branches) > 1:
+        options = ", ".join(f"{repo}@{branch}" for branch in branches)
+        raise InvalidInput(f"the specs read several branches of {repo}; name one: {options}")
+    return f"{repo}@{branches[0]}"
+
+
+def _planned_gets(
+    specs: Sequence[LoadedSpec], outputs: Mapping[str, Path], default_project: str
+) -> list[tuple[LoadedSpec, Path]]:
+    by_name = {spec.address: spec for spec in specs}
+    gets: list[tuple[LoadedSpec, Path]] = []
+    problems: list[Problem] = []
+    for name, folder in outputs.items():
+        address = str(parse_repo(name, default_project=default_project))
+        if address not in by_name:
+            known = f"the specs make {', '.join(by_name)}{nearest(address, list(by_name))}"
+            problems.append(Problem(f"--output {name}", f"no spec makes pipeline {address}; {known}"))
+        elif folder.exists() and not folder.is_dir():
+            problems.append(Problem(f"--output {name}", f"{folder} is not a folder; name another"))
+        else:
+            gets.append((by_name[address], folder))
+    if problems:
+        raise InvalidInput("the outputs can't be copied out", problems=tuple(problems))
+    return gets
+
+
+def _check_repos(paddock: Paddock, specs: Sequence[LoadedSpec], put: set[str]) -> None:
+    """Every repo that is read is put, made by a spec, or there; nothing is put into what a pipeline makes."""
+    made = {spec.address for spec in specs}
+    for repo in sorted(put & made):
+        raise Conflict(f"repo {repo} is the output of pipeline {repo}, and only its jobs write there; drop its --input")
+    for spec in specs:
+        for repo, _ in spec.reads:
+            if repo in made or repo in put or _exists(paddock, repo):
+                continue
+            short = repo.removeprefix(f"{DEFAULT_PROJECT}/")
+            raise NotFound(
+                f"pipeline {spec.address} reads repo {repo}, which does not exist; give its data with"
+                f" --input {short}=FOLDER, or make it with `paddock repo create {short}`"
+            )
+
+
+def _exists(paddock: Paddock, repo: str) -> bool:
+    try:
+        paddock.repos.inspect(repo)
+    except NotFound:
+        return False
+    return True
+
+
+def _check_running(paddock: Paddock, specs: Sequence[LoadedSpec]) -> None:
+    wanted = {spec.address for spec in specs}
+    for pipeline in paddock.pipelines.list():
+        name = f"{pipeline.project}/{pipeline.name}"
+        if name in wanted and pipeline.state is PipelineState.STOPPED:
+            raise Conflict(f"pipeline {name} is stopped; start it with `paddock pipeline start {name}`")
+
+
+def _put(paddock: Paddock, target: str, folder: Path, on_transfer: OnTransfer | None) -> PutReport:
+    ensure_repo(paddock, target.partition("@")[0])
+    return paddock.files.put_tree(target, folder, mirror=True, on_transfer=on_transfer)
+
+
+def ensure_repo(paddock: Paddock, repo: str) -> None:
+    """Create a repo, and its project, where they are missing. Idempotent, and safe beside another that
+    does the same.
+    """
+    project = parse_repo(repo).project
+    if _exists(paddock, repo):
+        return
+    try:
+        paddock.projects.inspect(project)
+    except NotFound:
+        try:
+            paddock.projects.create(project)
+        except AlreadyExists:
+            pass
+    try:
+        paddock.repos.create(repo)
+    except AlreadyExists:
+        pass
+
+
+def retry_unsuccessful(paddock: Paddock, pipelines: Sequence[str]) -> None:
+    """Make a new job for each pipeline, upstream first, whose newest job ended without success.
+
+    A new job takes those downstream along, so they are looked at only after it was made.
+    """
+    for name in pipelines:
+        if paddock.pipelines.inspect(name).last_job_state in _RETRIED:
+            paddock.pipelines.rerun(name)
+
+
+def get_output(paddock: Paddock, pipeline: str, branch: str, folder: Path, on_transfer: OnTransfer | None) -> bool:
+    """Mirror a pipeline's output into a folder where its newest job succeeded; whether that was so."""
+    if paddock.pipelines.inspect(pipeline).last_job_state is not JobState.SUCCESS:
+        return False
+    with translated(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    paddock.files.get_tree(f"{pipeline}@{branch}", folder, mirror=True, on_transfer=on_transfer)
+    return True

@@ -1,0 +1,121 @@
+"""Spec files to pipelines: read all, check all, order them, apply them."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from paddock.client.archives import translated
+from paddock.model.errors import Conflict, InvalidInput, Problem
+from paddock.model.records import DEFAULT_PROJECT, AppliedPipeline
+from paddock.model.services import Paddock
+from paddock.pipelines.documents import SpecText, parse_specs
+from paddock.pipelines.inputs import leaves_of
+from paddock.pipelines.models import PipelineSpec
+from paddock.pipelines.spec import spec_to_json, validate_specs
+
+STANDARD_INPUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSpec:
+    """One checked spec. code: the local folder or file that `transform.code` names, resolved."""
+
+    spec: PipelineSpec
+    code: Path | None
+    warnings: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """`project/pipeline`."""
+        return self.spec.address
+
+    @property
+    def reads(self) -> tuple[tuple[str, str], ...]:
+        """(`project/repo`, branch) of every input, without repeats."""
+        found = ((f"{leaf.project}/{leaf.repo}", leaf.branch) for leaf in leaves_of(self.spec))
+        return tuple(dict.fromkeys(found))
+
+
+def load_specs(files: Sequence[Path], *, default_project: str = DEFAULT_PROJECT) -> list[LoadedSpec]:
+    """Read and check the specs of all files, in order; `-` is standard input.
+
+    InvalidInput lists every fault of every file, each with its line; NotFound for a file that is not there.
+    `transform.code` counts from its spec file's folder. Nothing is applied.
+    """
+    texts: list[SpecText] = []
+    folders: list[Path] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            found = parse_specs(_read(file), source_name=str(file))
+        except InvalidInput as error:
+            problems += error.problems or (Problem(str(file), error.message),)
+            continue
+        texts += found
+        folders += [Path() if file == STANDARD_INPUT else file.parent] * len(found)
+    try:
+        valid = validate_specs(texts, default_project=default_project)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, problems=(*problems, *error.problems)) from None
+    loaded: list[LoadedSpec] = []
+    for item, text, folder in zip(valid, texts, folders, strict=True):
+        code = None if item.spec.transform.code is None else folder / item.spec.transform.code
+        if code is not None and not code.exists():
+            place = text.places.of(("transform", "code"))
+            problems.append(Problem(place, f"{code} does not exist; name a folder or file beside the spec"))
+        loaded.append(LoadedSpec(item.spec, code, item.warnings))
+    if problems:
+        raise InvalidInput("the specs can't be applied", problems=tuple(problems))
+    return loaded
+
+
+def _read(file: Path) -> str:
+    if file == STANDARD_INPUT:
+        return sys.stdin.read()
+    with translated(file):
+        try:
+            return file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{file} is not UTF-8 text ({error}); specs are YAML or JSON") from None
+
+
+def upstream_first(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
+    """The specs so that each comes after those whose output it reads. Conflict names the pipelines of a
+    cycle.
+    """
+    waiting = {spec.address: spec for spec in specs}
+    ordered: list[LoadedSpec] = []
+    while waiting:
+        ready = [
+            spec
+            for spec in waiting.values()
+            if not any(repo in waiting and repo != spec.address for repo, _ in spec.reads)
+        ]
+        if not ready:
+            names = ", ".join(sorted(waiting))
+            raise Conflict(f"the inputs of these pipelines form a cycle: {names}; remove one of the inputs")
+        for spec in ready:
+            del waiting[spec.address]
+        ordered += ready
+    return ordered
+
+
+def apply_all(paddock: Paddock, specs: Sequence[LoadedSpec], *, reprocess: bool = False) -> list[AppliedPipeline]:
+    """Create or update every pipeline, in the given order. Those before a failing one stay applied."""
+    applied: list[AppliedPipeline] = []
+    for item in specs:
+        data: Mapping[str, Any] = spec_to_json(item.spec)
+        result = paddock.pipelines.apply(data, code=item.code, reprocess=reprocess)
+        applied.append(replace(result, warnings=item.warnings or result.warnings))
+    return applied
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """` (did you mean …?)`, or nothing where no name is near."""
+    found = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
