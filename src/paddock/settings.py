@@ -1,6 +1,8 @@
-"""Settings from environment variables: read once at the edge (CLI, `connect`), then passed down as one frozen value.
+"""Settings from environment variables: read once at the edge (CLI, `connect`), then passed down as one frozen
+value.
 
-`SETTINGS` documents each with its unit, its default and why that default; the reference page is checked against it.
+`SETTINGS` documents each with its unit, its default and why that default; the reference page is checked
+against it.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PADDOCK_SANDBOX",
         "sandbox",
-        "How a datum's `/pfs` is made: `namespaces` (private mounts), `directory` (plain folders named by `PADDOCK_PFS`), or `auto`.",
+        "How a datum's `/pfs` is made: `namespaces` (private mounts), `directory` (plain folders named by "
+        "`PADDOCK_PFS`), or `auto`.",
         "word",
         "auto",
         "Namespaces where the system allows them, because they isolate; a directory elsewhere, so that it still runs.",
@@ -102,7 +105,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the variables of `SETTINGS`; an empty one counts as unset. InvalidInput names the variable that is wrong."""
+        """Read the variables of `SETTINGS`; an empty one counts as unset. InvalidInput names the variable
+        that is wrong.
+        """
         home = environment.get("PADDOCK_HOME", "")
         return cls(
             home=Path(home).expanduser() if home else None,
@@ -148,7 +153,5 @@ def _grace_seconds(environment: Mapping[str, str]) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= GRACE_SECONDS_MAX:
-        raise InvalidInput(
-            f"PADDOCK_GRACE_SECONDS is {text!r}; set it to seconds from 0 to {GRACE_SECONDS_MAX:.0f}"
-        )
+        raise InvalidInput(f"PADDOCK_GRACE_SECONDS is {text!r}; set it to seconds from 0 to {GRACE_SECONDS_MAX:.0f}")
     return seconds

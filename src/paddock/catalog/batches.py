@@ -49,7 +49,8 @@ def insert(
     row: Any = tx.one("SELECT coalesce(max(number), -1) + 1 FROM batches WHERE job_id = ?", (job_id,))
     number = int(row[0])
     tx.execute(
-        "INSERT INTO batches (job_id, number, first, last, ordinals, state, worker, lease_expires, attempt, result, run,"
+        "INSERT INTO batches (job_id, number, first, last, ordinals, state, worker, lease_expires, attempt, "
+        "result, run,"
         " recovered, failed) VALUES (?, ?, ?, ?, ?, 'leased', ?, ?, 1, '', 0, 0, 0)",
         (job_id, number, first, last, ordinals, worker, lease_expires),
     )
@@ -100,7 +101,8 @@ def report(
 ) -> bool:
     """Whether the lease was current, and so the report was accepted: once, whatever is sent twice."""
     changed = tx.execute(
-        "UPDATE batches SET state = 'done', lease_expires = NULL, result = ?, run = ?, recovered = ?, failed = ?"
+        "UPDATE batches SET state = 'done', lease_expires = NULL, result = ?, run = ?, recovered = ?, failed "
+        "= ?"
         " WHERE job_id = ? AND number = ? AND attempt = ? AND state = 'leased'",
         (result, run, recovered, failed, job_id, number, attempt),
     )
@@ -109,16 +111,15 @@ def report(
 
 def expired(tx: Transaction, now: float) -> list[BatchRow]:
     """Leased batches whose lease ended at or before `now`."""
-    rows: list[Any] = tx.all(
-        f"{_SELECT} WHERE state = 'leased' AND lease_expires <= ? ORDER BY job_id, number", (now,)
-    )
+    rows: list[Any] = tx.all(f"{_SELECT} WHERE state = 'leased' AND lease_expires <= ? ORDER BY job_id, number", (now,))
     return [BatchRow(*row) for row in rows]
 
 
 def free(tx: Transaction, job_id: int, number: int, *, attempt: int) -> bool:
     """Void one lease, if it is current."""
     changed = tx.execute(
-        "UPDATE batches SET state = 'free', lease_expires = NULL WHERE job_id = ? AND number = ? AND attempt = ? AND state = 'leased'",
+        "UPDATE batches SET state = 'free', lease_expires = NULL WHERE job_id = ? AND number = ? AND attempt "
+        "= ? AND state = 'leased'",
         (job_id, number, attempt),
     )
     return changed == 1
@@ -141,8 +142,10 @@ def delete_of_job(tx: Transaction, job_id: int) -> None:
 def record(tx: Transaction, job_id: int, *, result: str, run: int, recovered: int, failed: int) -> None:
     """Keep the accepted result of some of the job's datums, until the job has ended."""
     tx.execute(
-        "INSERT INTO batches (job_id, number, first, last, ordinals, state, worker, lease_expires, attempt, result, run,"
-        " recovered, failed) SELECT ?, coalesce(max(number), -1) + 1, 0, 0, NULL, 'done', '', NULL, 1, ?, ?, ?, ?"
+        "INSERT INTO batches (job_id, number, first, last, ordinals, state, worker, lease_expires, attempt, "
+        "result, run,"
+        " recovered, failed) SELECT ?, coalesce(max(number), -1) + 1, 0, 0, NULL, 'done', '', NULL, 1, ?, ?, "
+        "?, ?"
         " FROM batches WHERE job_id = ?",
         (job_id, result, run, recovered, failed, job_id),
     )

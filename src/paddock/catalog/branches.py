@@ -31,17 +31,20 @@ class BranchRow:
 
 
 _SELECT = (
-    "SELECT branches.id, branches.repo_id, projects.name, repos.name, branches.name, branches.head_id, branches.tip_id,"
+    "SELECT branches.id, branches.repo_id, projects.name, repos.name, branches.name, branches.head_id, "
+    "branches.tip_id,"
     " branches.open_id, heads.set_id, opens.set_id, branches.created"
     " FROM branches JOIN repos ON repos.id = branches.repo_id JOIN projects ON projects.id = repos.project_id"
-    " LEFT JOIN commits heads ON heads.id = branches.head_id LEFT JOIN commits opens ON opens.id = branches.open_id"
+    " LEFT JOIN commits heads ON heads.id = branches.head_id LEFT JOIN commits opens ON opens.id = "
+    "branches.open_id"
 )
 
 
 def insert(tx: Transaction, repo_id: int, name: str, created: float, *, head_id: int | None = None) -> int:
     """The new branch's id; its tip is its head. The caller has checked that the name is free."""
     return tx.insert(
-        "INSERT INTO branches (repo_id, name, head_id, tip_id, open_id, created) VALUES (?, ?, ?, ?, NULL, ?) RETURNING id",
+        "INSERT INTO branches (repo_id, name, head_id, tip_id, open_id, created) VALUES (?, ?, ?, ?, NULL, "
+        "?) RETURNING id",
         (repo_id, name, head_id, head_id, created),
     )
 
@@ -111,8 +114,10 @@ def readers(tx: Transaction, branch_id: int) -> list[BranchRow]:
 def readers_of_repo(tx: Transaction, repo_id: int) -> list[BranchRow]:
     """Branches of other repos that have a branch of this repo in their direct provenance, by id."""
     rows: list[Any] = tx.all(
-        f"{_SELECT} WHERE branches.repo_id <> ? AND branches.id IN (SELECT edges.branch_id FROM branch_provenance edges"
-        " JOIN branches upstream ON upstream.id = edges.upstream_id WHERE upstream.repo_id = ?) ORDER BY branches.id",
+        f"{_SELECT} WHERE branches.repo_id <> ? AND branches.id IN (SELECT edges.branch_id FROM "
+        "branch_provenance edges"
+        " JOIN branches upstream ON upstream.id = edges.upstream_id WHERE upstream.repo_id = ?) ORDER BY "
+        "branches.id",
         (repo_id, repo_id),
     )
     return [BranchRow(*row) for row in rows]
@@ -120,9 +125,7 @@ def readers_of_repo(tx: Transaction, repo_id: int) -> list[BranchRow]:
 
 def edges(tx: Transaction) -> list[tuple[int, int]]:
     """All direct provenance, as (branch id, upstream branch id)."""
-    rows: list[Any] = tx.all(
-        "SELECT branch_id, upstream_id FROM branch_provenance ORDER BY branch_id, position"
-    )
+    rows: list[Any] = tx.all("SELECT branch_id, upstream_id FROM branch_provenance ORDER BY branch_id, position")
     return [(branch, upstream) for branch, upstream in rows]
 
 

@@ -24,7 +24,9 @@ class CatalogChunkIndex:
             return locate(tx, digests)
 
     def register(self, packs: Sequence[PackRecord]) -> None:
-        """Add durable packs and their chunks, in one transaction of their own. Idempotent; a known chunk keeps its place."""
+        """Add durable packs and their chunks, in one transaction of their own. Idempotent; a known chunk
+        keeps its place.
+        """
         if packs:
             with self._catalog.write() as tx:
                 register(tx, packs)

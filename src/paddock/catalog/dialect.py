@@ -1,7 +1,9 @@
-"""The seam between the catalog and a SQL database: what differs between SQLite and PostgreSQL, and nothing else.
+"""The seam between the catalog and a SQL database: what differs between SQLite and PostgreSQL, and nothing
+else.
 
-Statements elsewhere are written once, with `?` placeholders, in the SQL that SQLite 3.37 and PostgreSQL 15 both
-understand. Migrations name the few column types that differ as `{{identity}}`, `{{bytes}}` and `{{clustered}}`.
+Statements elsewhere are written once, with `?` placeholders, in the SQL that SQLite 3.37 and PostgreSQL 15
+both understand. Migrations name the few column types that differ as `{{identity}}`, `{{bytes}}` and
+`{{clustered}}`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ Row = tuple[Value, ...]
 
 
 class Connection(Protocol):
-    """One database connection, used by one thread at a time. Every method raises errors of the one tree only."""
+    """One database connection, used by one thread at a time. Every method raises errors of the one tree
+    only.
+    """
 
     def begin_read(self) -> None:
         """Start a transaction that sees one snapshot."""

@@ -43,10 +43,13 @@ class JobRow:
 
 
 _SELECT = (
-    "SELECT jobs.id, jobs.set_id, jobs.pipeline_id, projects.name, pipelines.name, jobs.version, jobs.commit_id, jobs.state,"
-    " jobs.reason, jobs.no_cache, jobs.base_id, jobs.datums_root, jobs.failed_datums, jobs.total, jobs.run, jobs.reused,"
+    "SELECT jobs.id, jobs.set_id, jobs.pipeline_id, projects.name, pipelines.name, jobs.version, "
+    "jobs.commit_id, jobs.state,"
+    " jobs.reason, jobs.no_cache, jobs.base_id, jobs.datums_root, jobs.failed_datums, jobs.total, jobs.run, "
+    "jobs.reused,"
     " jobs.recovered, jobs.failed, jobs.created, jobs.started, jobs.finished"
-    " FROM jobs JOIN pipelines ON pipelines.id = jobs.pipeline_id JOIN projects ON projects.id = pipelines.project_id"
+    " FROM jobs JOIN pipelines ON pipelines.id = jobs.pipeline_id JOIN projects ON projects.id = "
+    "pipelines.project_id"
 )
 
 
@@ -62,7 +65,8 @@ def insert(
 ) -> int:
     """A new job's id, in state `created`. A pipeline has at most one job in a set."""
     return tx.insert(
-        "INSERT INTO jobs (set_id, pipeline_id, version, commit_id, state, reason, no_cache, base_id, datums_root,"
+        "INSERT INTO jobs (set_id, pipeline_id, version, commit_id, state, reason, no_cache, base_id, "
+        "datums_root,"
         " failed_datums, total, run, reused, recovered, failed, created, started, finished)"
         " VALUES (?, ?, ?, ?, 'created', '', ?, NULL, '', '', 0, 0, 0, 0, 0, ?, NULL, NULL) RETURNING id",
         (set_id, pipeline_id, version, commit_id, int(no_cache), created),
@@ -83,7 +87,8 @@ def find_by_prefix(tx: Transaction, pipeline_id: int, prefix: str) -> list[JobRo
     """Jobs of a pipeline whose id begins with some hex digits; at most three."""
     return _rows(
         tx.all(
-            f"{_SELECT} WHERE jobs.pipeline_id = ? AND jobs.set_id >= ? AND jobs.set_id < ? ORDER BY jobs.set_id LIMIT 3",
+            f"{_SELECT} WHERE jobs.pipeline_id = ? AND jobs.set_id >= ? AND jobs.set_id < ? ORDER BY "
+            "jobs.set_id LIMIT 3",
             (pipeline_id, prefix, prefix + "g"),
         )
     )
@@ -99,9 +104,7 @@ def of_set(tx: Transaction, set_id: str) -> list[JobRow]:
     return _rows(tx.all(f"{_SELECT} WHERE jobs.set_id = ? ORDER BY jobs.id", (set_id,)))
 
 
-def newest_first(
-    tx: Transaction, *, pipeline_id: int | None = None, limit: int | None = None
-) -> list[JobRow]:
+def newest_first(tx: Transaction, *, pipeline_id: int | None = None, limit: int | None = None) -> list[JobRow]:
     where, parameters = ("", ()) if pipeline_id is None else (" WHERE jobs.pipeline_id = ?", (pipeline_id,))
     tail = "" if limit is None else f" LIMIT {int(limit)}"
     return _rows(tx.all(f"{_SELECT}{where} ORDER BY jobs.id DESC{tail}", parameters))
@@ -173,13 +176,8 @@ def update(
 def _row(row: Any) -> JobRow | None:
     if row is None:
         return None
-    (
-        *head, no_cache, base_id, datums_root, failed_datums, total, run, reused, recovered, failed, created, started, finished,
-    ) = row  # fmt: skip
-    counts = DatumCounts(total, run, reused, recovered, failed)
-    return JobRow(
-        *head, bool(no_cache), base_id, datums_root, failed_datums, counts, created, started, finished
-    )
+    columns = [*row[:9], bool(row[9]), *row[10:13], DatumCounts(*row[13:18]), *row[18:]]
+    return JobRow(*columns)
 
 
 def _rows(rows: list[Any]) -> list[JobRow]:

@@ -40,7 +40,8 @@ class PipelineVersionRow:
 
 
 _SELECT = (
-    "SELECT pipelines.id, pipelines.project_id, projects.name, pipelines.name, pipelines.version, pipelines.state,"
+    "SELECT pipelines.id, pipelines.project_id, projects.name, pipelines.name, pipelines.version, "
+    "pipelines.state,"
     " pipelines.repo_id, pipelines.branch_id, pipelines.created, pipelines.updated"
     " FROM pipelines JOIN projects ON projects.id = pipelines.project_id"
 )
@@ -58,14 +59,13 @@ def insert(
     )
 
 
-def add_version(
-    tx: Transaction, pipeline_id: int, *, spec: str, transform: str, code: str, created: float
-) -> int:
+def add_version(tx: Transaction, pipeline_id: int, *, spec: str, transform: str, code: str, created: float) -> int:
     """Make a new version the present one; its number."""
     tx.execute("UPDATE pipelines SET version = version + 1, updated = ? WHERE id = ?", (created, pipeline_id))
     version = get(tx, pipeline_id).version
     tx.execute(
-        "INSERT INTO pipeline_versions (pipeline_id, version, spec, transform, code, created) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO pipeline_versions (pipeline_id, version, spec, transform, code, created) VALUES (?, ?, "
+        "?, ?, ?, ?)",
         (pipeline_id, version, spec, transform, code, created),
     )
     return version
@@ -120,9 +120,7 @@ def set_branch(tx: Transaction, pipeline_id: int, branch_id: int) -> None:
 
 def delete(tx: Transaction, pipeline_id: int) -> None:
     """Remove a pipeline with its versions, jobs and batches; its repo, branches and commits stay."""
-    tx.execute(
-        "DELETE FROM batches WHERE job_id IN (SELECT id FROM jobs WHERE pipeline_id = ?)", (pipeline_id,)
-    )
+    tx.execute("DELETE FROM batches WHERE job_id IN (SELECT id FROM jobs WHERE pipeline_id = ?)", (pipeline_id,))
     tx.execute("DELETE FROM jobs WHERE pipeline_id = ?", (pipeline_id,))
     tx.execute("DELETE FROM pipeline_versions WHERE pipeline_id = ?", (pipeline_id,))
     tx.execute("DELETE FROM pipelines WHERE id = ?", (pipeline_id,))

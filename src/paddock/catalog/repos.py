@@ -32,9 +32,7 @@ class BranchSize:
     files: int
 
 
-_COLUMNS = (
-    "repos.id, repos.project_id, projects.name, repos.name, repos.kind, repos.description, repos.created"
-)
+_COLUMNS = "repos.id, repos.project_id, projects.name, repos.name, repos.kind, repos.description, repos.created"
 _SELECT = f"SELECT {_COLUMNS} FROM repos JOIN projects ON projects.id = repos.project_id"
 
 
@@ -69,7 +67,9 @@ def names(tx: Transaction, project: str) -> list[str]:
 def list_with_sizes(
     tx: Transaction, *, project: str | None = None, repo_id: int | None = None
 ) -> list[tuple[RepoRow, tuple[BranchSize, ...]]]:
-    """Repos by project and name, each with its branches by name; one query, over one project or one repo where given."""
+    """Repos by project and name, each with its branches by name; one query, over one project or one repo
+    where given.
+    """
     where, parameters = "", []
     if project is not None:
         where, parameters = " WHERE projects.name = ?", [project]
@@ -78,7 +78,8 @@ def list_with_sizes(
     rows = tx.all(
         f"SELECT {_COLUMNS}, branches.name, commits.size_bytes, commits.files"
         " FROM repos JOIN projects ON projects.id = repos.project_id"
-        " LEFT JOIN branches ON branches.repo_id = repos.id LEFT JOIN commits ON commits.id = branches.head_id"
+        " LEFT JOIN branches ON branches.repo_id = repos.id LEFT JOIN commits ON commits.id = "
+        "branches.head_id"
         f"{where} ORDER BY projects.name, repos.name, branches.name",
         parameters,
     )
@@ -98,9 +99,7 @@ def delete(tx: Transaction, repo_id: int) -> None:
     branches = "SELECT id FROM branches WHERE repo_id = ?"
     tx.execute(f"DELETE FROM branch_provenance WHERE branch_id IN ({branches})", (repo_id,))
     tx.execute("DELETE FROM branches WHERE repo_id = ?", (repo_id,))
-    tx.execute(
-        f"DELETE FROM commit_provenance WHERE commit_id IN ({mine}) OR repo_id = ?", (repo_id, repo_id)
-    )
+    tx.execute(f"DELETE FROM commit_provenance WHERE commit_id IN ({mine}) OR repo_id = ?", (repo_id, repo_id))
     tx.execute(f"DELETE FROM commit_writes WHERE commit_id IN ({mine})", (repo_id,))
     tx.execute("UPDATE commits SET parent_id = NULL WHERE repo_id = ?", (repo_id,))
     tx.execute("DELETE FROM commits WHERE repo_id = ?", (repo_id,))

@@ -24,9 +24,7 @@ class ResultRunRow:
 _SELECT = "SELECT id, transform, root, entries, job_id, created FROM result_runs"
 
 
-def add(
-    tx: Transaction, *, transform: str, root: str, entries: int, job_id: int | None, created: float
-) -> int:
+def add(tx: Transaction, *, transform: str, root: str, entries: int, job_id: int | None, created: float) -> int:
     """Keep a run of results; its id."""
     return tx.insert(
         "INSERT INTO result_runs (transform, root, entries, job_id, created) VALUES (?, ?, ?, ?, ?) RETURNING id",
@@ -43,7 +41,9 @@ def of_transform(tx: Transaction, transform: str) -> list[ResultRunRow]:
 def replace(
     tx: Transaction, old: Sequence[int], *, transform: str, root: str, entries: int, created: float
 ) -> int | None:
-    """Put one compacted run in the place of several; its id, or None (nothing changed) where one of them is gone already."""
+    """Put one compacted run in the place of several; its id, or None (nothing changed) where one of them
+    is gone already.
+    """
     marks = ",".join("?" * len(old))
     found: Any = tx.one(f"SELECT count(*) FROM result_runs WHERE id IN ({marks})", tuple(old))
     if found[0] != len(old):

@@ -1,6 +1,7 @@
 """The catalog's schema: numbered migrations, applied in order, each in one transaction.
 
-A migration is a file `migrations/NNNN_title.sql`; it never changes once released and uses nothing of today's code.
+A migration is a file `migrations/NNNN_title.sql`; it never changes once released and uses nothing of today's
+code.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def migrations() -> tuple[Migration, ...]:
 def apply(engine: Engine, connection: Connection, *, present: int, now: Callable[[], float]) -> int:
     """Apply the migrations after version `present`; the version reached.
 
-    The caller excludes other processes. A crash leaves the version before or the one after a migration, never between.
+    The caller excludes other processes. A crash leaves the version before or the one after a migration, never
+    between.
     """
     for migration in migrations():
         if migration.version <= present:

@@ -1,4 +1,6 @@
-"""SQLite behind the dialect seam: WAL, full durability, and its errors translated. The only module that imports sqlite3."""
+"""SQLite behind the dialect seam: WAL, full durability, and its errors translated. The only module that
+imports sqlite3.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from paddock.model.errors import (
 )
 
 BUSY_TIMEOUT_SECONDS = 30.0
-"""How long a writer waits for another one. The longest transaction we make (100,000 chunk-index rows) takes about
-a second, so thirty mean that some process is stuck rather than slow."""
+"""How long a writer waits for another one. The longest transaction we make (100,000 chunk-index rows)
+takes about a second, so thirty mean that some process is stuck rather than slow.
+"""
 
 _TYPES = {"{{identity}}": "INTEGER PRIMARY KEY", "{{bytes}}": "BLOB", "{{clustered}}": "WITHOUT ROWID"}
 _CACHED_STATEMENTS = 256
@@ -56,7 +59,8 @@ class SqliteEngine:
         return SqliteConnection(raw, self._path)
 
     def prepare(self) -> None:
-        # The journal mode is kept in the file. Switching it needs the file for itself, so it happens once, here.
+        # The journal mode is kept in the file. Switching it needs the file for itself, so it happens once,
+        # here.
         with (
             _translated(self._path),
             contextlib.closing(sqlite3.connect(self._path, timeout=self._busy_timeout_seconds)) as raw,
@@ -134,22 +138,16 @@ def _translate(error: sqlite3.Error, path: Path) -> PaddockError:
                 f"catalog {path} is busy: another process has been writing to it for too long; try again"
             )
         case sqlite3.SQLITE_FULL:
-            return LimitExceeded(
-                f"no space left on the disk that holds catalog {path}; free some and try again"
-            )
+            return LimitExceeded(f"no space left on the disk that holds catalog {path}; free some and try again")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return Corrupt(f"catalog {path} is damaged ({error}); restore it from a copy of the home")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return PermissionDenied(
-                f"catalog {path} can't be written ({error}); check the owner and mode of the home"
-            )
+            return PermissionDenied(f"catalog {path} can't be written ({error}); check the owner and mode of the home")
         case sqlite3.SQLITE_CANTOPEN:
             return PermissionDenied(
                 f"catalog {path} can't be opened ({error}); check that it exists and may be read and written"
             )
         case sqlite3.SQLITE_IOERR:
-            return Unavailable(
-                f"reading or writing catalog {path} failed ({error}); check the disk and its free space"
-            )
+            return Unavailable(f"reading or writing catalog {path} failed ({error}); check the disk and its free space")
         case _:
             return Bug(f"catalog {path}: {error}; please report this")

@@ -25,10 +25,12 @@ class BranchService:
         self._home = home
 
     def create(self, branch: str, *, head: str | None = None, provenance: Sequence[str] = ()) -> Branch:
-        """Where it exists: `head` moves it (what reads it gets a new commit set), `provenance` replaces its provenance.
+        """Where it exists: `head` moves it (what reads it gets a new commit set), `provenance` replaces its
+        provenance.
 
-        head: `repo@ref` or a ref alone; a finished commit of the same repo. provenance: `repo@branch`, made where missing.
-        AlreadyExists: it is there and neither was given. Conflict: a pipeline writes it, a commit is open on it, or a circle.
+        head: `repo@ref` or a ref alone; a finished commit of the same repo. provenance: `repo@branch`, made
+        where missing. AlreadyExists: it is there and neither was given. Conflict: a pipeline writes it, a
+        commit is open on it, or a circle.
         """
         address = _branch_address(branch)
         with self._home.catalog.write() as tx:
@@ -84,15 +86,15 @@ def require_or_make_branch(tx: Transaction, text: str, now: float) -> BranchRow:
 
 
 def output_repo(tx: Transaction, project: str, name: str, now: float) -> RepoRow:
-    """A pipeline's output repo, made for it. Conflict: a repo of that name is there and is not a kept one of a pipeline."""
+    """A pipeline's output repo, made for it. Conflict: a repo of that name is there and is not a kept one
+    of a pipeline.
+    """
     project_row = require_project(tx, project)
     row = repos.find(tx, project, name)
     if row is None:
         return repos.get(tx, repos.insert(tx, project_row.id, name, RepoKind.PIPELINE, "", now))
     if row.kind != RepoKind.PIPELINE:
-        raise Conflict(
-            f"pipeline {project}/{name} can't be made: repo {row} exists already; rename one of them"
-        )
+        raise Conflict(f"pipeline {project}/{name} can't be made: repo {row} exists already; rename one of them")
     return row
 
 

@@ -1,11 +1,14 @@
-"""Writes by users: one change becomes a commit of its own on a branch, or one more file set of an open commit.
+"""Writes by users: one change becomes a commit of its own on a branch, or one more file set of an open
+commit.
 
-On a branch the tree is merged outside the transaction, which then only checks that the head is still the one that was
-merged with; who loses the race merges again. A crash at any point leaves the old head or the new one.
+On a branch the tree is merged outside the transaction, which then only checks that the head is still the one
+that was merged with; who loses the race merges again. A crash at any point leaves the old head or the new
+one.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ from paddock.storage.trees import clash_error, clash_within
 from paddock.versions.commits import find_or_make_branch, finish_commit, open_commit
 from paddock.versions.guards import refuse_user_write
 from paddock.versions.home import Home, wait_lock
-from paddock.versions.open_commits import tree_of, view
+from paddock.versions.open_commits import View, tree_of, view
 from paddock.versions.resolve import require_repo, resolve
 
 
@@ -55,6 +58,16 @@ Edit = Callable[[Digest | None], Change]
 """From the tree that a change applies to (None: it does not matter, and isn't known) to the change."""
 
 
+class TreeNeed(enum.Enum):
+    """Whether an edit has to see the tree that it applies to. On a branch it always does; the question is about
+    open commits, whose tree has to be merged first."""
+
+    NONE = "none"
+    WHERE_POSSIBLE = "where possible"
+    """Not where the open commit has no tree, because a file in it is also a directory: this edit may mend that."""
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     repo: RepoRow
@@ -70,14 +83,14 @@ def write(
     edit: Edit,
     writer: ChunkWriter,
     *,
-    needs_tree: bool = False,
+    needs_tree: TreeNeed = TreeNeed.NONE,
     only_if_changed: bool = False,
     create_branch: bool = True,
 ) -> Written:
     """Apply an edit at `repo@branch` or `repo@<open commit>`, durably, with all chunks put through `writer`.
 
-    needs_tree: the edit depends on what is there, also in an open commit. On a branch it always gets the head's tree,
-    and is called again where another writer was faster. Errors leave everything as it was.
+    The edit is called again, with the newer tree, where another writer was faster. Errors leave everything
+    as it was.
     """
     attempt = 0
     while True:
@@ -101,17 +114,13 @@ def check_target(home: Home, address: Address) -> None:
 
 def _locate(tx: Transaction, address: Address, *, create_branch: bool) -> _Target:
     if address.ref.steps:
-        raise InvalidInput(
-            f"{address.repo}@{address.ref} is an old commit, which never changes; write to a branch"
-        )
+        raise InvalidInput(f"{address.repo}@{address.ref} is an old commit, which never changes; write to a branch")
     repo = require_repo(tx, address.repo)
     refuse_user_write(tx, repo, address.ref.name)
     branch = branches.find(tx, repo.id, address.ref.name)
     if branch is not None:
         opened = None if branch.open_id is None else commits.get(tx, branch.open_id)
-        return _Target(
-            repo, branch, opened, None if branch.head_id is None else commits.get(tx, branch.head_id)
-        )
+        return _Target(repo, branch, opened, None if branch.head_id is None else commits.get(tx, branch.head_id))
     try:
         commit = resolve(tx, address).commit
     except NotFound:
@@ -153,10 +162,10 @@ def _write_branch(
 
 
 def _write_open(
-    home: Home, address: Address, commit: CommitRow, edit: Edit, writer: ChunkWriter, *, needs_tree: bool
+    home: Home, address: Address, commit: CommitRow, edit: Edit, writer: ChunkWriter, *, needs_tree: TreeNeed
 ) -> Written | None:
     """None: the commit was finished meanwhile, or, with `needs_tree`, written to."""
-    base = view(home, commit.id) if needs_tree else None
+    base = _view(home, commit, needs_tree)
     change = edit(None if base is None else base.tree)
     clash = clash_within(change.files.column("path").to_pylist())
     if clash is not None:
@@ -178,6 +187,17 @@ def _write_open(
             created=home.now(),
         )
     return Written(CommitId(commit.set_id), change.changed, change.removed)
+
+
+def _view(home: Home, commit: CommitRow, needs_tree: TreeNeed) -> View | None:
+    if needs_tree is TreeNeed.NONE:
+        return None
+    try:
+        return view(home, commit.id)
+    except Conflict:
+        if needs_tree is TreeNeed.ALWAYS:
+            raise
+        return None
 
 
 def _head_id(target: _Target) -> int | None:

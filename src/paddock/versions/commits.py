@@ -38,15 +38,15 @@ class CommitService:
             refuse_user_write(tx, repo, address.ref.name)
             row = find_or_make_branch(tx, repo.id, address.ref.name, now)
             if row.open_set is not None:
-                raise Conflict(
-                    f"branch {row} has the open commit {row.open_set} already; finish or abandon it first"
-                )
+                raise Conflict(f"branch {row} has the open commit {row.open_set} already; finish or abandon it first")
             commit_id = open_commit(tx, row, set_id=new_id(), description=description, now=now)
             branches.set_open(tx, row.id, commit_id)
             return commit_record(tx, commits.get(tx, commit_id))
 
     def finish(self, commit: str, *, description: str | None = None) -> Commit:
-        """Conflict: it is finished already, or what was written makes a file also a directory; it stays open then."""
+        """Conflict: it is finished already, or what was written makes a file also a directory; it stays
+        open then.
+        """
         # Only finishing merges trees, and so needs pyarrow; listing commits must not pay for it.
         from paddock.versions.open_commits import view
 
@@ -94,7 +94,9 @@ class CommitService:
             return builtins.list(commit_records(tx, rows))
 
     def inspect(self, commit: str, *, wait_seconds: float = 0) -> Commit:
-        """A branch means its head. With `wait_seconds`, it means its newest commit, which may be waited for."""
+        """A branch means its head. With `wait_seconds`, it means its newest commit, which may be waited
+        for.
+        """
         address = _address(commit)
         deadline = time.monotonic() + wait_seconds
         while True:
@@ -145,10 +147,9 @@ def open_commit(tx: Transaction, branch: BranchRow, *, set_id: str, description:
     )
 
 
-def finish_commit(
-    tx: Transaction, commit: CommitRow, *, tree: str, files: int, size_bytes: int, now: float
-) -> None:
-    """Give a user's commit its tree (hex root), make it the head and the tip of its branch, and the downstream set with it.
+def finish_commit(tx: Transaction, commit: CommitRow, *, tree: str, files: int, size_bytes: int, now: float) -> None:
+    """Give a user's commit its tree (hex root), make it the head and the tip of its branch, and the
+    downstream set with it.
 
     A user's commit becomes the tip only now: what else is computed meanwhile must not wait for a person.
     """
@@ -176,15 +177,11 @@ def _require_open(tx: Transaction, address: Address) -> CommitRow:
     if resolved.branch is not None:
         refuse_user_write(tx, resolved.repo, resolved.branch.name)
         if resolved.branch.open_id is None:
-            raise NotFound(
-                f"branch {resolved.branch} has no open commit; start one with `paddock commit start`"
-            )
+            raise NotFound(f"branch {resolved.branch} has no open commit; start one with `paddock commit start`")
         return commits.get(tx, resolved.branch.open_id)
     assert resolved.commit is not None, "a ref that is no branch is a commit"
     if resolved.commit.origin == CommitOrigin.AUTO:
-        raise Conflict(
-            f"commit {resolved.commit} belongs to a job, which finishes it; stop the job to end it early"
-        )
+        raise Conflict(f"commit {resolved.commit} belongs to a job, which finishes it; stop the job to end it early")
     if resolved.commit.state != CommitState.OPEN:
         raise Conflict(f"commit {resolved.commit} is {resolved.commit.state} already; it never changes again")
     return resolved.commit

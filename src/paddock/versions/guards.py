@@ -46,15 +46,15 @@ def refuse_if_branch_needed(tx: Transaction, branch: BranchRow) -> None:
         raise Conflict(f"branch {branch} is the output of pipeline {pipeline}; delete the pipeline instead")
     readers = branches.readers(tx, branch.id)
     if readers:
-        raise Conflict(
-            f"branch {branch} is read by {_names(tx, readers)}; delete or change what reads it first"
-        )
+        raise Conflict(f"branch {branch} is read by {_names(tx, readers)}; delete or change what reads it first")
     if branch.open_set is not None:
         raise Conflict(f"branch {branch} has the open commit {branch.open_set}; finish or abandon it first")
 
 
 def refuse_cycle(tx: Transaction, branch: BranchRow, upstream: Sequence[BranchRow]) -> None:
-    """Conflict where the provenance `upstream` would let the branch (or its own repo) depend on itself; names the circle."""
+    """Conflict where the provenance `upstream` would let the branch (or its own repo) depend on itself;
+    names the circle.
+    """
     names = {row.id: row for row in upstream} | {branch.id: branch}
     above: dict[int, list[int]] = {}
     for reader, source in branches.edges(tx):

@@ -6,7 +6,8 @@
     cache/        what can be lost: scan caches and the manifests of mirrored folders
     locks/        files that processes lock; the kernel frees them when a process dies
 
-Opening a home imports neither pyarrow nor the storage of trees: `chunks`, `tables` and `trees` come when first asked for.
+Opening a home imports neither pyarrow nor the storage of trees: `chunks`, `tables` and `trees` come when
+first asked for.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ if TYPE_CHECKING:
     from paddock.storage.trees import Trees
 
 FORMAT_VERSION = 1
-"""Of everything outside the catalog: packs, segments, tables. Raised when an older Paddock could not read them."""
+"""Of everything outside the catalog: packs, segments, tables. Raised when an older Paddock could not read
+them.
+"""
 
 HOME_DIRECTORY = ".paddock"
 _HOME_FILE = "home.json"
@@ -76,7 +79,9 @@ class HomeFile:
 
 
 class Lock:
-    """An exclusive lock that this process holds until `release`, the end of the `with` block, or its death."""
+    """An exclusive lock that this process holds until `release`, the end of the `with` block, or its
+    death.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
@@ -118,14 +123,13 @@ class Home:
         if file is None:
             if not create:
                 raise NotFound(
-                    f"there is no Paddock home at {path}; put data or create a repo to start one, or name another with --home"
+                    f"there is no Paddock home at {path}; put data or create a repo to start one, or name "
+                    "another with --home"
                 )
             file = _create(path, clock)
         database = path / _CATALOG_FILE
         if not database.exists():
-            raise Corrupt(
-                f"home {path} has lost its catalog {_CATALOG_FILE}; restore it from a copy of the home"
-            )
+            raise Corrupt(f"home {path} has lost its catalog {_CATALOG_FILE}; restore it from a copy of the home")
         catalog = Catalog.open(database, exclusive=lambda: wait_lock(path, "home"), now=clock)
         return cls(path, file, catalog, clock)
 
@@ -134,7 +138,8 @@ class Home:
         """A directory for what can be lost."""
         return self.path / "cache"
 
-    # What follows is imported when first used: it brings in blake3, zstandard or pyarrow, which listing repos never needs.
+    # What follows is imported when first used: it brings in blake3, zstandard or pyarrow, which listing repos
+    # never needs.
 
     @cached_property
     def objects(self) -> LocalObjects:
@@ -183,8 +188,9 @@ class Home:
 
 
 def find_home(explicit: str | os.PathLike[str] | None = None, *, start: Path | None = None) -> Path:
-    """Which home to use: the one named; else the nearest `.paddock` directory at or above `start` (default: the
-    current directory); else `~/.paddock`. The directory need not exist."""
+    """Which home to use: the one named; else the nearest `.paddock` directory at or above `start`
+    (default: the current directory); else `~/.paddock`. The directory need not exist.
+    """
     if explicit is not None and os.fspath(explicit):
         return Path(explicit).expanduser().absolute()
     place = (start or Path.cwd()).absolute()
@@ -204,7 +210,9 @@ def try_lock(path: Path, name: str) -> Lock | None:
 
 
 def wait_lock(path: Path, name: str) -> Lock:
-    """Take the lock `name`, waiting for whoever holds it. Only for short work: the wait has no end of its own."""
+    """Take the lock `name`, waiting for whoever holds it. Only for short work: the wait has no end of its
+    own.
+    """
     lock = _lock(path, name, fcntl.LOCK_EX)
     assert lock is not None, "a blocking flock returns with the lock"
     return lock
@@ -233,7 +241,9 @@ def _lock(path: Path, name: str, operation: int) -> Lock | None:
 
 
 def _create(path: Path, clock: Callable[[], float]) -> HomeFile:
-    """Make the parts of a home under its lock, `home.json` last. A crash leaves what the next call completes."""
+    """Make the parts of a home under its lock, `home.json` last. A crash leaves what the next call
+    completes.
+    """
     _refuse_foreign(path)
     with _translated(path):
         for part in ("locks", "objects", "cache"):
@@ -257,20 +267,21 @@ def _refuse_foreign(path: Path) -> None:
         except FileNotFoundError:
             return
         except NotADirectoryError:
-            raise InvalidInput(
-                f"{path} is a file, not a Paddock home; name a directory with --home"
-            ) from None
+            raise InvalidInput(f"{path} is a file, not a Paddock home; name a directory with --home") from None
     foreign = sorted(names - _OURS)
     if foreign:
         raise InvalidInput(
-            f"{path} is not a Paddock home: it has no {_HOME_FILE} but holds {foreign[0]!r}; name a home, or an empty directory, with --home"
+            f"{path} is not a Paddock home: it has no {_HOME_FILE} but holds {foreign[0]!r}; name a home, or "
+            "an empty directory, with --home"
         )
 
 
 def _read_home_file(path: Path) -> HomeFile | None:
-    """The content of `home.json`, or None where there is none. Conflict where its format is newer than ours."""
+    """The content of `home.json`, or None where there is none. Conflict where its format is newer than
+    ours.
+    """
     try:
-        with _translated(path), open(path / _HOME_FILE, encoding="utf-8") as stream:
+        with _translated(path), (path / _HOME_FILE).open(encoding="utf-8") as stream:
             content: Any = json.load(stream)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -281,7 +292,8 @@ def _read_home_file(path: Path) -> HomeFile | None:
         raise Corrupt(f"{path / _HOME_FILE} is damaged (no format version); restore it from a copy")
     if version > FORMAT_VERSION:
         raise Conflict(
-            f"home {path} has format version {version}, but this Paddock knows versions up to {FORMAT_VERSION}; "
+            f"home {path} has format version {version}, but this Paddock knows versions up to "
+            f"{FORMAT_VERSION}; "
             f"upgrade with `pip install --upgrade paddock`"
         )
     return HomeFile(str(content["id"]), version, {name: int(content["chunking"][name]) for name in _CHUNKING})
@@ -291,7 +303,7 @@ def _write_home_file(path: Path, file: HomeFile) -> None:
     content = {"format_version": file.format_version, "id": file.id, "chunking": file.chunking}
     new = path / f"{_HOME_FILE}.new"
     with _translated(path):
-        with open(new, "w", encoding="utf-8") as stream:
+        with new.open("w", encoding="utf-8") as stream:
             json.dump(content, stream, indent=2)
             stream.write("\n")
             stream.flush()

@@ -11,7 +11,9 @@ from paddock.catalog.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class InputCommit:
-    """One direct input of a computed commit. `commit` is None where the branch had none yet: an empty tree."""
+    """One direct input of a computed commit. `commit` is None where the branch had none yet: an empty
+    tree.
+    """
 
     project: str
     repo: str
@@ -33,7 +35,9 @@ def inputs_of(tx: Transaction, commit_id: int) -> tuple[InputCommit, ...]:
 
 
 def upstream(tx: Transaction, commit_id: int) -> list[CommitRow]:
-    """Every commit that this one was computed from, directly or not; nearest first, each once. One query a level."""
+    """Every commit that this one was computed from, directly or not; nearest first, each once. One query a
+    level.
+    """
     found: dict[int, CommitRow] = {}
     level = [commit_id]
     while level:
@@ -44,7 +48,9 @@ def upstream(tx: Transaction, commit_id: int) -> list[CommitRow]:
 
 
 def downstream(tx: Transaction, commit_id: int) -> list[CommitRow]:
-    """Every commit that was (or is to be) computed from this one, directly or not; nearest first, each once."""
+    """Every commit that was (or is to be) computed from this one, directly or not; nearest first, each
+    once.
+    """
     found: dict[int, CommitRow] = {}
     pending = [commit_id]
     while pending:

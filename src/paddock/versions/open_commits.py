@@ -1,7 +1,8 @@
-"""Open commits: an ordered list of file sets over the parent's tree, merged when someone reads and when it is finished.
+"""Open commits: an ordered list of file sets over the parent's tree, merged when someone reads and when it is
+finished.
 
-Merging takes all waiting writes at once, so a thousand small writes cost one merge; what a reader merged is kept,
-so the next one starts from there.
+Merging takes all waiting writes at once, so a thousand small writes cost one merge; what a reader merged is
+kept, so the next one starts from there.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Waiting:
 
 
 def tree_of(home: Home, commit: CommitRow | None) -> Digest:
-    """The tree of a commit that may be read: a finished one, a user's open one as it is now, or none (empty)."""
+    """The tree of a commit that may be read: a finished one, a user's open one as it is now, or none
+    (empty).
+    """
     if commit is None:
         return home.trees.empty()
     if commit.finished is not None:
@@ -48,7 +51,8 @@ def tree_of(home: Home, commit: CommitRow | None) -> Digest:
 def view(home: Home, commit_id: int, *, keep: bool = True) -> View:
     """Merge what was written so far. Conflict names both paths where a file would also be a directory.
 
-    keep: remember the merged tree in the catalog (one short transaction), so that the same writes are merged once.
+    keep: remember the merged tree in the catalog (one short transaction), so that the same writes are merged
+    once.
     """
     with home.catalog.read() as tx:
         commit = commits.get(tx, commit_id)
@@ -58,9 +62,7 @@ def view(home: Home, commit_id: int, *, keep: bool = True) -> View:
         return start
     waiting = combine(home.trees, writes)
     with home.chunks.writer() as writer:
-        tree = home.trees.merge(
-            start.tree, waiting.files, waiting.deleted_paths, waiting.deleted_prefixes, writer
-        )
+        tree = home.trees.merge(start.tree, waiting.files, waiting.deleted_paths, waiting.deleted_prefixes, writer)
         writer.flush()
     found = View(tree, start.merged + len(writes))
     if keep:
@@ -110,10 +112,6 @@ def _taken(tables: Sequence[pa.Table], place: dict[str, tuple[int, int]]) -> pa.
 
     def parts() -> Iterator[pa.Table]:
         for number, taken in rows.items():
-            yield (
-                tables[number]
-                if len(taken) == tables[number].num_rows
-                else tables[number].take(sorted(taken))
-            )
+            yield (tables[number] if len(taken) == tables[number].num_rows else tables[number].take(sorted(taken)))
 
     return pa.concat_tables(parts()) if rows else tree_table(())

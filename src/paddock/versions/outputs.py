@@ -1,4 +1,5 @@
-"""Ends of output commits: good, with a tree, or failed, with what can't run because of it. Only jobs come here.
+"""Ends of output commits: good, with a tree, or failed, with what can't run because of it. Only jobs come
+here.
 
 An output commit becomes its branch's head only if it is newer than the head, so jobs may end in any order.
 """
@@ -15,11 +16,11 @@ from paddock.model.errors import Bug
 from paddock.model.records import CommitState, JobState
 
 
-def finish_output(
-    tx: Transaction, commit_id: int, *, tree: str, files: int, size_bytes: int, now: float
-) -> None:
-    """Finish an open output commit with its tree (hex root). The parent becomes the branch's head of now, and the
-    commit the head; where a newer one is the head already, the commit takes its place in the line before that."""
+def finish_output(tx: Transaction, commit_id: int, *, tree: str, files: int, size_bytes: int, now: float) -> None:
+    """Finish an open output commit with its tree (hex root). The parent becomes the branch's head of now,
+    and the commit the head; where a newer one is the head already, the commit takes its place in the line
+    before that.
+    """
     commit = _open_output(tx, commit_id)
     commits.finish(tx, commit_id, tree=tree, size_bytes=size_bytes, files=files, finished=now)
     branch = branches.find(tx, commit.repo_id, commit.branch)
@@ -33,10 +34,12 @@ def finish_output(
 
 
 def fail_output(tx: Transaction, commit_id: int, *, error: str, now: float) -> tuple[JobRow, ...]:
-    """Fail an open output commit; the branch keeps its head. The job's own row is the caller's to set, before this call.
+    """Fail an open output commit; the branch keeps its head. The job's own row is the caller's to set, before
+    this call.
 
-    Jobs of the same set that need the commit, directly or not, become unrunnable and their commits fail; those are
-    returned, as they were before. A waiting job of another set that would have read it reads the branch's head instead.
+    Jobs of the same set that need the commit, directly or not, become unrunnable and their commits fail;
+    those are returned, as they were before. A waiting job of another set that would have read it reads the
+    branch's head instead.
     """
     commit = _open_output(tx, commit_id)
     _fail(tx, commit, error, now)

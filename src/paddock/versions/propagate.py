@@ -1,4 +1,6 @@
-"""The downstream commit set: one change, and with it one output commit and one job for every pipeline it reaches."""
+"""The downstream commit set: one change, and with it one output commit and one job for every pipeline it
+reaches.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,13 @@ def propagate(
     pipeline_ids: Sequence[int] = (),
     no_cache: bool = False,
 ) -> list[int]:
-    """Make the output commits (open) and jobs (created) that follow from changed branches; ids of the jobs, upstream first.
+    """Make the output commits (open) and jobs (created) that follow from changed branches; ids of the jobs,
+    upstream first.
 
-    changed: ids of branches whose head moved. pipeline_ids: pipelines to run whatever changed (a new version, a rerun),
-    and with them what reads their output. A stopped pipeline gets none, nor what only it leads to. A pipeline that has a
-    commit in the set already is left as it is. Runs inside the transaction of the change, so that no one sees one
-    without the other. no_cache goes into the jobs of `pipeline_ids` only.
+    changed: ids of branches whose head moved. pipeline_ids: pipelines to run whatever changed (a new version,
+    a rerun), and with them what reads their output. A stopped pipeline gets none, nor what only it leads to.
+    A pipeline that has a commit in the set already is left as it is. Runs inside the transaction of the
+    change, so that no one sees one without the other. no_cache goes into the jobs of `pipeline_ids` only.
     """
     running = {row.branch_id: row for row in pipelines.get_all(tx) if row.state == PipelineState.RUNNING}
     if not running:
@@ -53,8 +56,9 @@ def propagate(
 
 
 def input_of(tx: Transaction, branch: BranchRow, set_id: str) -> CommitRow | None:
-    """What a commit of the set reads of a branch: the set's own commit on it, else the branch's tip unless that failed,
-    else its head; None where there is none."""
+    """What a commit of the set reads of a branch: the set's own commit on it, else the branch's tip unless
+    that failed, else its head; None where there is none.
+    """
     own = commits.find(tx, branch.repo_id, set_id)
     if own is not None and own.branch == branch.name:
         return own
@@ -90,9 +94,7 @@ def _reached(sources: Mapping[int, Sequence[int]], changed: set[int], roots: set
 
 def _upstream_first(reached: set[int], sources: Mapping[int, Sequence[int]]) -> list[int]:
     """Kahn's algorithm, by id where the order is free."""
-    waiting = {
-        branch: {source for source in sources[branch] if source in reached} for branch in sorted(reached)
-    }
+    waiting = {branch: {source for source in sources[branch] if source in reached} for branch in sorted(reached)}
     ordered: list[int] = []
     while waiting:
         ready = [branch for branch, upstream in waiting.items() if not upstream]

@@ -67,9 +67,7 @@ def commit_records(tx: Transaction, rows: Sequence[CommitRow]) -> tuple[Commit, 
     provenance: dict[int, list[str]] = {}
     for edge in commits.provenance(tx, [row.id for row in rows]):
         if edge.upstream_set is not None:
-            provenance.setdefault(edge.commit_id, []).append(
-                f"{edge.project}/{edge.repo}@{edge.upstream_set}"
-            )
+            provenance.setdefault(edge.commit_id, []).append(f"{edge.project}/{edge.repo}@{edge.upstream_set}")
     return tuple(_commit_record(row, tuple(provenance.get(row.id, ()))) for row in rows)
 
 

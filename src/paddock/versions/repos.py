@@ -42,7 +42,9 @@ class RepoService:
             return repo_record(row, sizes)
 
     def delete(self, repo: str) -> None:
-        """Removes the repo with its branches and commits; lineage from elsewhere into it ends there. Open commits go too."""
+        """Removes the repo with its branches and commits; lineage from elsewhere into it ends there. Open
+        commits go too.
+        """
         address = parse_repo(repo)
         with self._home.catalog.write() as tx:
             row = require_repo(tx, address)

@@ -1,4 +1,6 @@
-"""Names to rows: projects, repos, branches, and refs with ancestry. Every miss says what would have been right."""
+"""Names to rows: projects, repos, branches, and refs with ancestry. Every miss says what would have been
+right.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,7 @@ def require_repo(tx: Transaction, address: RepoAddress) -> RepoRow:
     if row is None:
         require_project(tx, address.project)
         hint = nearest(address.repo, repos.names(tx, address.project))
-        raise NotFound(
-            f"repo {address} does not exist{hint}; create it with `paddock repo create {short(address)}`"
-        )
+        raise NotFound(f"repo {address} does not exist{hint}; create it with `paddock repo create {short(address)}`")
     return row
 
 
@@ -63,8 +63,9 @@ def require_branch(tx: Transaction, repo: RepoRow, name: str) -> BranchRow:
 
 
 def resolve(tx: Transaction, address: Address) -> Resolved:
-    """The commit that a ref stands for: a branch's head, or a commit by id (or a unique prefix of 8 digits or more),
-    then ancestry. NotFound names what is missing, and how far back the history goes."""
+    """The commit that a ref stands for: a branch's head, or a commit by id (or a unique prefix of 8 digits
+    or more), then ancestry. NotFound names what is missing, and how far back the history goes.
+    """
     repo = require_repo(tx, address.repo)
     branch = branches.find(tx, repo.id, address.ref.name)
     if branch is None:
@@ -74,9 +75,7 @@ def resolve(tx: Transaction, address: Address) -> Resolved:
     if not address.ref.steps:
         return Resolved(repo, branch, commit)
     if commit is None:
-        raise NotFound(
-            f"branch {branch} has no commits yet, so {address.ref} does not exist; put data into it first"
-        )
+        raise NotFound(f"branch {branch} has no commits yet, so {address.ref} does not exist; put data into it first")
     for step in address.ref.steps:
         commit = _walk(tx, commit, step, address)
     return Resolved(repo, None, commit)
@@ -91,13 +90,13 @@ def resolve_commit(tx: Transaction, address: Address) -> CommitRow:
 
 
 def check_readable(tx: Transaction, commit: CommitRow) -> None:
-    """Raise where a commit has no tree to read: it failed (Conflict), or its job is not done (Unavailable)."""
+    """Raise where a commit has no tree to read: it failed (Conflict), or its job is not done
+    (Unavailable).
+    """
     if commit.state == CommitState.FAILED:
         raise Conflict(f"commit {commit} failed: {commit.error}; {_last_good(tx, commit)}")
     if commit.state == CommitState.OPEN and commit.origin == CommitOrigin.AUTO:
-        raise Unavailable(
-            f"commit {commit} is not computed yet: its job has not finished; {_last_good(tx, commit)}"
-        )
+        raise Unavailable(f"commit {commit} is not computed yet: its job has not finished; {_last_good(tx, commit)}")
 
 
 def require_set(tx: Transaction, text: str) -> str:
@@ -165,7 +164,8 @@ def _walk(tx: Transaction, commit: CommitRow, step: Step, address: Address) -> C
             return chain[-step.count]
     total = len(chain)
     raise NotFound(
-        f"commit {address.repo}@{address.ref} does not exist: {commit} has {total} commit{'' if total == 1 else 's'} "
+        f"commit {address.repo}@{address.ref} does not exist: {commit} has {total} "
+        f"commit{'' if total == 1 else 's'} "
         f"from the root to itself"
     )
 
