@@ -49,9 +49,7 @@ def check(data: dict[str, Any], *, excused: Set[FieldPath] = frozenset()) -> Fin
     if isinstance(node, dict):
         leaves = list(_walk(findings, node, ("input",), frozenset()))
         findings.problems = [
-            (path, problem)
-            for path, problem in findings.problems
-            if path not in excused or problem != NO_KIND
+            (path, problem) for path, problem in findings.problems if path not in excused or problem != NO_KIND
         ]
         reference = data.get("pipeline")
         for leaf in leaves:
@@ -67,9 +65,7 @@ def _check_transform(findings: Findings, transform: dict[str, Any]) -> None:
     path = ("transform",)
     command = transform.get("cmd")
     if isinstance(command, (list, tuple)) and command and command[0] == "":
-        findings.problems.append(
-            ((*path, "cmd", 0), "the program's name is empty; write for example python3")
-        )
+        findings.problems.append(((*path, "cmd", 0), "the program's name is empty; write for example python3"))
     environment = transform.get("env")
     for name in environment if isinstance(environment, dict) else ():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
@@ -83,11 +79,7 @@ def _check_transform(findings: Findings, transform: dict[str, Any]) -> None:
 
 
 def _check_batches(findings: Findings, batches: Any) -> None:
-    if (
-        isinstance(batches, dict)
-        and "per_worker" in batches
-        and ("number" in batches or "size_bytes" in batches)
-    ):
+    if isinstance(batches, dict) and "per_worker" in batches and ("number" in batches or "size_bytes" in batches):
         warning = "has no effect beside number or size_bytes"
         findings.warnings.append((("datum_set_spec", "per_worker"), warning))
 
@@ -123,9 +115,7 @@ def _check_name(findings: Findings, leaf: _LeafPlace) -> None:
         problem = f"an input can't be named {name!r}, which is taken under /pfs; give it another `name`"
         findings.problems.append(((*leaf.path, "name"), problem))
     elif not _VARIABLE.fullmatch(name):
-        warning = (
-            f"a shell can't name a variable {name!r}; give the input a `name` of letters, digits and '_'"
-        )
+        warning = f"a shell can't name a variable {name!r}; give the input a `name` of letters, digits and '_'"
         findings.warnings.append(((*leaf.path, "name"), warning))
 
 
@@ -134,9 +124,7 @@ def _check_templates(findings: Findings, leaf: _LeafPlace) -> None:
     for kind, name in (("join", "join_on"), ("group", "group_by")):
         template = leaf.data.get(name)
         if kind in leaf.above and not template:
-            problem = (
-                f"every pfs input in a {kind} needs {name}; write for example {name}: $1 and /(*) in the glob"
-            )
+            problem = f"every pfs input in a {kind} needs {name}; write for example {name}: $1 and /(*) in the glob"
             findings.problems.append(((*leaf.path, name), problem))
         elif isinstance(template, str) and groups is not None:
             try:
@@ -184,8 +172,6 @@ def _check_duplicates(findings: Findings, node: Any, path: FieldPath) -> list[tu
         twice = Counter(name for name, _ in named)
         for name, place in named:
             if twice[name] > 1 and unique[name] != place:
-                problem = (
-                    f"input name {name!r} is used more than once in a {kind}; give each input its own `name`"
-                )
+                problem = f"input name {name!r} is used more than once in a {kind}; give each input its own `name`"
                 findings.problems.append((place, problem))
     return list(unique.items())

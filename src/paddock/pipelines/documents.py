@@ -82,15 +82,11 @@ def parse_specs(text: str, *, source_name: str) -> list[SpecText]:
             if isinstance(item, dict):
                 specs.append(SpecText(item, places))
             else:
-                problems.append(
-                    Problem(places.of(()), f"a spec is a mapping of fields, not {type_name(item)}")
-                )
+                problems.append(Problem(places.of(()), f"a spec is a mapping of fields, not {type_name(item)}"))
         problems += [Problem(f"{source_name}:{line}", message) for line, message in document.problems]
     if not specs and not problems:
         problems.append(
-            Problem(
-                source_name, "the file holds no pipeline spec; write at least pipeline, input and transform"
-            )
+            Problem(source_name, "the file holds no pipeline spec; write at least pipeline, input and transform")
         )
     if problems:
         raise InvalidInput(f"{source_name} can't be read as pipeline specs:", problems=tuple(problems))
@@ -173,18 +169,14 @@ def _yaml_documents(text: str, source_name: str, *, first_line: int) -> Iterator
             if document.data is not None or document.problems:
                 yield document
     except yaml.reader.ReaderError as error:
-        _refuse(
-            source_name, first_line, f"the character U+{error.character:04X} can't stand in a spec; remove it"
-        )
+        _refuse(source_name, first_line, f"the character U+{error.character:04X} can't stand in a spec; remove it")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = first_line + (mark.line if mark else 0)
         reason = " ".join(part for part in (error.context, error.problem) if part)
         _refuse(source_name, line, f"this is neither YAML nor JSON: {reason}")
     except RecursionError:
-        _refuse(
-            source_name, first_line, f"values are nested more than {DEPTH_MAX} deep; flatten the document"
-        )
+        _refuse(source_name, first_line, f"values are nested more than {DEPTH_MAX} deep; flatten the document")
     finally:
         loader.dispose()
 
@@ -193,9 +185,7 @@ def _check_characters(text: str, source_name: str, first_line: int) -> None:
     for number, line in enumerate(text.split("\n"), start=first_line):
         bad = _UNREADABLE.search(line)
         if bad is not None:
-            _refuse(
-                source_name, number, f"the character U+{ord(bad[0]):04X} can't stand in a spec; remove it"
-            )
+            _refuse(source_name, number, f"the character U+{ord(bad[0]):04X} can't stand in a spec; remove it")
 
 
 def _refuse(source_name: str, line: int, message: str) -> NoReturn:
@@ -246,9 +236,7 @@ class _Reader:
             return self._whole_characters(node, value)
         if value is None or isinstance(value, (bool, int, float)):
             return value
-        self._problems.append(
-            (self._line(node), f"{node.value!r} is not plain text or a number; put it in quotes")
-        )
+        self._problems.append((self._line(node), f"{node.value!r} is not plain text or a number; put it in quotes"))
         return str(node.value)
 
     def _whole_characters(self, node: yaml.Node, text: str) -> str:

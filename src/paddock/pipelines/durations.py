@@ -16,9 +16,7 @@ def parse_duration(value: object) -> float:
     if seconds is None:
         raise ValueError(f"{value!r} is not a duration; write for example 90s, 1m30s or 2h")
     if not 0 < seconds <= SECONDS_MAX:
-        raise ValueError(
-            f"{value!r} must be more than 0 and at most ten years; leave the field out for no limit"
-        )
+        raise ValueError(f"{value!r} must be more than 0 and at most ten years; leave the field out for no limit")
     return seconds
 
 

@@ -36,7 +36,7 @@ IGNORED: Mapping[type[SpecModel], Mapping[str, str]] = {
         "maximum_expected_uptime": "no alert is raised about it; recorded",
     },
     Transform: {
-        "image": "recorded, and part of the datum key; without a container engine, commands run on this machine",
+        "image": "recorded, and part of the datum key; without a container engine, commands run right here",
         "dockerfile": "has no effect; recorded",
         "image_pull_secrets": "no image is pulled; recorded",
         "memory_volume": "inputs and outputs lie on disk; recorded",
@@ -59,16 +59,14 @@ _ASKING = {
     "reprocess": "has no effect in a spec file; use `paddock pipeline apply --reprocess`",
 }
 
-_ALWAYS: frozenset[str] = frozenset(
-    {"spout", "service", "cron", "git", "tf_job", "egress", "determined", "trigger"}
-)
+_ALWAYS: frozenset[str] = frozenset({"spout", "service", "cron", "git", "tf_job", "egress", "determined", "trigger"})
 """Refused even where their value is empty: a message that is present has a meaning in protobuf."""
 
 REFUSED: Mapping[type[SpecModel], Mapping[str, str]] = {
     PipelineSpec: {
         "tf_job": "TensorFlow jobs are not supported; start the training from transform.cmd",
         "egress": "results are not pushed elsewhere; remove it and copy them with `paddock get`",
-        "service": "services are not supported; serve what `paddock get` copies out with a program of your own",
+        "service": "services are not supported; serve what `paddock get` copies with a program of your own",
         "spout": "spouts are not supported; let a program write its data with `paddock put`",
         "s3_out": "there is no S3 gateway for outputs; write them to /pfs/out",
         "determined": "Determined AI is not supported; call it from transform.cmd",
@@ -173,9 +171,7 @@ def _expand_name(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[FieldPat
     return shaped, moved
 
 
-def _mapping(
-    result: Translation, value: Any, model: type[SpecModel], path: FieldPath, origin: FieldPath
-) -> Any:
+def _mapping(result: Translation, value: Any, model: type[SpecModel], path: FieldPath, origin: FieldPath) -> Any:
     """`value` with canonical field names; anything but a mapping is left for the models to complain about."""
     if not isinstance(value, Mapping):
         return value
@@ -199,15 +195,11 @@ def _mapping(
     return translated
 
 
-def _child(
-    result: Translation, item: Any, model: type[SpecModel] | None, path: FieldPath, origin: FieldPath
-) -> Any:
+def _child(result: Translation, item: Any, model: type[SpecModel] | None, path: FieldPath, origin: FieldPath) -> Any:
     if model is None:
         return item
     if isinstance(item, (list, tuple)):
-        return [
-            _mapping(result, part, model, (*path, index), (*origin, index)) for index, part in enumerate(item)
-        ]
+        return [_mapping(result, part, model, (*path, index), (*origin, index)) for index, part in enumerate(item)]
     return _mapping(result, item, model, path, origin)
 
 

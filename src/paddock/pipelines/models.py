@@ -58,9 +58,7 @@ def _named(kind: str) -> AfterValidator:
 
 def _glob(value: str) -> str:
     if not value.strip():
-        raise ValueError(
-            "the glob is empty; write / for the whole repo as one datum, or /* for one per entry"
-        )
+        raise ValueError("the glob is empty; write / for the whole repo as one datum, or /* for one per entry")
     try:
         return compile_glob(value).pattern
     except InvalidInput as error:
@@ -102,6 +100,7 @@ class Transform(SpecModel):
     err_stdin: tuple[Line, ...] = ()
     code: Line | None = None
     image: Line = ""
+    placeholders: StrictBool = False
     debug: StrictBool = False
     dockerfile: Any = None
     image_pull_secrets: Any = None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from paddock.model.errors import InvalidInput, Problem
+from paddock.model.errors import Bug, InvalidInput, Problem
 from paddock.model.records import DEFAULT_PROJECT
 from paddock.pipelines.checks import check
 from paddock.pipelines.documents import NO_PLACES, FieldPath, Places, SpecText, parse_specs, type_name
@@ -55,9 +55,7 @@ def validate_specs(texts: Iterable[SpecText], *, default_project: str = DEFAULT_
         valid.append(result)
         place = text.places.of(("pipeline",))
         if result.spec.address in first:
-            message = (
-                f"pipeline {result.spec.address} is also defined at {first[result.spec.address]}; keep one"
-            )
+            message = f"pipeline {result.spec.address} is also defined at {first[result.spec.address]}; keep one"
             problems.append(Problem(place, message))
         first.setdefault(result.spec.address, place)
     if problems:
@@ -98,6 +96,14 @@ def spec_to_json(spec: PipelineSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude_none=True)
 
 
+def load_spec(data: Mapping[str, Any]) -> PipelineSpec:
+    """Rebuild a spec from its canonical JSON, as the catalog keeps it. Bug where it is not canonical."""
+    try:
+        return PipelineSpec.model_validate(data)
+    except ValidationError as error:
+        raise Bug(f"a stored pipeline spec does not read back: {error}") from None
+
+
 def _headline(problems: Sequence[Problem]) -> str:
     count = len(problems)
     return "the spec has a problem:" if count == 1 else f"the spec has {count} problems:"
@@ -118,9 +124,7 @@ def _in_file_order(problems: list[Problem], places: Places) -> list[Problem]:
 def _field_problems(translation: Translation, error: ValidationError) -> Iterable[tuple[FieldPath, str]]:
     for detail in error.errors(include_url=False):
         path = detail["loc"]
-        filled_in = (
-            path not in translation.origins and path[-2:-1] == ("pfs",) and path[-1] in ("name", "project")
-        )
+        filled_in = path not in translation.origins and path[-2:-1] == ("pfs",) and path[-1] in ("name", "project")
         if not filled_in:  # its fault is reported at the field that it was filled in from
             yield translation.origin(path), _explain(detail)
 
@@ -136,11 +140,7 @@ def _explain(detail: ErrorDetails) -> str:
         case "too_short":
             return _MISSING[field].replace("missing", "empty") if field in _MISSING else "the list is empty"
         case "value_error":
-            return (
-                str(context["error"])
-                if isinstance(value, str)
-                else f"{context['error']}, not {type_name(value)}"
-            )
+            return str(context["error"]) if isinstance(value, str) else f"{context['error']}, not {type_name(value)}"
         case "tuple_type":
             return _explain_list(field, value)
         case "string_type":
