@@ -1,0 +1,138 @@
+"""Datums: list, look at one, read its log. Implements `model.services.Datums`."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paddock.catalog import batches as batches_sql
+from paddock.catalog import pipelines as pipelines_sql
+from paddock.catalog.jobs import JobRow
+from paddock.model.errors import InvalidInput, NotFound
+from paddock.model.ids import CommitId, DatumId, Digest
+from paddock.model.records import Datum, DatumInput, DatumState
+from paddock.pipelines.inputs import Leaf, leaves_of
+from paddock.pipelines.models import PipelineSpec
+from paddock.runtime.batch_format import NOT_STARTED, STATES
+from paddock.runtime.batch_results import read_log
+from paddock.runtime.job_records import find_job
+from paddock.runtime.job_tables import DATUMS, NO_BATCH
+from paddock.runtime.outputs import BatchResults
+from paddock.versions.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class _JobDatums:
+    """What is needed to read a job's datums. `fresh`: of a job at work, where results lie that came since it was planned."""
+
+    job: JobRow
+    leaves: Sequence[Leaf]
+    root: Digest
+    fresh: Mapping[bytes, tuple[bytes, int]]
+
+
+class DatumService:
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def list(self, job: str, *, states: Sequence[DatumState] = (), limit: int | None = None) -> Iterator[Datum]:
+        """In the order of their input paths. A job that is not planned yet has none."""
+        view = self._open(job)
+        if view is None:
+            return
+        results = BatchResults(self._home)
+        count = 0
+        for rows in self._home.tables.scan(DATUMS, view.root):
+            for row in rows.to_pylist():
+                if limit is not None and count >= limit:
+                    return
+                datum = _datum(view, results, row)
+                if not states or datum.state in states:
+                    count += 1
+                    yield datum
+
+    def inspect(self, job: str, datum: str) -> Datum:
+        view, row = self._find(job, datum)
+        return _datum(view, BatchResults(self._home), row)
+
+    def logs(self, job: str, datum: str) -> bytes:
+        """What the datum's command printed, all tries; of a reused datum, when it was computed. Empty while it has not ended."""
+        view, row = self._find(job, datum)
+        batch, ordinal = _place(view, row)
+        if batch == NO_BATCH:
+            return b""
+        return b"".join(read_log(self._home.chunks, Digest(batch), ordinal))
+
+    def _open(self, job: str) -> _JobDatums | None:
+        with self._home.catalog.read() as tx:
+            row = find_job(tx, job)
+            version = pipelines_sql.version(tx, row.pipeline_id, row.version)
+            reported = batches_sql.of_job(tx, row.id)
+        assert version is not None, f"job {row} has a pipeline version"
+        if not row.datums_root:
+            return None
+        results = BatchResults(self._home)
+        fresh: dict[bytes, tuple[bytes, int]] = {}
+        for each in reported:
+            batch = bytes.fromhex(each.result)
+            ids = results[batch].results.column("id").to_pylist()
+            fresh |= {id: (batch, ordinal) for ordinal, id in enumerate(ids)}
+        leaves = leaves_of(PipelineSpec.model_validate(json.loads(version.spec)))
+        return _JobDatums(row, leaves, Digest(bytes.fromhex(row.datums_root)), fresh)
+
+    def _find(self, job: str, datum: str) -> tuple[_JobDatums, dict[str, Any]]:
+        if not datum or not set(datum) <= set("0123456789abcdef"):
+            raise InvalidInput(f"datum id {datum!r} is not hexadecimal; `paddock datum list {job}` shows the ids")
+        view = self._open(job)
+        found = []
+        if view is not None:
+            for rows in self._home.tables.scan(DATUMS, view.root):
+                ids = rows.column("id").to_pylist()
+                found += [rows.slice(at, 1).to_pylist()[0] for at, id in enumerate(ids) if id.hex().startswith(datum)]
+        if len(found) > 1:
+            raise InvalidInput(f"datum id {datum} of job {job} is not unique; write more of its digits")
+        if view is None or not found:
+            raise NotFound(f"job {job} has no datum {datum}; `paddock datum list {job}` shows its datums")
+        return view, found[0]
+
+
+def _place(view: _JobDatums, row: Mapping[str, Any]) -> tuple[bytes, int]:
+    """Where the datum's result lies: (batch, ordinal)."""
+    return view.fresh.get(row["id"], (row["batch"], row["ordinal"]))
+
+
+def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any]) -> Datum:
+    batch, ordinal = _place(view, row)
+    own = row["id"] in view.fresh or row["job"].hex() == view.job.set_id
+    outcome = None if batch == NO_BATCH else results.row(batch, ordinal)
+    state = DatumState.WAITING
+    if outcome is not None:
+        state = STATES[outcome["state"]] if own else DatumState.REUSED
+    computed_by = view.job.set_id if own else row["job"].hex()
+    code = NOT_STARTED if outcome is None else outcome["exit_code"]
+    return Datum(
+        id=DatumId(row["id"].hex()),
+        pipeline=f"{view.job.project}/{view.job.pipeline}",
+        job=CommitId(view.job.set_id),
+        computed_by=None if outcome is None else CommitId(computed_by),
+        state=state,
+        inputs=_inputs(view, row),
+        key=row["key"].hex(),
+        reason="" if outcome is None else outcome["reason"],
+        exit_code=None if code == NOT_STARTED else code,
+        tries=0 if outcome is None else outcome["tries"],
+        seconds=0.0 if outcome is None else outcome["seconds"],
+        output_bytes=0 if outcome is None else outcome["output_bytes"],
+        output_files=0 if outcome is None else outcome["files_count"],
+    )
+
+
+def _inputs(view: _JobDatums, row: Mapping[str, Any]) -> tuple[DatumInput, ...]:
+    inputs: builtins.list[DatumInput] = []
+    for number, path, digest, size in zip(row["leaves"], row["paths"], row["digests"], row["sizes"], strict=True):
+        leaf = view.leaves[number]
+        inputs.append(DatumInput(leaf.name, f"{leaf.project}/{leaf.repo}@{leaf.branch}", path, digest.hex(), size))
+    return tuple(inputs)

@@ -1,0 +1,113 @@
+"""Who works: one scheduler per home at a time, in whichever process holds the home's scheduler lock; the others wait for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from paddock.model.ids import CommitId
+from paddock.model.records import Job
+from paddock.runtime.engines.local import LocalEngine
+from paddock.runtime.job_records import JobWatch
+from paddock.runtime.scheduler import Scheduler
+from paddock.versions.home import Home
+
+OnProgress = Callable[[Sequence[Job]], None]
+
+POLL_SECONDS = 0.02
+"""How often a waiting process looks at the catalog's change counter (a read of a few microseconds)."""
+PROGRESS_SECONDS = 0.1
+SCHEDULER_LOCK = "scheduler"
+
+
+def process(
+    home: Home,
+    *,
+    workers: int | None = None,
+    sandbox: str = "auto",
+    on_progress: OnProgress | None = None,
+    jobs: Sequence[tuple[str, CommitId]] = (),
+    timeout_seconds: float | None = None,
+) -> Sequence[Job]:
+    """Work until no job is unfinished, or until those in `jobs` (as (`project/pipeline`, id)) are final; see `Paddock.process`.
+
+    If another process is the scheduler of this home, wait for it, and take over should it die. Interrupting leaves every
+    reported result in place; the next call goes on from there. After `timeout_seconds` returns what there is.
+    """
+    watch = JobWatch(home, jobs)
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    shown = 0.0
+
+    def over() -> bool:
+        nonlocal shown
+        now = time.monotonic()
+        if on_progress is not None and now - shown >= PROGRESS_SECONDS:
+            shown = now
+            on_progress(watch.jobs())
+        return watch.done() or (deadline is not None and now >= deadline)
+
+    while not over():
+        with _scheduling(home, workers=workers, sandbox=sandbox) as scheduler:
+            while not over():
+                if scheduler is None:
+                    time.sleep(POLL_SECONDS)
+                    break
+                scheduler.run_once(POLL_SECONDS)
+    ended = watch.jobs()
+    if on_progress is not None:
+        on_progress(ended)
+    return ended
+
+
+@contextmanager
+def _scheduling(home: Home, *, workers: int | None, sandbox: str) -> Iterator[Scheduler | None]:
+    """The scheduler of this home with its workers, or None while another process is it."""
+    lock = home.try_lock(SCHEDULER_LOCK)
+    if lock is None:
+        yield None
+        return
+    with lock:
+        engine = LocalEngine(objects=home.path / "objects", scratch=home.path / "scratch", sandbox=sandbox)
+        try:
+            yield Scheduler(home, engine, workers=workers or os.cpu_count() or 1)
+        finally:
+            engine.stop()
+
+
+class Server:
+    """Schedules in a thread until stopped, for `paddock up`. Takes over when another process's scheduler ends."""
+
+    def __init__(self, home: Home, *, workers: int | None = None, sandbox: str = "auto") -> None:
+        self._home = home
+        self._workers = workers
+        self._sandbox = sandbox
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scheduler")
+        self.error: BaseException | None = None
+        """What ended the thread, if it did not end by `stop`."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop scheduling and end all workers; jobs stay as they are and go on with the next scheduler."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                with _scheduling(self._home, workers=self._workers, sandbox=self._sandbox) as scheduler:
+                    while scheduler is not None and not self._stop.is_set():
+                        scheduler.run_once(POLL_SECONDS)
+                self._stop.wait(POLL_SECONDS)
+        except BaseException as error:  # noqa: BLE001 (kept for whoever looks after the server; the thread ends)
+            self.error = error

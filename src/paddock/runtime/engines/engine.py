@@ -1,0 +1,50 @@
+"""What the scheduler asks of an engine: keep workers of one pool alive and carry messages to and from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+from paddock.runtime.protocol import Down, Up
+
+WorkerId = NewType("WorkerId", int)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMessage:
+    worker: WorkerId
+    message: Up
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker ended, for whatever cause; `reason` is for people. What it held must be given to others."""
+
+    worker: WorkerId
+    reason: str
+
+
+WorkerEvent = WorkerMessage | WorkerGone
+
+
+class Engine(Protocol):
+    """Starts, counts and stops the workers of one pool. Not thread-safe: one scheduler drives it."""
+
+    def scale(self, workers: int) -> None:
+        """Have this many workers; new ones are started, idle surplus is left alone until `stop`."""
+
+    def workers(self) -> Sequence[WorkerId]:
+        """Workers alive now."""
+
+    def send(self, worker: WorkerId, message: Down) -> None:
+        """Queue a message; a worker that is gone swallows it (its `WorkerGone` follows)."""
+
+    def kill(self, worker: WorkerId) -> None:
+        """End one worker at once, with all that its user code started; its `WorkerGone` follows."""
+
+    def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:
+        """Events since the last call, waiting at most that long for the first."""
+
+    def stop(self) -> None:
+        """End every worker and wait until none is left. Safe to call twice."""

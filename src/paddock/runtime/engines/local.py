@@ -1,0 +1,196 @@
+"""The local engine: workers are processes on this machine, each at one end of a socket pair."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from paddock.model.errors import Unavailable
+from paddock.runtime.engines.engine import WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.protocol import Down, Up, decode, encode
+
+READ_BYTES = 1 << 18
+STDERR_TAIL_BYTES = 2000
+STOP_GRACE_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Process:
+    id: WorkerId
+    popen: subprocess.Popen[bytes]
+    channel: socket.socket
+    stderr: IO[bytes]
+    scratch: Path
+    incoming: bytearray = field(default_factory=bytearray)
+    outgoing: bytearray = field(default_factory=bytearray)
+
+
+class LocalEngine:
+    """Worker processes of one pool. They die with this process: each sees its socket close, and the kernel signals them."""
+
+    def __init__(self, *, objects: Path, scratch: Path, sandbox: str = "auto") -> None:
+        self._objects = objects
+        self._sandbox = sandbox
+        scratch.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(scratch)
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=scratch))
+        self._selector = selectors.DefaultSelector()
+        self._processes: dict[WorkerId, _Process] = {}
+        self._next = 0
+
+    def scale(self, workers: int) -> None:
+        while len(self._processes) < workers:
+            self._start()
+
+    def workers(self) -> Sequence[WorkerId]:
+        return tuple(self._processes)
+
+    def send(self, worker: WorkerId, message: Down) -> None:
+        process = self._processes.get(worker)
+        if process is None:
+            return
+        process.outgoing += encode(message)
+        self._flush(process)
+
+    def kill(self, worker: WorkerId) -> None:
+        process = self._processes.get(worker)
+        if process is not None:
+            process.popen.kill()
+
+    def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:
+        events: list[WorkerEvent] = []
+        for key, mask in self._selector.select(timeout_seconds):
+            process: _Process = key.data
+            if mask & selectors.EVENT_WRITE:
+                self._flush(process)
+            if mask & selectors.EVENT_READ:
+                self._receive(process, events)
+        return events
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.channel.close()
+        for process in self._processes.values():
+            try:
+                process.popen.wait(STOP_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.popen.kill()
+                process.popen.wait()
+            process.stderr.close()
+        self._processes.clear()
+        self._selector.close()
+        self._selector = selectors.DefaultSelector()
+        _remove_tree(self._scratch)
+
+    def _start(self) -> None:
+        worker = WorkerId(self._next)
+        self._next += 1
+        ours, theirs = socket.socketpair()
+        scratch = self._scratch / str(worker)
+        scratch.mkdir(parents=True)
+        stderr = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 (closed with the worker)
+        command = [
+            sys.executable, "-P", "-m", "paddock.runtime.worker",
+            "--socket-fd", str(theirs.fileno()),
+            "--objects", str(self._objects),
+            "--scratch", str(scratch),
+            "--sandbox", self._sandbox,
+        ]  # fmt: skip
+        try:
+            popen = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise Unavailable(
+                f"can't start a worker process: {error.strerror}; free some memory or processes and run again"
+            ) from error
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        process = _Process(worker, popen, ours, stderr, scratch)
+        self._processes[worker] = process
+        self._selector.register(ours, selectors.EVENT_READ, process)
+
+    def _flush(self, process: _Process) -> None:
+        try:
+            while process.outgoing:
+                sent = process.channel.send(process.outgoing)
+                del process.outgoing[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            process.outgoing.clear()
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.outgoing else 0)
+        self._selector.modify(process.channel, wanted, process)
+
+    def _receive(self, process: _Process, events: list[WorkerEvent]) -> None:
+        try:
+            data = process.channel.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            events.append(self._bury(process))
+            return
+        process.incoming += data
+        if b"\n" not in data:
+            return
+        *lines, rest = process.incoming.split(b"\n")
+        process.incoming = bytearray(rest)
+        for line in lines:
+            message = decode(bytes(line))
+            assert isinstance(message, Up), "workers send only messages that go up"
+            events.append(WorkerMessage(process.id, message))
+
+    def _bury(self, process: _Process) -> WorkerGone:
+        self._selector.unregister(process.channel)
+        process.channel.close()
+        process.popen.kill()
+        code = process.popen.wait()
+        del self._processes[process.id]
+        process.stderr.seek(0, os.SEEK_END)
+        process.stderr.seek(max(0, process.stderr.tell() - STDERR_TAIL_BYTES))
+        tail = process.stderr.read().decode(errors="replace").strip()
+        process.stderr.close()
+        _remove_tree(process.scratch)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return WorkerGone(process.id, f"worker process {process.popen.pid} {how}" + (f": {tail}" if tail else ""))
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove scratch files, whatever modes user code left on them."""
+
+    def retry(function: Any, path: str, _error: object) -> None:
+        try:
+            Path(path).parent.chmod(0o700)
+            Path(path).chmod(0o700)
+            function(path)
+        except OSError:
+            pass
+
+    shutil.rmtree(folder, onerror=retry)
+
+
+def _remove_leftovers(scratch: Path) -> None:
+    """Remove the scratch folders of engines whose process is gone (killed before it could clean up)."""
+    for folder in scratch.iterdir():
+        owner = folder.name.partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            _remove_tree(folder)

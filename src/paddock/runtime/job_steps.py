@@ -1,0 +1,348 @@
+"""The steps of a job's life, each of them one catalog transaction: start, accept a report, finish, fail, kill.
+
+A step that finds its job ended by another hand (stopped, updated, deleted) changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from paddock.catalog import batches as batches_sql
+from paddock.catalog import chunk_index
+from paddock.catalog import commits as commits_sql
+from paddock.catalog import jobs as jobs_sql
+from paddock.catalog import pipelines as pipelines_sql
+from paddock.catalog.database import Transaction
+from paddock.catalog.jobs import JobRow
+from paddock.model.errors import Corrupt, UserCodeFailed
+from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
+from paddock.model.records import CommitState, DatumState, JobState
+from paddock.pipelines.models import PipelineSpec
+from paddock.runtime import result_cache
+from paddock.runtime.active_job import ActiveJob, batch_rule, waiting_positions
+from paddock.runtime.batch_format import STATES, DatumOutcome
+from paddock.runtime.batch_results import read_batch_result
+from paddock.runtime.dispatch import Dispatch, Lease
+from paddock.runtime.job_tables import DATUMS
+from paddock.runtime.outputs import BatchResults, merge_outputs
+from paddock.runtime.planner import Base, InputCommit, Plan, plan_job
+from paddock.runtime.protocol import BatchReport
+from paddock.runtime.report_writer import ReportWriter
+from paddock.runtime.tasks import TaskBuilder, transform_task
+from paddock.storage.chunks import ChunkWriter
+from paddock.versions.home import Home
+from paddock.versions.outputs import fail_output, finish_output
+
+FAILED_IDS_MAX = 100
+
+
+def ready(tx: Transaction, unfinished: Sequence[JobRow]) -> list[JobRow]:
+    """Jobs that can be at work now: all inputs finished, and no older job of the same pipeline unfinished."""
+    busy: set[int] = set()
+    found: list[JobRow] = []
+    for row in unfinished:
+        if row.pipeline_id in busy:
+            continue
+        busy.add(row.pipeline_id)
+        if all(state == CommitState.FINISHED for state in _input_states(tx, row)):
+            found.append(row)
+    return found
+
+
+def _input_states(tx: Transaction, row: JobRow) -> list[str]:
+    upstream = [each.upstream_id for each in commits_sql.provenance(tx, [row.commit_id])]
+    return [commits_sql.get(tx, id).state for id in upstream if id is not None]
+
+
+# ---- start -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the catalog knows of a job when it starts."""
+
+    spec: PipelineSpec
+    transform: Digest
+    code: Digest | None
+    inputs: dict[tuple[str, str, str], InputCommit]
+    base: Base | None
+    base_id: int | None
+    reported: list[batches_sql.BatchRow]
+
+
+def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
+    """Plan the job and set it running. A job that was at work when its scheduler died goes on with what was reported."""
+    with home.catalog.write() as tx:
+        jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
+    facts = _facts(home, row)
+    reuse = not row.no_cache and facts.spec.reprocess_spec != "every_job"
+    plan = plan_job(
+        home,
+        facts.spec,
+        transform=facts.transform,
+        inputs=facts.inputs,
+        base=facts.base,
+        found=lambda keys: result_cache.find_results(home, facts.transform, keys),
+        reuse=reuse,
+    )
+    active = _activate(home, row, facts, plan, workers=workers, started=row.started or now)
+    with home.catalog.write() as tx:
+        jobs_sql.update(tx, row.id, state=JobState.RUNNING, base_id=facts.base_id, counts=active.counts)
+    return active
+
+
+def _facts(home: Home, row: JobRow) -> _Facts:
+    with home.catalog.read() as tx:
+        version = pipelines_sql.version(tx, row.pipeline_id, row.version)
+        assert version is not None, f"job {row} has a pipeline version"
+        inputs = {
+            (each.project, each.repo, each.branch): _input_commit(tx, home, each.upstream_id)
+            for each in commits_sql.provenance(tx, [row.commit_id])
+        }
+        base = jobs_sql.last_with_state(tx, row.pipeline_id, (JobState.SUCCESS,), before_id=row.id)
+        base_tree = commits_sql.get(tx, base.commit_id).tree if base is not None else ""
+        reported = batches_sql.of_job(tx, row.id)
+    return _Facts(
+        spec=PipelineSpec.model_validate(json.loads(version.spec)),
+        transform=Digest(bytes.fromhex(version.transform)),
+        code=Digest(bytes.fromhex(version.code)) if version.code else None,
+        inputs=inputs,
+        base=Base(_digest(base.datums_root), _digest(base_tree)) if base is not None else None,
+        base_id=None if base is None else base.id,
+        reported=reported,
+    )
+
+
+def _input_commit(tx: Transaction, home: Home, commit: int | None) -> InputCommit:
+    if commit is None:
+        return InputCommit("", home.trees.empty())
+    row = commits_sql.get(tx, commit)
+    return InputCommit(row.set_id, _digest(row.tree))
+
+
+def _activate(home: Home, row: JobRow, facts: _Facts, plan: Plan, *, workers: int, started: float) -> ActiveJob:
+    transform = f"{row.pipeline_id}.{row.version}"
+    active = ActiveJob(
+        row=row,
+        spec=facts.spec,
+        transform=facts.transform,
+        plan=plan,
+        dispatch=Dispatch([], input_bytes=[], rule=batch_rule(facts.spec, datums=0, workers=workers)),
+        tasks=TaskBuilder(home, plan, job=CommitId(row.set_id), transform=transform),
+        transform_task=transform_task(
+            home, facts.spec, id=transform, project=row.project, pipeline=row.pipeline, code=facts.code
+        ),
+        started=started,
+    )
+    _take_up(home, active, facts.reported)
+    waiting = waiting_positions(plan, list(active.states))
+    active.dispatch = Dispatch(
+        waiting.tolist(),
+        input_bytes=plan.input_bytes(waiting),
+        rule=batch_rule(facts.spec, datums=len(waiting), workers=workers),
+    )
+    return active
+
+
+def _take_up(home: Home, active: ActiveJob, reported: Sequence[batches_sql.BatchRow]) -> None:
+    """Results that were accepted before the scheduler died count as they are; failed datums get another chance."""
+    if not reported:
+        return
+    positions = {id: position for position, id in enumerate(active.plan.ids)}
+    job = bytes.fromhex(active.row.set_id)
+    for batch in reported:
+        digest = _digest(batch.result)
+        for ordinal, id, key, state in _outcomes(home, digest):
+            position = positions.get(id)
+            if position is not None and active.plan.keys[position] == key and state is not DatumState.FAILED:
+                active.record(position, state, batch=digest, ordinal=ordinal, job=job, reason="")
+
+
+def _outcomes(home: Home, batch: Digest) -> list[tuple[int, bytes, bytes, DatumState]]:
+    results = read_batch_result(home.chunks, batch).results
+    columns = (results.column(name).to_pylist() for name in ("ordinal", "id", "key", "state"))
+    return [(ordinal, id, key, STATES[state]) for ordinal, id, key, state in zip(*columns, strict=True)]
+
+
+def write_planned(home: Home, active: ActiveJob) -> None:
+    """Store the plan as the job's datums table, so that it can be looked at while the job runs."""
+    with home.chunks.writer() as writer:
+        root = home.tables.write(DATUMS, active.plan.table(), writer)
+        writer.flush()
+    with home.catalog.write() as tx:
+        jobs_sql.update(tx, active.row.id, datums_root=root.hex())
+    active.table_written = True
+
+
+# ---- results -----------------------------------------------------------------------------------------------
+
+
+def accept(home: Home, active: ActiveJob, lease: Lease, report: BatchReport) -> None:
+    """Take the results of one report: its packs into the chunk index and its batch into the catalog, at once."""
+    assert report.batch is not None, "a report of datums names its batch result"
+    job = bytes.fromhex(active.row.set_id)
+    for each in report.datums:
+        active.record(
+            lease.datums[each.position],
+            each.state,
+            batch=report.batch,
+            ordinal=each.row,
+            job=job,
+            reason=each.reason,
+        )
+    states = [each.state for each in report.datums]
+    with home.catalog.write() as tx:
+        chunk_index.register(tx, report.packs)
+        batches_sql.record(
+            tx,
+            active.row.id,
+            result=report.batch.hex(),
+            run=states.count(DatumState.SUCCESS),
+            recovered=states.count(DatumState.RECOVERED),
+            failed=states.count(DatumState.FAILED),
+        )
+        jobs_sql.update(tx, active.row.id, counts=active.counts)
+
+
+def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> None:
+    """Fail a datum that no worker could report."""
+    outcome = DatumOutcome(
+        id=DatumId(active.plan.ids[position].hex()),
+        key=DatumKey(active.plan.keys[position]),
+        state=DatumState.FAILED,
+        exit_code=None,
+        reason=reason,
+        error_code="",
+        tries=1,
+        seconds=0.0,
+        files=(),
+        log=b"",
+    )
+    job = CommitId(active.row.set_id)
+    report = ReportWriter(home.objects, {}, chunking=home.chunking)
+    report.add(outcome)
+    batch, packs = report.finish(job, active.transform_task.id)
+    active.record(position, DatumState.FAILED, batch=batch, ordinal=0, job=bytes.fromhex(job), reason=reason)
+    with home.catalog.write() as tx:
+        chunk_index.register(tx, packs)
+        batches_sql.record(tx, active.row.id, result=batch.hex(), run=0, recovered=0, failed=1)
+        jobs_sql.update(tx, active.row.id, counts=active.counts)
+
+
+# ---- the end -----------------------------------------------------------------------------------------------
+
+
+def finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
+    """End a job all of whose datums have ended: merge its outputs, or fail it with the reason. Keeps every success."""
+    with home.catalog.write() as tx:
+        if not _unfinished(tx, active.row):
+            return
+        jobs_sql.update(tx, active.row.id, state=JobState.FINISHING)
+    with home.chunks.writer() as writer:
+        tree, reason = _output_tree(home, active, writer)
+        datums = home.tables.write(DATUMS, active.plan.table(), writer)
+        run = result_cache.write_run(home, writer, active.successes())
+        writer.flush()
+    files, size = home.trees.totals(tree) if tree is not None else (0, 0)
+    with home.catalog.write() as tx:
+        if not _unfinished(tx, active.row):
+            return
+        if tree is not None:
+            finish_output(tx, active.row.commit_id, tree=tree.hex(), files=files, size_bytes=size, now=now())
+        else:
+            fail_output(tx, active.row.commit_id, error=reason, now=now())
+        jobs_sql.update(
+            tx,
+            active.row.id,
+            state=JobState.SUCCESS if tree is not None else JobState.FAILURE,
+            reason=reason,
+            datums_root=datums.hex(),
+            failed_datums=_failed_ids(active),
+            counts=active.counts,
+            finished=now(),
+        )
+        batches_sql.delete_of_job(tx, active.row.id)
+        if run is not None:
+            result_cache.record_run(tx, active.transform, run, job_id=active.row.id, now=now())
+    if run is not None:
+        result_cache.compact(home, active.transform, now=now())
+
+
+def _output_tree(home: Home, active: ActiveJob, writer: ChunkWriter) -> tuple[Digest | None, str]:
+    """The output tree, or None and why there is none."""
+    if active.failures:
+        return None, active.failure_reason()
+    try:
+        return merge_outputs(home, active.plan, BatchResults(home), writer), ""
+    except (UserCodeFailed, Corrupt) as error:
+        return None, str(error)
+
+
+def fail(home: Home, row: JobRow, reason: str, *, now: float) -> None:
+    """End a job that can't go on, as failed; jobs downstream become unrunnable."""
+    _end(home, row, JobState.FAILURE, reason, now=now)
+
+
+def kill(home: Home, row: JobRow, reason: str, *, now: float) -> None:
+    """End a job before its time; jobs downstream become unrunnable. What was reported is kept (see `salvage`)."""
+    _end(home, row, JobState.KILLED, reason, now=now)
+
+
+def _end(home: Home, row: JobRow, state: JobState, reason: str, *, now: float) -> None:
+    with home.catalog.write() as tx:
+        if _unfinished(tx, row):
+            end(tx, row, state, reason, now=now)
+
+
+def end(tx: Transaction, row: JobRow, state: JobState, reason: str, *, now: float) -> None:
+    """Put a job that is unfinished into a final state without a result, within the caller's transaction."""
+    jobs_sql.update(tx, row.id, state=state, reason=reason, finished=now)
+    fail_output(tx, row.commit_id, error=reason, now=now)
+
+
+def salvage(home: Home, job_id: int, *, now: float) -> None:
+    """Put the reported successes of a job that ended without finishing into the cache."""
+    with home.catalog.read() as tx:
+        reported = batches_sql.of_job(tx, job_id)
+        if not reported:
+            return
+        row = jobs_sql.get(tx, job_id)
+        version = pipelines_sql.version(tx, row.pipeline_id, row.version)
+    assert version is not None, f"job {row} has a pipeline version"
+    transform, job = _digest(version.transform), bytes.fromhex(row.set_id)
+    successes = []
+    for batch in reported:
+        digest = _digest(batch.result)
+        for ordinal, _, key, state in _outcomes(home, digest):
+            if state is DatumState.SUCCESS:
+                successes.append((key, digest, ordinal, job))
+    with home.chunks.writer() as writer:
+        run = result_cache.write_run(home, writer, successes)
+        writer.flush()
+    with home.catalog.write() as tx:
+        batches_sql.delete_of_job(tx, job_id)
+        if run is not None:
+            result_cache.record_run(tx, transform, run, job_id=job_id, now=now)
+
+
+def salvage_ended(home: Home, *, now: float) -> None:
+    """Salvage all jobs that ended while no scheduler was at work."""
+    with home.catalog.read() as tx:
+        ended = batches_sql.jobs_ended(tx)
+    for job_id in ended:
+        salvage(home, job_id, now=now)
+
+
+def _unfinished(tx: Transaction, row: JobRow) -> bool:
+    return jobs_sql.exists(tx, row.id) and not JobState(jobs_sql.get(tx, row.id).state).final
+
+
+def _failed_ids(active: ActiveJob) -> str:
+    ids = [active.plan.ids[position].hex() for position, _ in sorted(active.failures)[:FAILED_IDS_MAX]]
+    return json.dumps(ids) if ids else ""
+
+
+def _digest(text: str) -> Digest:
+    return Digest(bytes.fromhex(text))

@@ -1,0 +1,141 @@
+"""From results to the output tree: what vanished or changed goes, what was computed or found comes in, the rest stays.
+
+Cost follows the change: only results of datums that are not kept are read, only segments in which paths fall are rewritten.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from paddock.model.errors import UserCodeFailed
+from paddock.model.ids import Digest
+from paddock.runtime.batch_results import BatchResult, read_batch_result
+from paddock.runtime.planner import KEPT, Plan
+from paddock.storage.chunks import ChunkWriter
+from paddock.storage.columnar import empty_table
+from paddock.storage.tree_kinds import TREE
+from paddock.versions.home import Home
+
+BATCH_RESULTS_CACHED = 64
+
+
+class BatchResults:
+    """Reads batch results, keeping the last few."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._kept: OrderedDict[bytes, BatchResult] = OrderedDict()
+
+    def __getitem__(self, batch: bytes) -> BatchResult:
+        found = self._kept.get(batch)
+        if found is None:
+            found = self._kept[batch] = read_batch_result(self._home.chunks, Digest(batch))
+            if len(self._kept) > BATCH_RESULTS_CACHED:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(batch)
+        return found
+
+    def row(self, batch: bytes, ordinal: int) -> dict[str, Any]:
+        """One datum's row of the results table."""
+        row: dict[str, Any] = self[batch].results.slice(ordinal, 1).to_pylist()[0]
+        return row
+
+    def files(self, wanted: Iterable[tuple[int, bytes, int]]) -> pa.Table:
+        """Output files of many results, given as (tag, batch, ordinal): the files' columns and `tag`."""
+        by_batch: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+        for tag, batch, ordinal in wanted:
+            by_batch[batch].append((ordinal, tag))
+        tables = [self._files_of(batch, members) for batch, members in by_batch.items()]
+        return pa.concat_tables(tables) if tables else NO_FILES
+
+    def _files_of(self, batch: bytes, members: Sequence[tuple[int, int]]) -> pa.Table:
+        result = self[batch]
+        ordinals = np.array([ordinal for ordinal, _ in members], np.int64)
+        first = result.results.column("files_first").to_numpy()[ordinals]
+        count = result.results.column("files_count").to_numpy()[ordinals]
+        starts = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        rows = np.repeat(first - starts[:-1], count) + np.arange(starts[-1])
+        tags = np.repeat(np.array([tag for _, tag in members], np.int64), count)
+        return result.files.take(pa.array(rows, pa.int64())).append_column("tag", pa.array(tags, pa.int64()))
+
+
+NO_FILES = pa.table({"path": pa.array([], pa.string()), "tag": pa.array([], pa.int64())})
+
+
+def merge_outputs(home: Home, plan: Plan, results: BatchResults, writer: ChunkWriter) -> Digest:
+    """The root of the job's output tree.
+
+    Two datums that wrote one path, and a file that would also be a directory, are UserCodeFailed with both datums named;
+    nothing that readers see was changed then.
+    """
+    gone = results.files((0, batch, ordinal) for batch, ordinal in plan.removed).column("path")
+    fresh = [
+        (position, plan.batches[position], plan.ordinals[position])
+        for position in np.flatnonzero(plan.actions != KEPT).tolist()
+        if plan.batches[position]
+    ]
+    added = results.files(fresh)
+    if added.num_rows:
+        _refuse_doubles(home, plan, added, gone)
+    upserts = _tree_rows(plan, added)
+    deleted = set(gone.to_pylist())
+    clash = home.trees.find_clash(plan.base_tree, upserts.column("path").to_pylist(), deleted)
+    if clash is not None:
+        raise UserCodeFailed(_clash(home, plan, added, *clash))
+    return home.trees.merge(plan.base_tree, upserts, sorted(deleted), [], writer)
+
+
+def _refuse_doubles(home: Home, plan: Plan, added: pa.Table, gone: pa.ChunkedArray) -> None:
+    ordered = added.select(["path", "tag"]).sort_by([("path", "ascending"), ("tag", "ascending")])
+    paths = ordered.column("path").combine_chunks()
+    if len(paths) > 1:
+        same = pc.equal(paths[1:], paths[:-1]).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(same)[:1].tolist():
+            tags = ordered.column("tag")
+            first, second = plan.describe(tags[row].as_py()), plan.describe(tags[row + 1].as_py())
+            raise UserCodeFailed(_double(paths[row].as_py(), first, second))
+    present = home.tables.lookup(TREE, plan.base_tree, paths)
+    if present.num_rows == 0:
+        return
+    stays = pc.invert(pc.is_in(present.column("path"), value_set=gone.combine_chunks()))
+    for row in present.filter(stays).slice(0, 1).to_pylist():
+        position = added.column("tag")[pc.index(added.column("path"), row["path"]).as_py()].as_py()
+        raise UserCodeFailed(_double(row["path"], plan.describe(position), plan.describe_id(row["datum"])))
+
+
+def _double(path: str, first: str, second: str) -> str:
+    return (
+        f"two datums wrote {path}: datum {first} and datum {second}; "
+        "let each datum write under a name of its own, for example one made from its input's path"
+    )
+
+
+def _tree_rows(plan: Plan, added: pa.Table) -> pa.Table:
+    if added.num_rows == 0:
+        return empty_table(TREE)
+    ids = pa.array(plan.ids, pa.binary(16)).take(added.column("tag").combine_chunks()).cast(pa.binary())
+    rows = added.drop_columns(["tag"]).append_column("datum", ids)
+    return rows.select([column.name for column in TREE.columns]).sort_by("path")
+
+
+def _clash(home: Home, plan: Plan, added: pa.Table, file: str, inside: str) -> str:
+    return (
+        f"{file} would be a file and a directory at once: datum {_writer_of(home, plan, added, file)} wrote the file, "
+        f"datum {_writer_of(home, plan, added, inside)} wrote {inside}; rename one of them"
+    )
+
+
+def _writer_of(home: Home, plan: Plan, added: pa.Table, path: str) -> str:
+    at = pc.index(added.column("path"), path).as_py()
+    if at >= 0:
+        return plan.describe(added.column("tag")[at].as_py())
+    row = home.trees.row(plan.base_tree, path)
+    assert row is not None, f"{path} clashes, so it is new or in the base"
+    return plan.describe_id(row.datum)

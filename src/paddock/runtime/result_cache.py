@@ -1,0 +1,92 @@
+"""Kept results: found by datum key, whichever job, branch or pipeline computed them.
+
+The catalog names, for each transform, a few *results runs*: tables of kind `cache` that never change. Each job adds one; more than
+`RUNS_MAX` are merged into one, so a look-up reads few tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from paddock.catalog import results
+from paddock.catalog.database import Transaction
+from paddock.model.ids import Digest
+from paddock.runtime.job_tables import CACHE
+from paddock.storage.chunks import ChunkWriter
+from paddock.versions.home import Home
+
+RUNS_MAX = 8
+MERGE_RATIO = 4
+
+
+def find_results(home: Home, transform: Digest, keys: Sequence[bytes]) -> Mapping[bytes, tuple[bytes, int, bytes]]:
+    """(batch, ordinal, job) of each key that has a kept result. Reads only segments in which keys fall."""
+    found: dict[bytes, tuple[bytes, int, bytes]] = {}
+    if not keys:
+        return found
+    with home.catalog.read() as tx:
+        runs = results.of_transform(tx, transform.hex())
+    wanted = pa.array(sorted(set(keys)), pa.binary(32))
+    for run in runs:
+        rows = home.tables.lookup(CACHE, Digest(bytes.fromhex(run.root)), wanted)
+        columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
+        for key, batch, ordinal, job in zip(*columns, strict=True):
+            found.setdefault(key, (batch, ordinal, job))
+    return found
+
+
+def write_run(
+    home: Home, writer: ChunkWriter, successes: Sequence[tuple[bytes, bytes, int, bytes]]
+) -> tuple[Digest, int] | None:
+    """Store a run of (key, batch, ordinal, job) rows; its root and rows, or None if there are none. Not visible until `record_run`."""
+    if not successes:
+        return None
+    unique = {row[0]: row for row in successes}
+    rows = [unique[key] for key in sorted(unique)]
+    table = pa.table(
+        {
+            "key": pa.array([row[0] for row in rows], pa.binary(32)),
+            "batch": pa.array([row[1] for row in rows], pa.binary(32)),
+            "ordinal": pa.array([row[2] for row in rows], pa.int32()),
+            "job": pa.array([row[3] for row in rows], pa.binary(16)),
+        }
+    )
+    return home.tables.write(CACHE, table, writer), len(rows)
+
+
+def record_run(tx: Transaction, transform: Digest, run: tuple[Digest, int], *, job_id: int, now: float) -> None:
+    root, entries = run
+    results.add(tx, transform=transform.hex(), root=root.hex(), entries=entries, job_id=job_id, created=now)
+
+
+def compact(home: Home, transform: Digest, *, now: float) -> None:
+    """Merge a transform's small runs where there are too many. Harmless beside other compactions: the loser changes nothing.
+
+    Runs much larger than all newer ones together are left alone, so a row is rewritten O(log rows) times in its life.
+    """
+    with home.catalog.read() as tx:
+        runs = results.of_transform(tx, transform.hex())
+    if len(runs) <= RUNS_MAX:
+        return
+    chosen = _newest_of_a_size(runs)
+    with home.chunks.writer() as writer:
+        root = Digest(bytes.fromhex(chosen[-1].root))
+        for run in reversed(chosen[:-1]):
+            for rows in home.tables.scan(CACHE, Digest(bytes.fromhex(run.root))):
+                root = home.tables.merge(CACHE, root, rows, None, writer)
+        writer.flush()
+    entries = home.tables.root(CACHE, root).rows
+    with home.catalog.write() as tx:
+        ids = [run.id for run in chosen]
+        results.replace(tx, ids, transform=transform.hex(), root=root.hex(), entries=entries, created=now)
+
+
+def _newest_of_a_size(runs: Sequence[results.ResultRunRow]) -> Sequence[results.ResultRunRow]:
+    rows = 0
+    for position, run in enumerate(runs):
+        if position > RUNS_MAX // 2 and run.entries > MERGE_RATIO * rows:
+            return runs[:position]
+        rows += run.entries
+    return runs

@@ -1,0 +1,145 @@
+"""From a plan to what workers are sent: for each datum its input files, and for each file where its chunks lie."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
+from paddock.model.records import Location
+from paddock.pipelines.inputs import group_values, join_values
+from paddock.pipelines.models import PipelineSpec
+from paddock.runtime.planner import Plan
+from paddock.runtime.protocol import BatchTask, DatumTask, FileTask, InputTask, TransformTask
+from paddock.storage.chunks import EMPTY_DIGEST
+from paddock.storage.tree_kinds import TREE
+from paddock.versions.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    size: int
+    executable: bool
+    chunks: tuple[Digest, ...]
+
+
+class TaskBuilder:
+    """Builds the batches of one job. Cost of a batch: its files, and the segments in which they lie."""
+
+    def __init__(self, home: Home, plan: Plan, *, job: CommitId, transform: str) -> None:
+        self._home = home
+        self._plan = plan
+        self._job = job
+        self._transform = transform
+        pairs = list(zip(plan.leaves, plan.matches, strict=True))
+        self._join_on = [join_values(leaf, matches) for leaf, matches in pairs]
+        self._group_by = [group_values(leaf, matches) for leaf, matches in pairs]
+
+    def batch(self, lease: str, datums: Sequence[int]) -> BatchTask:
+        members = {position: self._plan.files_of(position) for position in datums}
+        files = self._read_files({pair for pairs in members.values() for pair in pairs})
+        located = _locate(self._home, (each for group in files.values() for each in group))
+        tasks = {pair: tuple(_file_task(each, located) for each in group) for pair, group in files.items()}
+        return BatchTask(
+            lease=lease,
+            job=self._job,
+            output_commit=self._job,
+            transform=self._transform,
+            datums=tuple(
+                DatumTask(
+                    id=DatumId(self._plan.ids[position].hex()),
+                    key=DatumKey(self._plan.keys[position]),
+                    inputs=tuple(self._input(leaf, match, tasks[leaf, match]) for leaf, match in pairs),
+                )
+                for position, pairs in members.items()
+            ),
+        )
+
+    def _input(self, leaf: int, match: int, files: tuple[FileTask, ...]) -> InputTask:
+        node = self._plan.leaves[leaf]
+        path = self._plan.matches[leaf].paths[match]
+        return InputTask(
+            name=node.name,
+            path=path,
+            repo=f"{node.project}/{node.repo}",
+            branch=node.branch,
+            commit=CommitId(self._plan.inputs[leaf].id),
+            join_on=self._join_on[leaf][match],
+            group_by=self._group_by[leaf][match],
+            empty_files=node.empty_files,
+            files=files,
+        )
+
+    def _read_files(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Sequence[_File]]:
+        """All files at or below each (leaf, match)."""
+        by_leaf: dict[int, list[int]] = defaultdict(list)
+        found: dict[tuple[int, int], Sequence[_File]] = {}
+        for leaf, match in pairs:
+            matches = self._plan.matches[leaf]
+            if matches.directories[match]:
+                tree = self._plan.inputs[leaf].tree
+                rows = self._home.trees.rows(tree, matches.paths[match])
+                found[leaf, match] = [each for table in rows for each in _files(table)]
+            else:
+                by_leaf[leaf].append(match)
+        for leaf, positions in by_leaf.items():
+            paths = self._plan.matches[leaf].paths
+            wanted = pa.array(sorted({paths[position] for position in positions}), pa.string())
+            table = self._home.tables.lookup(TREE, self._plan.inputs[leaf].tree, wanted)
+            by_path = {each.path: each for each in _files(table)}
+            for position in positions:
+                found[leaf, position] = (by_path[paths[position]],)
+        return found
+
+
+def transform_task(
+    home: Home, spec: PipelineSpec, *, id: str, project: str, pipeline: str, code: Digest | None
+) -> TransformTask:
+    """The message that a worker gets once before its first batch of this transform."""
+    transform = spec.transform
+    return TransformTask(
+        id=id,
+        project=project,
+        pipeline=pipeline,
+        cmd=transform.cmd,
+        stdin=transform.stdin or None,
+        env=transform.env,
+        working_dir=transform.working_dir,
+        accept_return_code=transform.accept_return_code,
+        err_cmd=transform.err_cmd,
+        err_stdin=transform.err_stdin or None,
+        datum_tries=spec.datum_tries,
+        datum_timeout_seconds=spec.datum_timeout,
+        placeholders=transform.placeholders,
+        code=None if code is None else _code_files(home, code),
+    )
+
+
+def _code_files(home: Home, code: Digest) -> tuple[FileTask, ...]:
+    files = [each for table in home.trees.rows(code, "/") for each in _files(table)]
+    located = _locate(home, files)
+    return tuple(_file_task(each, located) for each in files)
+
+
+def _files(table: pa.Table) -> list[_File]:
+    columns = (table.column(name).to_pylist() for name in ("path", "size", "executable", "digest", "chunks"))
+    return [
+        _File(path, size, executable == 1, tuple(chunks) if chunks else _single(digest))
+        for path, size, executable, digest, chunks in zip(*columns, strict=True)
+    ]
+
+
+def _single(digest: bytes) -> tuple[Digest, ...]:
+    return () if digest == EMPTY_DIGEST else (Digest(digest),)
+
+
+def _locate(home: Home, files: Iterable[_File]) -> Mapping[Digest, Location]:
+    return home.chunks.locate(list({chunk for each in files for chunk in each.chunks}))
+
+
+def _file_task(file: _File, located: Mapping[Digest, Location]) -> FileTask:
+    return FileTask(file.path, file.size, file.executable, tuple((chunk, located[chunk]) for chunk in file.chunks))

@@ -1,0 +1,121 @@
+"""Which datums go to a worker next: sizes, order, leases, deaths; and by property, that nothing is lost or doubled."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paddock.runtime.dispatch import BATCH_DATUMS_MAX, DEATHS_MAX, PROBE_DATUMS, BatchRule, Dispatch, Lease, LeaseId
+
+
+def make(count: int, *, rule: BatchRule | None = None, sizes: list[int] | None = None) -> Dispatch:
+    return Dispatch(range(count), input_bytes=sizes or [1] * count, rule=rule or BatchRule())
+
+
+def carve(dispatch: Dispatch, name: str, *, workers: int = 2, now: float = 0.0) -> Lease:
+    lease = dispatch.carve(LeaseId(name), workers=workers, now=now, lease_seconds=30)
+    assert lease is not None
+    return lease
+
+
+def test_first_batches_probe_and_later_ones_follow_the_measured_cost() -> None:
+    dispatch = make(1000)
+    first = carve(dispatch, "a")
+    assert len(first.datums) == PROBE_DATUMS
+    dispatch.report(first.id, first.datums, seconds=0.01 * PROBE_DATUMS, final=True)
+    assert len(carve(dispatch, "b").datums) == 100
+
+
+def test_batches_never_exceed_half_an_even_share_of_what_is_left() -> None:
+    dispatch = make(100)
+    first = carve(dispatch, "a", workers=5)
+    dispatch.report(first.id, first.datums, seconds=1e-6, final=True)
+    assert len(carve(dispatch, "b", workers=5).datums) == (100 - PROBE_DATUMS) // 10
+
+
+def test_batches_have_an_upper_limit() -> None:
+    dispatch = make(100_000)
+    first = carve(dispatch, "a")
+    dispatch.report(first.id, first.datums, seconds=1e-9, final=True)
+    assert len(carve(dispatch, "b").datums) == BATCH_DATUMS_MAX
+
+
+def test_large_inputs_go_first() -> None:
+    assert carve(make(3, sizes=[1, 9, 5]), "a", workers=1).datums[0] == 1
+
+
+def test_a_number_or_a_size_in_the_spec_decides() -> None:
+    assert len(carve(make(10, rule=BatchRule(number=3)), "a").datums) == 3
+    assert carve(make(4, rule=BatchRule(size_bytes=10), sizes=[6, 5, 4, 20]), "a").datums == (3,)
+    assert carve(make(3, rule=BatchRule(size_bytes=10), sizes=[6, 4, 4]), "a").datums == (0, 1)
+
+
+def test_a_void_lease_accepts_nothing() -> None:
+    dispatch = make(4)
+    lease = carve(dispatch, "a", workers=1)
+    dispatch.lose(lease.id, died=False)
+    assert dispatch.report(lease.id, lease.datums, seconds=1, final=True) is None
+    assert dispatch.remaining == 4
+
+
+def test_a_datum_reported_twice_counts_once() -> None:
+    dispatch = make(4)
+    lease = carve(dispatch, "a", workers=1)
+    assert dispatch.report(lease.id, lease.datums[:1], seconds=1, final=False) == [lease.datums[0]]
+    assert dispatch.report(lease.id, lease.datums, seconds=1, final=True) == list(lease.datums[1:])
+
+
+def test_what_a_final_report_leaves_out_waits_again() -> None:
+    dispatch = make(2, rule=BatchRule(number=2))
+    lease = carve(dispatch, "a")
+    dispatch.report(lease.id, lease.datums[:1], seconds=1, final=True)
+    assert carve(dispatch, "b").datums == lease.datums[1:]
+
+
+def test_a_datum_that_kills_its_worker_again_and_again_is_given_up_and_its_neighbours_are_not() -> None:
+    dispatch = make(3, rule=BatchRule(number=3))
+    assert not dispatch.lose(carve(dispatch, "all").id, died=True)
+    doomed: list[int] = []
+    for attempt in range(DEATHS_MAX + 2):
+        lease = carve(dispatch, f"{attempt}")
+        if lease.datums == (0,):
+            doomed += dispatch.lose(lease.id, died=True)
+        else:
+            dispatch.report(lease.id, lease.datums, seconds=1, final=True)
+    assert doomed == [0]
+    assert dispatch.idle
+
+
+def test_leases_live_on_by_heartbeats_and_end_without() -> None:
+    dispatch = make(2, rule=BatchRule(number=1))
+    kept, silent = carve(dispatch, "kept"), carve(dispatch, "silent")
+    assert dispatch.renew(kept.id, now=20, lease_seconds=30)
+    assert [lease.id for lease in dispatch.expired(31)] == [silent.id]
+    assert not dispatch.renew(LeaseId("unknown"), now=20, lease_seconds=30)
+
+
+@given(st.integers(0, 60), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=200), st.integers(1, 5))
+def test_every_datum_is_accepted_once_whatever_workers_do(count: int, events: list[tuple[int, int]], workers: int) -> None:
+    dispatch = make(count)
+    held: list[Lease] = []
+    accepted: list[int] = []
+    for number, (what, choice) in enumerate(events):
+        if what == 0 or not held:
+            lease = dispatch.carve(LeaseId(str(number)), workers=workers, now=number, lease_seconds=5)
+            held += [lease] if lease is not None else []
+            continue
+        lease = held[choice % len(held)]
+        if what == 1:
+            held.remove(lease)
+            accepted += dispatch.report(lease.id, lease.datums, seconds=1, final=True) or []
+        elif what == 2:
+            accepted += dispatch.report(lease.id, lease.datums[:choice], seconds=1, final=False) or []
+        else:
+            held.remove(lease)
+            accepted += dispatch.lose(lease.id, died=choice % 2 == 0)
+    for lease in held:
+        accepted += dispatch.report(lease.id, lease.datums, seconds=1, final=True) or []
+    while not dispatch.idle:
+        lease = carve(dispatch, f"last {len(accepted)}", workers=workers)
+        accepted += dispatch.report(lease.id, lease.datums, seconds=1, final=True) or []
+    assert sorted(accepted) == list(range(count))
