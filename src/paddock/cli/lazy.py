@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import typer
@@ -31,7 +32,7 @@ class LazyCommand:
         app = found if isinstance(found, typer.Typer) else _single(found, name)
         command = typer.main.get_command(app)
         command.name = name
-        return command
+        return without_needless_coercion(command)
 
 
 def group_app(help_text: str) -> typer.Typer:
@@ -49,6 +50,47 @@ def _single(function: Callable[..., None], name: str) -> typer.Typer:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name)(function)
     return app
+
+
+class _CheapCoercion:
+    """Typer coerces every value by a pydantic adapter, also one that needs none; importing pydantic costs 0.1 s."""
+
+    def __init__(self, build: Callable[[], Any], annotation: Any) -> None:
+        self._build = build
+        self._annotation = annotation
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        many = param.multiple or param.nargs == -1
+        if value is None:
+            return () if many else None
+        if many and self._annotation == list[str] and not isinstance(value, str):
+            return list(value)
+        # Text from the command line needs no coercion to text, and a value of another type is our own default.
+        if type(value) is self._annotation:
+            return value
+        return self._build().coerce(value, param=param, ctx=ctx)
+
+
+def without_needless_coercion(command: Command) -> Command:
+    """Make a command, and what is below it, load pydantic only for values that need it."""
+    command.get_params = partial(_cheap_params, command.get_params)
+    for below in getattr(command, "commands", {}).values():
+        without_needless_coercion(below)
+    return command
+
+
+def _cheap_params(get_params: Callable[[Any], list[Any]], ctx: Any) -> list[Any]:
+    """A command's parameters, the one for --help among them."""
+    params = get_params(ctx)
+    for param in params:
+        build = getattr(param, "get_runtime_param", None)
+        if build is not None and not isinstance(build, partial):
+            param.get_runtime_param = partial(_same, _CheapCoercion(build, param.type_descriptor.annotation))
+    return params
+
+
+def _same(value: _CheapCoercion) -> _CheapCoercion:
+    return value
 
 
 def _placeholder() -> None:
