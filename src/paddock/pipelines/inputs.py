@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import Protocol
 
 import numpy as np
@@ -240,17 +240,19 @@ class _Planner:
     def _by_key(
         self, parts: Sequence[DatumSet], values: Callable[[Leaf, Matches], list[str]]
     ) -> tuple[list[_Keyed], list[str]]:
-        """The distinct files of each part with their keys as ranks, and the keys in order."""
+        """The distinct files of each part with their keys as ranks, and the keys in order of appearance."""
         files: list[tuple[Integers, Integers, list[str]]] = []
         for part in parts:
             leaf, match = _distinct(part.leaf, part.match)
             texts: list[str] = []
-            for index in np.unique(leaf).tolist():
+            for index in np.flatnonzero(np.bincount(leaf)).tolist():
                 column = values(self.leaves[index], self._matches[index])
-                texts += [column[position] for position in match[leaf == index].tolist()]
+                positions = match[leaf == index]
+                whole = len(positions) == len(column)
+                texts += column if whole else [column[position] for position in positions.tolist()]
             files.append((leaf, match, texts))
-        keys = sorted({text for _, _, texts in files for text in texts})
-        ranks = {key: rank for rank, key in enumerate(keys)}
+        keys = list(dict.fromkeys(chain.from_iterable(texts for _, _, texts in files)))
+        ranks = dict(zip(keys, range(len(keys)), strict=True))
         keyed: list[_Keyed] = []
         for leaf, match, texts in files:
             key = np.fromiter(map(ranks.__getitem__, texts), np.int64, len(texts))
@@ -327,7 +329,10 @@ def _offsets(lengths: NDArray[np.generic]) -> Integers:
 def _distinct(leaf: Integers, match: Integers) -> tuple[Integers, Integers]:
     """The distinct pairs, sorted."""
     span = int(match.max()) + 1 if len(match) else 1
-    leaf_sorted, match_sorted = np.divmod(np.unique(leaf * span + match), span)
+    pairs = leaf * span + match
+    if np.all(np.diff(pairs) > 0):
+        return leaf, match
+    leaf_sorted, match_sorted = np.divmod(np.unique(pairs), span)
     return leaf_sorted, match_sorted
 
 

@@ -15,7 +15,8 @@ in the datum table. These formats are for ever: kept results are found by them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ def transform_digest(spec: PipelineSpec, code_root: Digest | None) -> Digest:
         "working_dir": transform.working_dir,
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return Digest(blake3(_TRANSFORM_CONTEXT + text.encode("utf-8", "surrogatepass")).digest())
+    return Digest(blake3(_TRANSFORM_CONTEXT + text.encode()).digest())
 
 
 def datum_ids_and_keys(
@@ -79,13 +80,12 @@ def datum_ids_and_keys(
         for_ids, for_keys, paths = _encode(encoders, used, starts)
         places = positions.tolist()
         rows = (offsets - offsets[0]).tolist()
-        ids = _hash_rows(for_ids, places, rows, _ID_CONTEXT, 16)
+        single = len(places) == len(rows) - 1 and bool(np.all(np.diff(offsets) == 1))
+        ids = _hash_rows(for_ids, places, None if single else rows, _ID_CONTEXT, 16)
         names.ids.extend(ids)
-        names.keys.extend(_hash_rows(for_keys, places, rows, context, 32))
-        names.sort_names.extend(
-            f"{paths[places[row]]} {id.hex()}" if row < len(places) else id.hex()
-            for row, id in zip(rows, ids, strict=False)
-        )
+        names.keys.extend(_hash_rows(for_keys, places, None if single else rows, context, 32))
+        first_paths = [paths[place] for place in places] if single else _first_paths(paths, places, rows)
+        names.sort_names.extend(f"{path} {id.hex()}" for path, id in zip(first_paths, ids, strict=True))
     return names
 
 
@@ -100,22 +100,36 @@ class _Encoder:
         self._joins = [_field(value) for value in join_values(leaf, matches)] if leaf.join_on else None
         self._groups = [_field(value) for value in group_values(leaf, matches)] if leaf.group_by else None
 
-    def encode(self, positions: Sequence[int]) -> Iterator[tuple[bytes, bytes, str]]:
+    def encode(self, positions: Sequence[int]) -> tuple[list[bytes], list[bytes], list[str]]:
         """The fields for the id, those for the key, and the path of each match."""
-        paths, digests, directories = self._matches.paths, self._matches.digests, self._matches.directories
-        joins, groups = self._joins, self._groups
-        origin, name, base = self._origin, self._name, 1 if self._empty_files else 0
-        for position in positions:
-            path = paths[position]
-            field = _field(path)
-            flags = b"\2\3"[base : base + 1] if directories[position] else b"\0\1"[base : base + 1]
-            join = joins[position] if joins is not None else _NOTHING
-            group = groups[position] if groups is not None else _NOTHING
-            yield origin + field, b"".join((name, field, digests[position], flags, join, group)), path
+        matches = self._matches
+        paths = [matches.paths[position] for position in positions]
+        fields = [_field(path) for path in paths]
+        name, origin = self._name, self._origin
+        for_ids = [origin + field for field in fields]
+        for_keys = [
+            name + field + matches.digests[position] + tail
+            for field, position, tail in zip(fields, positions, self._tails(positions), strict=True)
+        ]
+        return for_ids, for_keys, paths
+
+    def _tails(self, positions: Sequence[int]) -> list[bytes]:
+        """Flags, `join_on` and `group_by` of each match."""
+        flags = (b"\1", b"\3") if self._empty_files else (b"\0", b"\2")
+        directories, joins, groups = self._matches.directories, self._joins, self._groups
+        if joins is None and groups is None:
+            file, directory = (flag + _NOTHING + _NOTHING for flag in flags)
+            return [directory if directories[position] else file for position in positions]
+        return [
+            flags[directories[position]]
+            + (joins[position] if joins is not None else _NOTHING)
+            + (groups[position] if groups is not None else _NOTHING)
+            for position in positions
+        ]
 
 
 def _field(text: str) -> bytes:
-    encoded = text.encode("utf-8", "surrogatepass")
+    encoded = text.encode()
     return len(encoded).to_bytes(4, "little") + encoded
 
 
@@ -136,22 +150,25 @@ def _encode(
     bounds = np.searchsorted(used, starts)
     for index, encoder in enumerate(encoders):
         positions = (used[bounds[index] : bounds[index + 1]] - starts[index]).tolist()
-        for for_id, for_key, path in encoder.encode(positions):
-            for_ids.append(for_id)
-            for_keys.append(for_key)
-            paths.append(path)
+        encoded = encoder.encode(positions)
+        for_ids += encoded[0]
+        for_keys += encoded[1]
+        paths += encoded[2]
     return for_ids, for_keys, paths
 
 
-def _hash_rows(fields: list[bytes], places: list[int], rows: list[int], context: bytes, size: int) -> list[bytes]:
-    """The hash of each datum: of the context and its files' fields."""
-    if len(places) == len(rows) - 1 and rows == list(range(len(rows))):
+def _first_paths(paths: list[str], places: list[int], rows: list[int]) -> list[str]:
+    return [paths[places[start]] if start < end else "" for start, end in pairwise(rows)]
+
+
+def _hash_rows(
+    fields: list[bytes], places: list[int], rows: list[int] | None, context: bytes, size: int
+) -> list[bytes]:
+    """The hash of each datum: of the context and its files' fields. rows: offsets into `places`; None for
+    one file each."""
+    if rows is None:
         return [blake3(context + fields[place]).digest(length=size) for place in places]
-    ends = iter(rows)
-    start = next(ends)
-    hashes: list[bytes] = []
-    for end in ends:
-        joined = b"".join([fields[place] for place in places[start:end]])
-        hashes.append(blake3(context + joined).digest(length=size))
-        start = end
-    return hashes
+    return [
+        blake3(context + b"".join([fields[place] for place in places[start:end]])).digest(length=size)
+        for start, end in pairwise(rows)
+    ]

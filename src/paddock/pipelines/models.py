@@ -40,9 +40,11 @@ def _whole_number(value: Any) -> Any:
     return value
 
 
-def _no_nul(value: str) -> str:
+def _plain_text(value: str) -> str:
     if "\0" in value:
         raise ValueError("the text contains a NUL character; remove it")
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("the text is not valid Unicode; write it anew")
     return value
 
 
@@ -65,7 +67,7 @@ def _glob(value: str) -> str:
         raise ValueError(error.message) from None
 
 
-Line = Annotated[str, AfterValidator(_no_nul)]
+Line = Annotated[str, AfterValidator(_plain_text)]
 Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=INT_MAX)]
 ExitCode = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=255)]
 Seconds = Annotated[
