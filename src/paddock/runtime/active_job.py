@@ -57,6 +57,7 @@ class ActiveJob:
             ordinal,
             job,
         )
+        self.plan.successes[position] = state is DatumState.SUCCESS
         if state is DatumState.FAILED:
             self.failures.append((position, reason))
 

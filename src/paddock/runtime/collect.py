@@ -14,8 +14,9 @@ from paddock.model.errors import LimitExceeded
 from paddock.model.ids import Digest
 from paddock.runtime.batch_format import OutputFile
 from paddock.runtime.materialize import Placed, remove_tree
-from paddock.storage.chunking import EMPTY_DIGEST, ChunkingParameters, Reader, StoredFile, file_digest
+from paddock.storage.chunking import EMPTY_DIGEST, ChunkingParameters, StoredFile, file_digest
 from paddock.storage.os_errors import translate
+from paddock.storage.streams import Reader
 
 _DEPTH_MAX = 300
 
@@ -185,7 +186,7 @@ class Collector:
 
 
 class _TickingReader:
-    """A descriptor as a `Reader`, which ticks as it is read."""
+    """A descriptor as a `Reader`, which ticks as it is read (by a thread of the sink, while the caller waits)."""
 
     __slots__ = ("_descriptor", "_tick")
 
@@ -196,6 +197,10 @@ class _TickingReader:
     def read(self, size: int, /) -> bytes:
         self._tick()
         return os.read(self._descriptor, size)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        self._tick()
+        return os.readv(self._descriptor, [buffer])
 
 
 def clear_folder(path: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paddock.storage.segments import INT32, INT64, STRING, Column, TableKind, fixed, list_of
+from paddock.storage.segments import INT32, INT64, STRING, UINT8, Column, TableKind, fixed, list_of
 
 NO_BATCH = bytes(32)
 """Stands where a datum has no result (yet)."""
@@ -21,10 +21,12 @@ DATUMS = TableKind(
         Column("batch", fixed(32)),
         Column("ordinal", INT32),
         Column("job", fixed(16)),
+        Column("success", UINT8),
     ),
 )
 """All datums of one job, by sort name. leaves, paths, digests, sizes: one item for each input element of the datum.
-batch, ordinal: the batch result and the row in it that hold its result. job: id of the job that computed it."""
+batch, ordinal: the batch result and the row in it that hold its result. job: id of the job that computed it. success: 1 where the
+result is good, and so may be used again."""
 
 CACHE = TableKind(
     "cache",

@@ -57,6 +57,7 @@ class Plan:
     batches: list[bytes]
     ordinals: list[int]
     jobs: list[bytes]
+    successes: list[bool]
     removed: list[tuple[bytes, int]]
     """(batch, ordinal) of results in the base whose outputs must go: of vanished and of changed datums."""
     base_tree: Digest
@@ -74,6 +75,12 @@ class Plan:
                 strict=True,
             )
         )
+
+    def reuse(self, position: int, action: int, batch: bytes, ordinal: int, job: bytes) -> None:
+        """Let a datum have a result that is kept."""
+        self.actions[position] = action
+        self.batches[position], self.ordinals[position], self.jobs[position] = batch, ordinal, job
+        self.successes[position] = True
 
     def describe(self, position: int) -> str:
         """A datum for people: its id and its input paths."""
@@ -119,6 +126,7 @@ class Plan:
                 "batch": pa.array(self.batches, pa.binary(32)),
                 "ordinal": pa.array(self.ordinals, pa.int32()),
                 "job": pa.array(self.jobs, pa.binary(16)),
+                "success": pa.array(self.successes, pa.bool_()).cast(pa.uint8()),
             }
         )
 
@@ -181,6 +189,7 @@ def _enumerate(
         batches=[NO_BATCH] * count,
         ordinals=[0] * count,
         jobs=[NO_JOB] * count,
+        successes=[False] * count,
         removed=[],
         base_tree=home.trees.empty(),
     )
@@ -190,11 +199,10 @@ def _compare(home: Home, plan: Plan, base: Base, *, reuse: bool) -> None:
     """Keep what the base has under the same name and key; note the results of the others for removal."""
     for rows in home.tables.scan(DATUMS, base.datums):
         positions = pc.index_in(rows.column("name"), value_set=plan.names).to_pylist()
-        columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
-        for position, key, batch, ordinal, job in zip(positions, *columns, strict=True):
-            if position is not None and reuse and batch != NO_BATCH and plan.keys[position] == key:
-                plan.actions[position] = KEPT
-                plan.batches[position], plan.ordinals[position], plan.jobs[position] = batch, ordinal, job
+        columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job", "success"))
+        for position, key, batch, ordinal, job, success in zip(positions, *columns, strict=True):
+            if position is not None and reuse and success and plan.keys[position] == key:
+                plan.reuse(position, KEPT, batch, ordinal, job)
             elif batch != NO_BATCH:
                 plan.removed.append((batch, ordinal))
 
@@ -205,8 +213,7 @@ def _look_up(plan: Plan, found: FindResults) -> None:
     for position in wanted:
         result = results.get(plan.keys[position])
         if result is not None:
-            plan.actions[position] = FOUND
-            plan.batches[position], plan.ordinals[position], plan.jobs[position] = result
+            plan.reuse(position, FOUND, *result)
 
 
 def _sorted_unique(names: Sequence[str]) -> list[int]:

@@ -166,6 +166,7 @@ class Worker:
             for digest, at in file.chunks
         }
         running = self._running = _Running(batch, time.monotonic())
+        self._next_beat = running.since + HEARTBEAT_SECONDS
         position = 0
         try:
             while position < len(batch.datums) and not self.look():
@@ -327,12 +328,12 @@ def _run_slot(options: Options, *, isolated: bool, reason: str) -> int | str:
         os.waitpid(child, 0)
         return refusal
     os.close(options.socket_fd)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = _exit_code(os.waitpid(child, 0)[1])
     if not isolated:
         end_descendants(owns_namespace=False)
     for name in ("pfs", "root"):
         remove_tree(str(options.scratch / name))
-    return code if code >= 0 else 128 - code
+    return code
 
 
 def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason: str) -> NoReturn:
@@ -375,7 +376,7 @@ def _keep(options: Options, guardian: int, tell: int) -> int:
         return _work(options, guardian, isolated=True, reason=left_out)
     os.close(tell)
     os.close(options.socket_fd)
-    return os.waitstatus_to_exitcode(os.waitpid(slot, 0)[1])
+    return _exit_code(os.waitpid(slot, 0)[1])
 
 
 def _work(options: Options, guardian: int, *, isolated: bool, reason: str) -> int:
@@ -391,6 +392,12 @@ def _work(options: Options, guardian: int, *, isolated: bool, reason: str) -> in
     finally:
         end_descendants(owns_namespace=isolated)
     return 0
+
+
+def _exit_code(status: int) -> int:
+    """As a shell says it: 128 + N for a process that signal N ended."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
 
 
 class _EndedError(Exception):
