@@ -293,10 +293,12 @@ def _read_home_file(path: Path) -> HomeFile | None:
     if version > FORMAT_VERSION:
         raise Conflict(
             f"home {path} has format version {version}, but this Paddock knows versions up to "
-            f"{FORMAT_VERSION}; "
-            f"upgrade with `pip install --upgrade paddock`"
+            f"{FORMAT_VERSION}; upgrade with `pip install --upgrade paddock`"
         )
-    return HomeFile(str(content["id"]), version, {name: int(content["chunking"][name]) for name in _CHUNKING})
+    try:
+        return HomeFile(str(content["id"]), version, {name: int(content["chunking"][name]) for name in _CHUNKING})
+    except (KeyError, TypeError, ValueError):
+        raise Corrupt(f"{path / _HOME_FILE} is damaged (no id or chunking); restore it from a copy") from None
 
 
 def _write_home_file(path: Path, file: HomeFile) -> None:

@@ -1,0 +1,59 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from paddock.model.errors import InvalidInput
+from paddock.settings import SETTINGS, Settings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_environment({}) == Settings()
+    assert Settings.from_environment({setting.variable: "" for setting in SETTINGS}) == Settings()
+
+
+def test_every_field_is_documented_and_every_documented_one_exists() -> None:
+    assert [setting.field for setting in SETTINGS] == [field.name for field in dataclasses.fields(Settings)]
+    for setting in SETTINGS:
+        assert setting.variable == f"PADDOCK_{setting.field.upper()}"
+        assert all(dataclasses.astuple(setting))
+
+
+def test_values_are_read() -> None:
+    environment = {
+        "PADDOCK_HOME": "/data/home",
+        "PADDOCK_URL": "http://localhost:8000",
+        "PADDOCK_PROJECT": "vision",
+        "PADDOCK_WORKERS": "3",
+        "PADDOCK_SANDBOX": "directory",
+        "PADDOCK_GRACE_SECONDS": "0.5",
+        "PADDOCK_DEBUG": "1",
+        "UNRELATED": "x",
+    }
+    assert Settings.from_environment(environment) == Settings(
+        Path("/data/home"), "http://localhost:8000", "vision", 3, "directory", 0.5, True
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PADDOCK_WORKERS", "0"),
+        ("PADDOCK_WORKERS", "-1"),
+        ("PADDOCK_WORKERS", "many"),
+        ("PADDOCK_WORKERS", "²"),
+        ("PADDOCK_SANDBOX", "docker"),
+        ("PADDOCK_GRACE_SECONDS", "soon"),
+        ("PADDOCK_GRACE_SECONDS", "-1"),
+        ("PADDOCK_GRACE_SECONDS", "nan"),
+        ("PADDOCK_GRACE_SECONDS", "inf"),
+        ("PADDOCK_PROJECT", "a b"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=variable):
+        Settings.from_environment({variable: value})
