@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from paddock.model.ids import CommitId
 from paddock.model.records import Job
-from paddock.runtime.engines.local import LocalEngine
+from paddock.runtime.engines.local import LocalEngine, WorkerOptions
 from paddock.runtime.job_records import JobWatch
 from paddock.runtime.scheduler import Scheduler
 from paddock.versions.home import Home
@@ -27,7 +27,7 @@ def process(
     home: Home,
     *,
     workers: int | None = None,
-    sandbox: str = "auto",
+    options: WorkerOptions = WorkerOptions(),
     on_progress: OnProgress | None = None,
     jobs: Sequence[tuple[str, CommitId]] = (),
     timeout_seconds: float | None = None,
@@ -50,7 +50,7 @@ def process(
         return watch.done() or (deadline is not None and now >= deadline)
 
     while not over():
-        with _scheduling(home, workers=workers, sandbox=sandbox) as scheduler:
+        with _scheduling(home, workers=workers, options=options) as scheduler:
             while not over():
                 if scheduler is None:
                     time.sleep(POLL_SECONDS)
@@ -63,14 +63,16 @@ def process(
 
 
 @contextmanager
-def _scheduling(home: Home, *, workers: int | None, sandbox: str) -> Iterator[Scheduler | None]:
+def _scheduling(home: Home, *, workers: int | None, options: WorkerOptions) -> Iterator[Scheduler | None]:
     """The scheduler of this home with its workers, or None while another process is it."""
     lock = home.try_lock(SCHEDULER_LOCK)
     if lock is None:
         yield None
         return
     with lock:
-        engine = LocalEngine(objects=home.path / "objects", scratch=home.path / "scratch", sandbox=sandbox)
+        engine = LocalEngine(
+            objects=home.path / "objects", scratch=home.path / "scratch", chunking=home.chunking, options=options
+        )
         try:
             yield Scheduler(home, engine, workers=workers or os.cpu_count() or 1)
         finally:
@@ -80,10 +82,10 @@ def _scheduling(home: Home, *, workers: int | None, sandbox: str) -> Iterator[Sc
 class Server:
     """Schedules in a thread until stopped, for `paddock up`. Takes over when another process's scheduler ends."""
 
-    def __init__(self, home: Home, *, workers: int | None = None, sandbox: str = "auto") -> None:
+    def __init__(self, home: Home, *, workers: int | None = None, options: WorkerOptions = WorkerOptions()) -> None:
         self._home = home
         self._workers = workers
-        self._sandbox = sandbox
+        self._options = options
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
         self.error: BaseException | None = None
@@ -105,7 +107,7 @@ class Server:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                with _scheduling(self._home, workers=self._workers, sandbox=self._sandbox) as scheduler:
+                with _scheduling(self._home, workers=self._workers, options=self._options) as scheduler:
                     while scheduler is not None and not self._stop.is_set():
                         scheduler.run_once(POLL_SECONDS)
                 self._stop.wait(POLL_SECONDS)

@@ -18,10 +18,20 @@ from typing import IO, Any
 from paddock.model.errors import Unavailable
 from paddock.runtime.engines.engine import WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.protocol import Down, Up, decode, encode
+from paddock.storage.chunking import ChunkingParameters
 
 READ_BYTES = 1 << 18
 STDERR_TAIL_BYTES = 2000
 STOP_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """sandbox: `auto` (namespaces where the system allows them), `namespaces` or `directory`. grace_seconds: from SIGTERM
+    to SIGKILL for a datum that must end."""
+
+    sandbox: str = "auto"
+    grace_seconds: float = 5.0
 
 
 @dataclass(slots=True)
@@ -38,9 +48,11 @@ class _Process:
 class LocalEngine:
     """Worker processes of one pool. They die with this process: each sees its socket close, and the kernel signals them."""
 
-    def __init__(self, *, objects: Path, scratch: Path, sandbox: str = "auto") -> None:
+    def __init__(self, *, objects: Path, scratch: Path, chunking: ChunkingParameters, options: WorkerOptions) -> None:
+        """objects, scratch: directories of the home, for packs and for what workers leave behind."""
         self._objects = objects
-        self._sandbox = sandbox
+        self._chunking = f"{chunking.min_bytes},{chunking.average_bytes},{chunking.max_bytes}"
+        self._options = options
         scratch.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(scratch)
         self._scratch = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=scratch))
@@ -104,7 +116,9 @@ class LocalEngine:
             "--socket-fd", str(theirs.fileno()),
             "--objects", str(self._objects),
             "--scratch", str(scratch),
-            "--sandbox", self._sandbox,
+            "--chunking", self._chunking,
+            "--sandbox", self._options.sandbox,
+            "--grace-seconds", str(self._options.grace_seconds),
         ]  # fmt: skip
         try:
             popen = subprocess.Popen(
