@@ -70,9 +70,7 @@ class ChunkIndex(Protocol):
 class ChunkStore:
     """Reads chunks, and makes writers. Thread-safe; a writer is not."""
 
-    def __init__(
-        self, objects: ObjectStore, index: ChunkIndex, *, chunking: ChunkingParameters = CHUNKING
-    ) -> None:
+    def __init__(self, objects: ObjectStore, index: ChunkIndex, *, chunking: ChunkingParameters = CHUNKING) -> None:
         self.objects = objects
         self.index = index
         self.chunking = chunking
@@ -165,9 +163,7 @@ def read_located(objects: ObjectStore, wanted: Sequence[tuple[Digest, Location]]
         run = wanted[start:end]
         first, last = run[0][1], run[-1][1]
         try:
-            data = objects.read_range(
-                pack_key(first.pack), first.offset, last.offset + last.stored - first.offset
-            )
+            data = objects.read_range(pack_key(first.pack), first.offset, last.offset + last.stored - first.offset)
         except (NotFound, Corrupt):
             # One by one, so that the error names the chunk that is affected.
             for digest, location in run:
@@ -298,7 +294,8 @@ class ChunkWriter:
         return stored_file(file.size - len(last) + added.size, [*listed[:-1], *tail])
 
     def adopt(self, packs: Sequence[PackRecord]) -> None:
-        """Take over durable packs that others wrote: `flush` registers them with its own."""
+        """Take over durable packs that others wrote: their chunks are findable from now on; `flush` returns them too."""
+        self._store.index.register(packs)
         self._adopted += packs
 
     def flush(self) -> tuple[PackRecord, ...]:
@@ -307,9 +304,10 @@ class ChunkWriter:
         After an error, what was put may be stored in part but nothing refers to it; the writer must be left.
         """
         self._settle()
-        packs = (*self._adopted, *self._sink.finish())
-        if packs:
-            self._store.index.register(packs)
+        written = self._sink.finish()
+        if written:
+            self._store.index.register(written)
+        packs = (*self._adopted, *written)
         self.stored_bytes += sum(pack.bytes for pack in packs)
         self._adopted.clear()
         return packs
@@ -353,9 +351,7 @@ def _unknown(digest: Digest) -> NotFound:
 
 
 def _missing_pack(digest: Digest, location: Location) -> Corrupt:
-    return Corrupt(
-        f"chunk {digest.hex()} can't be read: its pack {location.pack} is missing; restore it from a copy"
-    )
+    return Corrupt(f"chunk {digest.hex()} can't be read: its pack {location.pack} is missing; restore it from a copy")
 
 
 def _damaged(digest: Digest, location: Location, fault: str) -> Corrupt:

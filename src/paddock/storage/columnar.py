@@ -88,9 +88,7 @@ def decode_segment(kind: TableKind, data: bytes) -> pa.Table:
     expected = sum(column.type.buffers for column in kind.columns)
     padded = HEADER.size + 8 * count + sum(length + -length % 8 for length in lengths)
     if magic != MAGIC or schema != kind.schema or count != expected or padded != len(data):
-        raise Corrupt(
-            f"a chunk is not a segment of a {kind.name} table, or of a format this version does not know"
-        )
+        raise Corrupt(f"a chunk is not a segment of a {kind.name} table, or of a format this version does not know")
     buffers = _slices(buffer, HEADER.size + 8 * count, lengths)
     arrays = [_array(arrow_type(column.type), rows, buffers) for column in kind.columns]
     return pa.Table.from_arrays(arrays, schema=arrow_schema(kind))

@@ -13,6 +13,8 @@ from paddock.model.errors import AlreadyExists, Corrupt, NotFound
 from paddock.storage.os_errors import translate
 
 Bytes = bytes | bytearray | memoryview
+_INCOMING = "incoming"
+_EPOCH = "epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ class ObjectStore(Protocol):
     def exists(self, key: str) -> bool: ...
 
     def delete(self, key: str) -> None:
-        """NotFound where it is not there."""
+        """NotFound where it is not there. The epoch changes first."""
+
+    def epoch(self) -> str:
+        """A text that changes before any object is removed: while it stays, what was there still is."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All finished objects whose key starts with `prefix` (which ends in `/` or is empty), in no order."""
@@ -89,7 +94,7 @@ class LocalObjects:
 
     def exists(self, key: str) -> bool:
         try:
-            os.stat(self._path(key))  # noqa: PTH116 - Path.stat costs twice as much
+            os.stat(self._path(key))
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -99,11 +104,20 @@ class LocalObjects:
     def delete(self, key: str) -> None:
         path = self._path(key)
         try:
-            os.unlink(path)  # noqa: PTH108
+            self._change_epoch()
+            os.unlink(path)
         except FileNotFoundError:
             raise NotFound(f"object {key} does not exist in {self._root}") from None
         except OSError as error:
             raise translate(error, "delete", path) from error
+
+    def epoch(self) -> str:
+        try:
+            return (self.root / _EPOCH).read_text()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise translate(error, "read", self.root / _EPOCH, reading=True) from error
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         top = f"{self._root}/{prefix}".rstrip("/")
@@ -119,11 +133,23 @@ class LocalObjects:
                 raise translate(error, "list", directory, reading=True) from error
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.path != f"{self._root}/incoming":
+                    if entry.path != f"{self._root}/{_INCOMING}":
                         pending.append(entry.path)
-                else:
+                elif entry.path != f"{self._root}/{_EPOCH}":
                     size = entry.stat(follow_symlinks=False).st_size
                     yield ObjectInfo(entry.path[len(self._root) + 1 :], size)
+
+    def _change_epoch(self) -> None:
+        temporary = f"{self._root}/{_INCOMING}/{uuid.uuid4().hex}"
+        make_directory(f"{self._root}/{_INCOMING}")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, uuid.uuid4().hex.encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, f"{self._root}/{_EPOCH}")
+        sync_directory(self._root)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -142,7 +168,7 @@ class _LocalWriter:
         self._root = root
         self._path = path
         self._key = key
-        self._temporary = f"{root}/incoming/{uuid.uuid4().hex}"
+        self._temporary = f"{root}/{_INCOMING}/{uuid.uuid4().hex}"
         self._fd = self._create()
 
     def _create(self) -> int:
@@ -151,7 +177,7 @@ class _LocalWriter:
             try:
                 return os.open(self._temporary, flags, 0o644)
             except FileNotFoundError:
-                make_directory(f"{self._root}/incoming")
+                make_directory(f"{self._root}/{_INCOMING}")
                 return os.open(self._temporary, flags, 0o644)
         except OSError as error:
             raise translate(error, "write", self._temporary) from error
@@ -165,18 +191,16 @@ class _LocalWriter:
             raise translate(error, "write", self._path) from error
 
     def finish(self) -> None:
-        directory = os.path.dirname(self._path)  # noqa: PTH120
+        directory = os.path.dirname(self._path)
         try:
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
             make_directory(directory)
             # Keys are random, so this check is for mistakes, not for races; link(2) is not everywhere.
-            if os.path.exists(self._path):  # noqa: PTH110
-                raise AlreadyExists(
-                    f"object {self._key} exists already in {self._root}; objects never change"
-                )
-            os.rename(self._temporary, self._path)  # noqa: PTH104
+            if os.path.exists(self._path):
+                raise AlreadyExists(f"object {self._key} exists already in {self._root}; objects never change")
+            os.rename(self._temporary, self._path)
             sync_directory(directory)
         except OSError as error:
             raise translate(error, "write", self._path) from error
@@ -186,19 +210,19 @@ class _LocalWriter:
             os.close(self._fd)
             self._fd = -1
         try:
-            os.unlink(self._temporary)  # noqa: PTH108
+            os.unlink(self._temporary)
         except OSError:
             pass
 
 
 def make_directory(path: str) -> None:
     """Make a directory and its missing parents, each durable. Does nothing where it exists. Raises OSError."""
-    if os.path.isdir(path):  # noqa: PTH112
+    if os.path.isdir(path):
         return
-    parent = os.path.dirname(path)  # noqa: PTH120
+    parent = os.path.dirname(path)
     make_directory(parent)
     try:
-        os.mkdir(path)  # noqa: PTH102
+        os.mkdir(path)
     except FileExistsError:
         return
     sync_directory(parent)
@@ -223,7 +247,5 @@ def _read_exactly(fd: int, key: str, offset: int, length: int) -> bytes:
         parts.append(os.pread(fd, missing, offset + length - missing))
         missing -= len(parts[-1])
     if missing:
-        raise Corrupt(
-            f"object {key} is {missing} bytes too short: it is torn; run fsck, or restore it from a copy"
-        )
+        raise Corrupt(f"object {key} is {missing} bytes too short: it is torn; run fsck, or restore it from a copy")
     return b"".join(parts)

@@ -33,18 +33,14 @@ _TABLE: dict[int, tuple[type[PaddockError], str]] = {
 }
 
 
-def translate(
-    error: OSError, action: str, path: str | os.PathLike[str], *, reading: bool = False
-) -> PaddockError:
+def translate(error: OSError, action: str, path: str | os.PathLike[str], *, reading: bool = False) -> PaddockError:
     """The Paddock error for `error`, met while trying to `action` (a verb, "write") `path`; raise it `from error`.
 
     An I/O error is Corrupt where bytes that were stored can't be read back, else passing: Unavailable.
     """
     where = os.fsdecode(path)
     if error.errno == errno.EIO and reading:
-        return Corrupt(
-            f"can't {action} {where}: the disk reports an I/O error; check the disk, then run fsck"
-        )
+        return Corrupt(f"can't {action} {where}: the disk reports an I/O error; check the disk, then run fsck")
     known = _TABLE.get(error.errno or 0)
     if known is not None:
         error_class, advice = known

@@ -20,8 +20,9 @@ class PackSink:
     An error of a pack that is finished in the background is raised by a later `add`, or by `finish`.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, *, pack_bytes: int = PACK_BYTES) -> None:
         self._objects = objects
+        self._pack_bytes = pack_bytes
         self._compressor = Compressor()
         self._current: PackWriter | None = None
         self._finishing: list[_Finishing] = []
@@ -33,20 +34,24 @@ class PackSink:
         if self._current is None:
             self._current = PackWriter(self._objects)
         self._current.add(digest, stored, len(data), codec)
-        if self._current.bytes >= PACK_BYTES:
+        if self._current.bytes >= self._pack_bytes:
             self._finishing.append(_Finishing(self._current))
             self._current = None
             self._await(_UNFINISHED_MAX)
 
+    def take_finished(self) -> tuple[PackRecord, ...]:
+        """Packs that have become durable since they were last taken; waits for none."""
+        while self._finishing and self._finishing[0].ended:
+            self._await(len(self._finishing) - 1)
+        return self._take()
+
     def finish(self) -> tuple[PackRecord, ...]:
-        """Make all durable; the packs since the last call, in order."""
+        """Make all durable; the packs that were not taken yet, in order."""
         self._await(0)
         if self._current is not None:
             self._finished.append(self._current.finish())
             self._current = None
-        packs = tuple(self._finished)
-        self._finished.clear()
-        return packs
+        return self._take()
 
     def abort(self) -> None:
         """Drop the unfinished pack; wait for those that the disk syncs. Raises nothing, leaves no thread behind."""
@@ -56,6 +61,11 @@ class PackSink:
         if self._current is not None:
             self._current.abort()
             self._current = None
+
+    def _take(self) -> tuple[PackRecord, ...]:
+        packs = tuple(self._finished)
+        self._finished.clear()
+        return packs
 
     def _await(self, unfinished_max: int) -> None:
         while len(self._finishing) > unfinished_max:
@@ -71,6 +81,10 @@ class _Finishing:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="paddock-pack", daemon=True)
         self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
 
     def join(self) -> None:
         self._thread.join()

@@ -100,19 +100,21 @@ def read_pack_index(objects: ObjectStore, pack: PackId, *, size: int | None = No
     return PackRecord(pack, size, _locations(pack, list(ENTRY.iter_unpack(index))))
 
 
+def encode_index(record: PackRecord) -> bytes:
+    """The bytes of a pack's index from its record."""
+    return b"".join(
+        [ENTRY.pack(digest, place.offset, place.stored, place.size, place.codec) for digest, place in record.chunks]
+    )
+
+
 def pack_record(pack: PackId, size: int, index: bytes) -> PackRecord:
     """The record of a pack from the bytes of its index (as a helper process reports it)."""
     return PackRecord(pack, size, _locations(pack, list(ENTRY.iter_unpack(index))))
 
 
-def _locations(
-    pack: PackId, entries: list[tuple[Digest, int, int, int, int]]
-) -> tuple[tuple[Digest, Location], ...]:
+def _locations(pack: PackId, entries: list[tuple[Digest, int, int, int, int]]) -> tuple[tuple[Digest, Location], ...]:
     return tuple(
-        [
-            (digest, Location(pack, offset, stored, size, codec))
-            for digest, offset, stored, size, codec in entries
-        ]
+        [(digest, Location(pack, offset, stored, size, codec)) for digest, offset, stored, size, codec in entries]
     )
 
 
@@ -124,6 +126,4 @@ def _object_size(objects: ObjectStore, key: str) -> int:
 
 
 def _damaged(pack: PackId, fault: str) -> Corrupt:
-    return Corrupt(
-        f"pack {pack} is damaged: {fault}; restore it from a copy, or run fsck to see what needs it"
-    )
+    return Corrupt(f"pack {pack} is damaged: {fault}; restore it from a copy, or run fsck to see what needs it")

@@ -137,9 +137,7 @@ class DirectoryScan:
             self._current = None
         return done
 
-    def _add(
-        self, done: Directories, below: Below, paths: list[str], starts: Ints, chosen: Sequence[int]
-    ) -> None:
+    def _add(self, done: Directories, below: Below, paths: list[str], starts: Ints, chosen: Sequence[int]) -> None:
         sizes = below.sizes(starts).tolist()
         data, offsets = below.records()
         bounds = offsets[starts].tolist()

@@ -120,9 +120,7 @@ def encode_segment(kind: TableKind, columns: Mapping[str, Sequence[Any]]) -> byt
         try:
             buffers += _column_buffers(column.type, values)
         except (struct.error, TypeError, AttributeError) as error:
-            raise Bug(
-                f"column {column.name} of {kind.name} holds a value that is no {column.type}: {error}"
-            ) from error
+            raise Bug(f"column {column.name} of {kind.name} holds a value that is no {column.type}: {error}") from error
     return frame(kind, rows, buffers)
 
 

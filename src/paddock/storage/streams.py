@@ -14,6 +14,8 @@ from paddock.model.ids import Digest
 from paddock.storage.chunking import ChunkingParameters, Reader, cut
 from paddock.storage.objects import Bytes
 
+__all__ = ["Reader", "name_pieces", "named_pieces"]
+
 _HEAD_BYTES = 4 << 20
 _WINDOW_BYTES = 16 << 20
 _RING = 3
@@ -21,9 +23,7 @@ _RING = 3
 Pieces = list[tuple[Digest, memoryview]]
 
 
-def named_pieces(
-    reader: Reader, chunking: ChunkingParameters, *, first: bytes = b""
-) -> Iterator[tuple[Digest, Bytes]]:
+def named_pieces(reader: Reader, chunking: ChunkingParameters, *, first: bytes = b"") -> Iterator[tuple[Digest, Bytes]]:
     """The chunks of a stream (after the bytes `first`) in order: pure in its bytes, however the reader slices them.
 
     A piece is valid until the next one is asked for. An error of the reader is raised as it is. Holds at most 64 MiB.
@@ -81,10 +81,7 @@ def _windows(reader: Reader, head: bytes, chunking: ChunkingParameters) -> Itera
         buffer = memoryview(ring[turn % _RING])
         buffer[: len(tail)] = tail
         filled, ended = _fill(reader, buffer, len(tail))
-        window = [
-            (Digest(blake3(piece).digest()), piece)
-            for piece in cut(buffer[:filled], chunking, ended=ended)
-        ]
+        window = [(Digest(blake3(piece).digest()), piece) for piece in cut(buffer[:filled], chunking, ended=ended)]
         tail = buffer[sum(len(piece) for _, piece in window) : filled]
         turn += 1
         yield window

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -32,7 +32,6 @@ from paddock.storage.columnar import (
     empty_table,
     encode_table,
     segment_ends,
-    single_array,
     sort_by_key,
 )
 from paddock.storage.row_compare import differing
@@ -348,15 +347,11 @@ def _decode_root(kind: TableKind, data: bytes) -> Root:
     if pa.types.is_string(arrow_schema(kind).field(0).type):
         for name in ("first", "last"):
             columns[name] = [key.decode() for key in columns[name]]
-    segments = tuple(
-        map(SegmentRef, *(columns[name] for name in ("first", "last", "rows", "size", "digest")))
-    )
+    segments = tuple(map(SegmentRef, *(columns[name] for name in ("first", "last", "rows", "size", "digest"))))
     return Root(segments, sum(columns["rows"]), sum(columns["size"]))
 
 
-def _by_segment(
-    segments: Sequence[SegmentRef], keys: Sequence[Key]
-) -> Iterator[tuple[SegmentRef, Sequence[Key]]]:
+def _by_segment(segments: Sequence[SegmentRef], keys: Sequence[Key]) -> Iterator[tuple[SegmentRef, Sequence[Key]]]:
     """Segments that may hold some of the sorted keys, with those keys."""
     start = 0
     while start < len(keys):
@@ -405,15 +400,11 @@ def _apply(table: pa.Table, upserts: pa.Table, upsert_keys: list[Key], deletions
     keep[positions[replaced]] = False
     keep[deleted[hits]] = False
     kept_before = np.concatenate(([0], np.cumsum(keep)))
-    rows = np.insert(
-        np.flatnonzero(keep), kept_before[positions], table.num_rows + np.arange(upserts.num_rows)
-    )
+    rows = np.insert(np.flatnonzero(keep), kept_before[positions], table.num_rows + np.arange(upserts.num_rows))
     return pa.concat_tables([table, upserts]).take(pa.array(rows)).combine_chunks()
 
 
-def _positions(
-    keys: pa.ChunkedArray, wanted: Sequence[Key]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _positions(keys: pa.ChunkedArray, wanted: Sequence[Key]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """For each wanted key its place among the sorted keys, and whether it is there."""
     if len(wanted) < 64:
         places = [bisect_key(keys, key) for key in wanted]

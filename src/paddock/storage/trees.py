@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from heapq import merge as merge_sorted
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from blake3 import blake3
 
 from paddock.model.errors import Conflict
 from paddock.model.ids import Digest
 from paddock.model.records import Change, FileDiff, FileInfo, FileKind
 from paddock.storage.chunks import ChunkWriter
-from paddock.storage.columnar import arrow_schema, conform, empty_table, single_array, sort_by_key
+from paddock.storage.columnar import arrow_schema, conform, sort_by_key
 from paddock.storage.path_columns import DIRECTORY_PREFIX, Directories, PathColumn, directories
 from paddock.storage.tables import Tables, last_key
 from paddock.storage.tree_kinds import FILES, TREE
@@ -121,9 +119,7 @@ class Trees:
         row = self.row(root, path)
         if row is not None:
             return _file_info(row)
-        found = list(
-            _directory_infos(directories(self.tables.scan(TREE, root, *below(path)), depth_of(path)))
-        )
+        found = list(_directory_infos(directories(self.tables.scan(TREE, root, *below(path)), depth_of(path))))
         if found:
             return found[0]
         return _empty_root_info() if path == "/" else None
@@ -175,9 +171,7 @@ class Trees:
             raise clash_error(*clash)
         return self.tables.merge(TREE, root, upserts, sorted(deleted), writer)
 
-    def find_clash(
-        self, root: Digest, paths: Sequence[str], deleted: Collection[str] = ()
-    ) -> tuple[str, str] | None:
+    def find_clash(self, root: Digest, paths: Sequence[str], deleted: Collection[str] = ()) -> tuple[str, str] | None:
         """(file, path below it) that the tree would hold at once, had it the sorted `paths` as files too and not the `deleted` ones."""
         clash = clash_within(paths)
         if clash is not None or root == self.empty():

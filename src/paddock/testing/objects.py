@@ -19,6 +19,7 @@ class MemoryObjects:
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
+        self._deleted = 0
 
     def create(self, key: str) -> ObjectWriter:
         return _MemoryWriter(self.contents, key)
@@ -38,7 +39,11 @@ class MemoryObjects:
     def exists(self, key: str) -> bool:
         return key in self.contents
 
+    def epoch(self) -> str:
+        return str(self._deleted)
+
     def delete(self, key: str) -> None:
+        self._deleted += 1
         if self.contents.pop(key, None) is None:
             raise NotFound(f"object {key} does not exist in memory")
 
@@ -113,6 +118,9 @@ class FaultObjects:
 
     def delete(self, key: str) -> None:
         self.run(lambda: self.inner.delete(key))
+
+    def epoch(self) -> str:
+        return self.inner.epoch()
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self.run(lambda: self.inner.list(prefix))
