@@ -78,7 +78,9 @@ def median(samples: Sequence[float]) -> float:
 
 def paddock(home: Path, *arguments: str, cwd: Path | None = None) -> Any:
     """Run `paddock … --json` on a home; its JSON document. The bench stops where the command fails."""
-    text = run([PADDOCK, "--home", str(home), *arguments[:1], "--json", *arguments[1:]], cwd=cwd)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = [*arguments[:end], "--json", *arguments[end:]]
+    text = run([PADDOCK, "--home", str(home), *words], cwd=cwd)
     return json.loads(text) if text.strip() else None
 
 

@@ -41,9 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, one repeat: a smoke test")
     parser.add_argument("--only", action="append", choices=list(ROWS), help="this row; may be given again")
     parser.add_argument("--repeats", type=int, default=None, help="repeats of each measurement (default 3)")
-    parser.add_argument(
-        "--work", type=Path, default=None, help="where temporary folders go (default: TMPDIR)"
-    )
+    parser.add_argument("--work", type=Path, default=None, help="where temporary folders go (default: TMPDIR)")
     parser.add_argument("--install-peers", action="store_true", help="apt-get install GNU parallel (as root)")
     return parser.parse_args()
 

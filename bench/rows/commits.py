@@ -43,7 +43,7 @@ def fill(services: Paddock, repo: str, source: Path, levels: int) -> int:
     for level in range(levels):
         services.commits.start(f"{repo}@main")
         for number in range(10):
-            services.files.copy(f"{repo}@main^:/level{level}", f"{repo}@main:/level{level + 1}/{number}")
+            services.files.copy(f"{repo}@main:/level{level}", f"{repo}@main:/level{level + 1}/{number}")
         services.commits.finish(f"{repo}@main")
     return services.repos.inspect(repo).files
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 from blake3 import blake3
 from measure import Budget, Result, Settings, median, samples_of
-from paddock.pipelines.keys import transform_digest
-from paddock.pipelines.spec import PipelineSpec, parse_specs, validate_spec
 
 from paddock.model.ids import Digest
+from paddock.pipelines.keys import transform_digest
+from paddock.pipelines.spec import PipelineSpec, load_specs
 from paddock.runtime.planner import InputCommit, plan_job
 from paddock.storage.columnar import arrow_schema
 from paddock.storage.tree_kinds import TREE
@@ -53,9 +53,8 @@ def plan(settings: Settings) -> Result:
 
 
 def the_spec() -> PipelineSpec:
-    parsed = parse_specs(SPEC, source_name="bench")[0]
-    spec, _ = validate_spec(parsed.data, places=parsed.places)
-    return spec
+    (checked,) = load_specs(SPEC, source_name="bench")
+    return checked.spec
 
 
 def wide_tree(home: Home, count: int) -> Digest:
