@@ -26,7 +26,7 @@ from paddock.cli.lazy import LazyCommand, LazyGroup, without_needless_coercion
 from paddock.cli.session import Session, session_of
 from paddock.model.addresses import check_name
 from paddock.model.errors import EXIT_INTERRUPTED, Bug, PaddockError
-from paddock.model.records import DEFAULT_PROJECT
+from paddock.settings import Settings
 
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
@@ -119,9 +119,10 @@ def root(
     ] = None,
 ) -> None:
     session = session_of(context)
+    session.settings = Settings.from_environment(os.environ)
     session.home = home
     session.url = url
-    session.project = check_name("project", project or os.environ.get("PADDOCK_PROJECT") or DEFAULT_PROJECT)
+    session.project = session.settings.project if project is None else check_name("project", project)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -11,6 +10,7 @@ import typer
 from paddock.client.connection import connect
 from paddock.model.records import DEFAULT_PROJECT
 from paddock.model.services import Paddock
+from paddock.settings import Settings
 
 INTERRUPTED = "interrupted"
 
@@ -22,6 +22,8 @@ class Session:
     home: str | None = None
     url: str | None = None
     project: str = DEFAULT_PROJECT
+    settings: Settings = field(default_factory=Settings)
+    """What the environment says, where no option does."""
     interrupted: str = INTERRUPTED
     """The line that Ctrl-C ends with: what state is left. A command sets it before it starts to change
     something.
@@ -37,7 +39,7 @@ class Session:
     @property
     def remote(self) -> bool:
         """Whether a server is named."""
-        return self.url is not None or (self.home is None and bool(os.environ.get("PADDOCK_URL")))
+        return self.url is not None or (self.home is None and self.settings.url is not None)
 
     @property
     def chosen_project(self) -> str | None:

@@ -12,7 +12,7 @@ from paddock.model.records import Job
 
 def workers_known(session: Session, workers: int | None) -> int | None:
     """How many workers will be at work; None where a server decides it."""
-    return None if session.remote else workers or os.cpu_count()
+    return None if session.remote else workers or session.settings.workers or os.cpu_count()
 
 
 def show_report(report: RunReport, *, json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import cast
 
 from paddock.model.errors import InvalidInput
 from paddock.model.services import Paddock
+from paddock.settings import Settings
 
 
 def connect(
@@ -20,27 +21,19 @@ def connect(
 ) -> Paddock:
     """Return services on an embedded home, or on a server where a URL is given.
 
-    home: a folder; default PADDOCK_HOME, else the nearest `.paddock/` upwards, else `~/.paddock`. It is
-    made on first
-        use. url: `http://host:port` of `paddock up`; default PADDOCK_URL. An explicit argument wins over the
-        environment (default: `os.environ`), and naming both is InvalidInput.
-    Nothing is opened or dialled yet, and only the way that is taken is imported.
+    home: a folder; default PADDOCK_HOME, else the nearest `.paddock/` upwards, else `~/.paddock`. It is made where
+    there is none. url: `http://host:port` of `paddock up`; default PADDOCK_URL. An argument wins over the environment
+    (default: `os.environ`). InvalidInput where both are given, or a variable is wrong.
+    Nothing is dialled yet, and only the way that is taken is imported.
     """
-    variables = os.environ if environment is None else environment
     if home is not None and url is not None:
         raise InvalidInput(f"both a home ({os.fspath(home)}) and a server ({url}) are given; name one of them")
-    if url is None and home is None:
-        url = variables.get("PADDOCK_URL") or None
+    settings = Settings.from_environment(os.environ if environment is None else environment)
+    server = url if url is not None else settings.url if home is None else None
     # The way not taken is not imported: the embedded one needs no HTTP client, the other no storage.
-    if url is not None:
+    if server is not None:
         module = importlib.import_module("paddock.client.http")
-        return cast(Paddock, module.HttpPaddock(url))
+        return cast(Paddock, module.HttpPaddock(server))
     module = importlib.import_module("paddock.client.embedded")
-    return cast(Paddock, module.EmbeddedPaddock.open(home_of(home, variables)))
-
-
-def home_of(home: str | os.PathLike[str] | None, environment: Mapping[str, str] | None = None) -> Path | None:
-    """The home that is named: by the argument, else by PADDOCK_HOME; None where neither names one."""
-    variables = os.environ if environment is None else environment
-    named = os.fspath(home) if home is not None else variables.get("PADDOCK_HOME") or None
-    return None if named is None else Path(named)
+    place = Path(home) if home is not None else settings.home
+    return cast(Paddock, module.EmbeddedPaddock.open(place, settings=settings))

@@ -1,7 +1,6 @@
 """The services called in-process on a home: the composition root of the embedded way in.
 
-Each property imports its services when first used, because `repo list` must not pay for pyarrow and a
-`put` must not
+Each property imports its services when first used, because `repo list` must not pay for pyarrow, and a `put` must not
 pay for the scheduler. This is the one place where imports stand inside methods.
 """
 
@@ -11,27 +10,37 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
 from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos
+from paddock.settings import Settings
 from paddock.versions.home import Home, find_home
+
+if TYPE_CHECKING:
+    from paddock.runtime.engines.local import WorkerOptions
 
 
 class EmbeddedPaddock:
-    """`model.services.Paddock` on a local home. Safe to use from several threads; other processes may use
-    the home too.
-    """
+    """`model.services.Paddock` on a local home. Thread-safe; other processes may use the home at the same time."""
 
-    def __init__(self, home: Home, *, workers: int | None = None) -> None:
+    def __init__(self, home: Home, *, settings: Settings | None = None) -> None:
+        """settings: how workers run (their number, sandbox, grace); its home and URL are not looked at."""
         self._home = home
-        self._workers = workers
+        self._settings = settings or Settings()
 
     @classmethod
-    def open(cls, home: Path | None, *, workers: int | None = None) -> EmbeddedPaddock:
+    def open(cls, home: Path | None, *, settings: Settings | None = None) -> EmbeddedPaddock:
         """Open the home at a path (default: found as `find_home` says), making it where there is none."""
         path = find_home(os.fspath(home) if home is not None else None)
-        return cls(Home.open(path, create=True), workers=workers)
+        return cls(Home.open(path, create=True), settings=settings)
+
+    @property
+    def worker_options(self) -> WorkerOptions:
+        from paddock.runtime.engines.local import WorkerOptions
+
+        return WorkerOptions(sandbox=self._settings.sandbox, grace_seconds=self._settings.grace_seconds)
 
     @property
     def home(self) -> Home:
@@ -77,7 +86,7 @@ class EmbeddedPaddock:
     def jobs(self) -> Jobs:
         from paddock.runtime.job_service import JobService
 
-        return JobService(self._home, self._workers)
+        return JobService(self._home, self._settings.workers)
 
     @cached_property
     def datums(self) -> Datums:
@@ -99,7 +108,13 @@ class EmbeddedPaddock:
     ) -> Sequence[Job]:
         from paddock.runtime.driver import process
 
-        return process(self._home, workers=workers or self._workers, on_progress=on_progress, jobs=jobs)
+        return process(
+            self._home,
+            workers=workers or self._settings.workers,
+            options=self.worker_options,
+            on_progress=on_progress,
+            jobs=jobs,
+        )
 
     def close(self) -> None:
         self._home.close()

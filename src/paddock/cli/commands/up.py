@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,6 @@ from paddock.api.server import address_of, listen, serve
 from paddock.cli import output
 from paddock.cli.options import Json, Workers
 from paddock.cli.session import session_of
-from paddock.client.connection import home_of
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import InvalidInput, PaddockError, PermissionDenied
 from paddock.runtime.driver import Server
@@ -50,10 +50,12 @@ def up(
             " add --allow-remote if the network is trusted"
         )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    with EmbeddedPaddock.open(home_of(session.home)) as paddock, listen(host, port) as listener:
+    home = Path(session.home) if session.home is not None else session.settings.home
+    workers = workers or session.settings.workers
+    with EmbeddedPaddock.open(home, settings=session.settings) as paddock, listen(host, port) as listener:
         url = address_of(listener)
         app = create_app(paddock, spool=paddock.home.path / "cache", hosts=None if allow_remote else LOCAL_HOSTS)
-        server = Server(paddock.home, workers=workers)
+        server = Server(paddock.home, workers=workers, options=paddock.worker_options)
         server.start()
         try:
             serve(app, listener, on_ready=lambda: _announce(url, str(paddock.home.path), workers, json))

@@ -1,0 +1,9 @@
+"""`python -m paddock`: the same as the `paddock` command."""
+
+from __future__ import annotations
+
+import sys
+
+from paddock.cli.main import main
+
+sys.exit(main())
