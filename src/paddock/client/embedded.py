@@ -86,7 +86,7 @@ class EmbeddedPaddock:
     def jobs(self) -> Jobs:
         from paddock.runtime.job_service import JobService
 
-        return JobService(self._home, self._settings.workers)
+        return JobService(self._home, workers=self._settings.workers, options=self.worker_options)
 
     @cached_property
     def datums(self) -> Datums:

@@ -11,15 +11,17 @@ from paddock.model.ids import CommitId
 from paddock.model.records import DatumState, Job, JobState
 from paddock.runtime import driver, job_steps
 from paddock.runtime.datum_service import DatumService
+from paddock.runtime.engines.local import WorkerOptions
 from paddock.runtime.job_records import find_job, find_pipeline
 from paddock.versions.home import Home
 from paddock.versions.records import job_record
 
 
 class JobService:
-    def __init__(self, home: Home, workers: int | None = None) -> None:
+    def __init__(self, home: Home, *, workers: int | None = None, options: WorkerOptions = WorkerOptions()) -> None:
         """workers: how many worker processes `wait` uses where it does the work itself; None: one for each core."""
         self._home = home
+        self._options = options
         self._workers = workers
 
     def list(self, *, pipeline: str | None = None, limit: int | None = None) -> builtins.list[Job]:
