@@ -24,14 +24,11 @@ def version() -> dict[str, str]:
     return {"version": __version__}
 
 
-def create_app(
-    paddock: Paddock, *, spool: Path | None = None, hosts: Collection[str] | None = LOCAL_HOSTS
-) -> FastAPI:
+def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection[str] | None = LOCAL_HOSTS) -> FastAPI:
     """Build the ASGI application over any services (an embedded home; a fake in a test).
 
-    spool: where uploaded trees are kept until they are stored. hosts: names under which the server may be
-    reached;
-    None accepts all. The application holds no state of its own, and does not close `paddock`.
+    spool: where uploaded trees are kept until they are stored. hosts: names under which the server may be reached; None
+    accepts all. The application holds no state of its own, and does not close `paddock`.
     """
     app = FastAPI(
         title="Paddock",

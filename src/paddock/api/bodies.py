@@ -1,6 +1,4 @@
-"""Request bodies in constant memory: an asynchronous body read by synchronous services, and uploaded
-trees.
-"""
+"""Request bodies in constant memory: an asynchronous body read by synchronous services, and uploaded trees."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from paddock.model.errors import InvalidInput, Unavailable
 
 
 class BodyReader(io.RawIOBase):
-    """A request's body as a binary file, for code that runs in a worker thread of the event loop. Read
-    once.
-    """
+    """A request's body as a binary file, for code that runs in a worker thread of the event loop. Read once."""
 
     def __init__(self, request: Request) -> None:
         self._pieces: AsyncIterator[bytes] = request.stream().__aiter__()
@@ -48,9 +44,7 @@ class BodyReader(io.RawIOBase):
         try:
             return await anext(self._pieces, None)
         except ClientDisconnect:
-            raise Unavailable(
-                "the client went away in the middle of an upload; nothing was changed"
-            ) from None
+            raise Unavailable("the client went away in the middle of an upload; nothing was changed") from None
 
 
 def body_file(request: Request) -> io.BufferedReader:
@@ -61,8 +55,7 @@ def body_file(request: Request) -> io.BufferedReader:
 def uploaded_tree(request: Request, spool: Path | None) -> Iterator[Path]:
     """Spool the tar stream of a request's body below a fresh folder, which is removed at the end.
 
-    spool: where that folder is made (default: the system's temporary folder); it must have room for the
-    upload.
+    spool: where that folder is made (default: the system's temporary folder); it must have room for the upload.
     """
     if spool is not None:
         spool.mkdir(parents=True, exist_ok=True)
@@ -73,9 +66,7 @@ def uploaded_tree(request: Request, spool: Path | None) -> Iterator[Path]:
                 for member in archive:
                     _extract(archive, member, root)
         except tarfile.TarError as error:
-            raise InvalidInput(
-                f"the uploaded body is not a whole tar stream ({error}); nothing was changed"
-            ) from None
+            raise InvalidInput(f"the uploaded body is not a whole tar stream ({error}); nothing was changed") from None
         yield root
 
 
@@ -86,9 +77,7 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> N
         return
     content = archive.extractfile(member) if member.isreg() else None
     if content is None:
-        raise InvalidInput(
-            f"{member.name!r} in the tar stream is not a regular file; send files and folders only"
-        )
+        raise InvalidInput(f"{member.name!r} in the tar stream is not a regular file; send files and folders only")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("wb") as file:

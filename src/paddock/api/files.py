@@ -82,9 +82,7 @@ def write_file(
 
 
 @router.get("/archive", summary="A file or tree as a tar stream", responses=_TAR, response_model=None)
-def read_archive(
-    services: Services, project: str, repo: str, ref: str, path: FilePath = None
-) -> StreamingResponse:
+def read_archive(services: Services, project: str, repo: str, ref: str, path: FilePath = None) -> StreamingResponse:
     return streams.archive(services, address(project, repo, ref), path)
 
 
@@ -98,9 +96,7 @@ def write_archive(
     ref: str,
     name: Annotated[str, Query(description="Top name of all entries; of a single file, its name")],
     path: FilePath = None,
-    folder: Annotated[
-        bool, Query(description="The source is a folder: its content goes below the path")
-    ] = True,
+    folder: Annotated[bool, Query(description="The source is a folder: its content goes below the path")] = True,
     append: bool = False,
     mirror: Annotated[bool, Query(description="Also remove what the stream does not have")] = False,
 ) -> PutReport:

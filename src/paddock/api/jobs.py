@@ -58,8 +58,6 @@ def stop_job(services: Services, project: str, pipeline: str, job: str, body: Re
     responses=_NDJSON,
     response_model=None,
 )
-def job_logs(
-    services: Services, project: str, pipeline: str, job: str, datum: str | None = None
-) -> StreamingResponse:
+def job_logs(services: Services, project: str, pipeline: str, job: str, datum: str | None = None) -> StreamingResponse:
     logs = services.jobs.logs(address(project, pipeline, job), datum=datum)
     return streams.ndjson({"datum": name, "log": base64.b64encode(log).decode()} for name, log in logs)

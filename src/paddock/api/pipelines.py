@@ -35,9 +35,7 @@ def list_pipelines(services: Services, project: str | None = None) -> Sequence[P
 
 
 @router.post("", summary="Create or update a pipeline from a spec", openapi_extra=_BODY)
-def apply_pipeline(
-    services: Services, spool: Spool, request: Request, reprocess: bool = False
-) -> AppliedPipeline:
+def apply_pipeline(services: Services, spool: Spool, request: Request, reprocess: bool = False) -> AppliedPipeline:
     if not request.headers.get("content-type", "").startswith(ARCHIVE_MEDIA_TYPE):
         spec = _spec(body_file(request).read(SPEC_BYTES_MAX + 1))
         return services.pipelines.apply(spec, reprocess=reprocess)

@@ -54,9 +54,7 @@ def problem_response(error: PaddockError, status: int | None = None) -> JSONResp
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make every failure of a request answer with a problem document, never with a bare text or a
-    traceback.
-    """
+    """Make every failure of a request answer with a problem document, never with a bare text or a traceback."""
     app.add_exception_handler(PaddockError, _paddock_error)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     app.add_exception_handler(HTTPException, _http_error)
@@ -70,9 +68,7 @@ async def _paddock_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = tuple(
-        Problem(".".join(str(part) for part in item["loc"]), str(item["msg"])) for item in error.errors()
-    )
+    problems = tuple(Problem(".".join(str(part) for part in item["loc"]), str(item["msg"])) for item in error.errors())
     message = f"{request.method} {request.url.path} has wrong parameters; /api/docs describes them"
     return problem_response(InvalidInput(message, problems=problems))
 
@@ -80,9 +76,7 @@ async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem_response(
-            NotFound(f"there is no {request.url.path} here; /api/docs lists what there is")
-        )
+        return problem_response(NotFound(f"there is no {request.url.path} here; /api/docs lists what there is"))
     message = f"{request.method} {request.url.path}: {error.detail}; /api/docs lists what there is"
     return problem_response(InvalidInput(message), error.status_code)
 

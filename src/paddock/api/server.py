@@ -31,9 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except PermissionError:
         listener.close()
-        raise PermissionDenied(
-            f"port {port} of {host} needs privileges; name one above 1023 with --port"
-        ) from None
+        raise PermissionDenied(f"port {port} of {host} needs privileges; name one above 1023 with --port") from None
     except OSError as error:
         listener.close()
         raise Conflict(
@@ -70,9 +68,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT, from the main thread; `on_ready` is called once requests are
-    accepted.
-    """
+    """Serve until SIGTERM or SIGINT, from the main thread; `on_ready` is called once requests are accepted."""
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -1,6 +1,4 @@
-"""Streamed answers: NDJSON records, raw bytes, tar. What fails before the first byte is a problem
-document.
-"""
+"""Streamed answers: NDJSON records, raw bytes, tar. What fails before the first byte is a problem document."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ def _line(document: Any) -> bytes:
 
 
 def raw(pieces: Iterable[bytes], media_type: str = "application/octet-stream") -> StreamingResponse:
-    """Bytes as they are; a failure in the middle breaks the connection, so that nobody takes a part for
-    the whole.
-    """
+    """Bytes as they are; a failure in the middle breaks the connection, so that nobody takes a part for the whole."""
     return StreamingResponse(_begun(iter(pieces)), media_type=media_type)
 
 

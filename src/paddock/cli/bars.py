@@ -40,9 +40,7 @@ class _Rate(ProgressColumn):
 
 
 class JobBars:
-    """One bar for each job: state, done of total, reused, failed, rate, time left; and the number of
-    workers.
-    """
+    """One bar for each job: state, done of total, reused, failed, rate, time left; and the number of workers."""
 
     def __init__(self, stream: TextIO, *, workers: int | None) -> None:
         count = f"[dim]{output.count(workers, 'worker')}[/dim]" if workers else ""

@@ -13,9 +13,7 @@ DATUMS_SHOWN = 5
 
 
 def raise_for_failures(paddock: Paddock, jobs: Sequence[Job]) -> None:
-    """Raise UserCodeFailed where a job ended without success; its problems name the failed datums of each
-    job.
-    """
+    """Raise UserCodeFailed where a job ended without success; its problems name the failed datums of each job."""
     failed = [job for job in jobs if job.state.final and job.state is not JobState.SUCCESS]
     if not failed:
         return

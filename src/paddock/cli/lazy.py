@@ -18,9 +18,7 @@ Command = Any
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """Where a subcommand lives. help: what the parent's help and shell completion say, without importing
-    it.
-    """
+    """Where a subcommand lives. help: what the parent's help and shell completion say, without importing it."""
 
     module: str
     attribute: str
@@ -98,9 +96,7 @@ def _placeholder() -> None:
 
 
 class LazyGroup(TyperGroup):
-    """The root group: `get_command` gives a stand-in with the help text, `resolve_command` the real
-    command.
-    """
+    """The root group: `get_command` gives a stand-in with the help text, `resolve_command` the real command."""
 
     table: Mapping[str, LazyCommand] = {}
 

@@ -126,9 +126,7 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Every failure is a message on standard error, never a
-    traceback.
-    """
+    """Run one command; returns its exit code. Every failure is a message on standard error, never a traceback."""
     gc.freeze()
     gc.enable()
     session = Session()
@@ -182,9 +180,7 @@ def _report(error: PaddockError) -> int:
 
 
 def hoist_global_options(arguments: Sequence[str]) -> list[str]:
-    """Move global options that follow the command to the front; words after `--` belong to the user's
-    command.
-    """
+    """Move global options that follow the command to the front; words after `--` belong to the user's command."""
     front: list[str] = []
     rest: list[str] = []
     words = iter(arguments)

@@ -1,6 +1,4 @@
-"""Progress of jobs and transfers: live bars on a terminal, plain lines elsewhere. All of it on standard
-error.
-"""
+"""Progress of jobs and transfers: live bars on a terminal, plain lines elsewhere. All of it on standard error."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from paddock.cli import output
-from paddock.model.records import Job
+from paddock.model.records import Job, JobState
 from paddock.model.services import OnTransfer, Transferred
 
 LINE_SECONDS = 1.0
@@ -23,9 +21,7 @@ OnJobs = Callable[[Sequence[Job]], None]
 
 @contextmanager
 def job_progress(*, workers: int | None = None, stream: TextIO | None = None) -> Iterator[OnJobs]:
-    """A callback for `Paddock.process` and `Jobs.wait`. workers: how many are at work, where that is
-    known.
-    """
+    """A callback for `Paddock.process` and `Jobs.wait`. workers: how many are at work, where that is known."""
     target = sys.stderr if stream is None else stream
     if not target.isatty():
         yield JobLines(target)
@@ -38,9 +34,7 @@ def job_progress(*, workers: int | None = None, stream: TextIO | None = None) ->
 
 @contextmanager
 def transfer_progress(verb: str, *, stream: TextIO | None = None) -> Iterator[OnTransfer]:
-    """A callback for put and get. Elsewhere than on a terminal it says nothing: the command's last line
-    does.
-    """
+    """A callback for put and get. Elsewhere than on a terminal it says nothing: the command's last line does."""
     target = sys.stderr if stream is None else stream
     if not target.isatty():
         yield TransferLines(verb, target)
@@ -61,6 +55,8 @@ class JobLines:
     def __call__(self, jobs: Sequence[Job]) -> None:
         now = self._clock()
         for job in jobs:
+            if job.state is JobState.CREATED:
+                continue
             key = job.project, job.pipeline, job.id
             text, moment = self._said.get(key, ("", float("-inf")))
             new = job_line(job)

@@ -25,9 +25,7 @@ class Session:
     settings: Settings = field(default_factory=Settings)
     """What the environment says, where no option does."""
     interrupted: str = INTERRUPTED
-    """The line that Ctrl-C ends with: what state is left. A command sets it before it starts to change
-    something.
-    """
+    """The line that Ctrl-C ends with: what state is left. A command sets it before it starts to change something."""
     _paddock: Paddock | None = field(default=None, repr=False)
 
     @property

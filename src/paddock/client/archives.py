@@ -42,11 +42,10 @@ class ArchiveEntry:
 
 
 def scan_folder(source: Path, *, prefix: str) -> list[ArchiveEntry]:
-    """Every file at or below a local path, sorted, named `prefix[/relative path]`; symbolic links are
-    followed.
+    """Every file at or below a local path, sorted, named `prefix[/relative path]`; symbolic links are followed.
 
-    InvalidInput lists every socket, FIFO, device, link loop and name that is not UTF-8; NotFound where
-    nothing is there.
+    InvalidInput lists every socket, FIFO, device, link loop and name that is not UTF-8; NotFound where nothing is
+    there.
     """
     problems: list[Problem] = []
     entries: list[ArchiveEntry] = []
@@ -98,9 +97,7 @@ def _unreadable_names(entries: Iterable[ArchiveEntry]) -> Iterator[Problem]:
 
 
 def pack(entries: Sequence[ArchiveEntry], *, on_transfer: OnTransfer | None = None) -> Iterator[bytes]:
-    """The tar stream of the entries. A file that changes its size meanwhile is Conflict, and the stream
-    ends torn.
-    """
+    """The tar stream of the entries. A file that changes its size meanwhile is Conflict, and the stream ends torn."""
     progress = Progress(on_transfer, files_total=len(entries), bytes_total=sum(entry.bytes for entry in entries))
     for entry in entries:
         yield archive_header(entry.name, size=entry.bytes, executable=entry.executable)

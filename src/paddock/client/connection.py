@@ -23,8 +23,8 @@ def connect(
 
     home: a folder; default PADDOCK_HOME, else the nearest `.paddock/` upwards, else `~/.paddock`. It is made where
     there is none. url: `http://host:port` of `paddock up`; default PADDOCK_URL. An argument wins over the environment
-    (default: `os.environ`). InvalidInput where both are given, or a variable is wrong.
-    Nothing is dialled yet, and only the way that is taken is imported.
+    (default: `os.environ`). InvalidInput where both are given, or a variable is wrong. Nothing is dialled yet, and only
+    the way that is taken is imported.
     """
     if home is not None and url is not None:
         raise InvalidInput(f"both a home ({os.fspath(home)}) and a server ({url}) are given; name one of them")

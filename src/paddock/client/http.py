@@ -14,9 +14,7 @@ from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipel
 
 
 class HttpPaddock:
-    """`model.services.Paddock` against `paddock up` at a URL. Thread-safe; no request is sent before the
-    first call.
-    """
+    """`model.services.Paddock` against `paddock up` at a URL. Thread-safe; no request is sent before the first call."""
 
     def __init__(self, url: str) -> None:
         self._transport = Transport(url)

@@ -108,9 +108,7 @@ class HttpJobs:
         timeout_seconds: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Sequence[Job]:
-        """As the protocol says; asked for in short steps, so a broken connection loses no work, only the
-        wait.
-        """
+        """As the protocol says; asked for in short steps, so a broken connection loses no work, only the wait."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         longest = WAIT_STEP_SECONDS if on_progress is None else PROGRESS_STEP_SECONDS
         while True:
@@ -150,9 +148,7 @@ class HttpDatums:
 
 
 def process_all(jobs: HttpJobs, named: Sequence[tuple[str, CommitId]], on_progress: OnProgress | None) -> Sequence[Job]:
-    """Wait until the server has no unfinished job (or the named ones are final); the jobs that ended
-    meanwhile.
-    """
+    """Wait until the server has no unfinished job (or the named ones are final); the jobs that ended meanwhile."""
     if named:
         return jobs.wait([f"{pipeline}@{job}" for pipeline, job in named], on_progress=on_progress)
     ended: dict[str, Job] = {}

@@ -139,9 +139,7 @@ class HttpFiles:
 
 
 def _started(items: Iterator[T]) -> Iterator[T]:
-    """The same items, with the first one already fetched, so that errors come from the call and not from
-    the loop.
-    """
+    """The same items, with the first one already fetched, so that errors come from the call and not from the loop."""
     first = next(items, None)
     return iter(()) if first is None else itertools.chain((first,), items)
 
@@ -170,9 +168,7 @@ class _Download:
         return written is not None and written.digest == file.digest and is_untouched(self.place(name), written)
 
     def remove_vanished(self, before: dict[str, Written], files: Iterable[FileInfo]) -> int:
-        """Remove what an earlier mirror wrote and the source no longer has; files that the user changed
-        stay.
-        """
+        """Remove what an earlier mirror wrote and the source no longer has; files that the user changed stay."""
         vanished = before.keys() - {self.name(file) for file in files}
         removed = 0
         for name in vanished:

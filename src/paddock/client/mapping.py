@@ -1,7 +1,6 @@
 """`paddock map`: a command over every match in a folder. The work behind the command, for any `Paddock`.
 
-A map is a repo and a pipeline in the project `map`, named after the absolute source and target, so that
-the same map
+A map is a repo and a pipeline in the project `map`, named after the absolute source and target, so that the same map
 run again finds what it did before, and two maps never trigger each other.
 """
 
@@ -64,12 +63,9 @@ def map_folder(
 ) -> RunReport:
     """Run `command` once for every match of `glob` in the folder `source`; mirror the results into `target`.
 
-    The command runs in the present directory, with the datum at `/pfs/in` and `/pfs/out`; `{in}` and
-    `{out}` in its
-    words stand for the datum's path and the output folder. code: a folder that is versioned with the
-    command; without
-    it, files below the present directory that words of the command name. A failed job leaves `target` as
-    it was.
+    The command runs in the present directory, with the datum at `/pfs/in` and `/pfs/out`; `{in}` and `{out}` in its
+    words stand for the datum's path and the output folder. code: a folder that is versioned with the command; without
+    it, files below the present directory that words of the command name. A failed job leaves `target` as it was.
     """
     started = time.monotonic()
     source, target = _checked_folders(source, target)

@@ -1,8 +1,6 @@
-"""What an earlier mirror wrote below a local folder, so that a later one removes and rewrites no more than
-that.
+"""What an earlier mirror wrote below a local folder, so that a later one removes and rewrites no more than that.
 
-Kept in `$XDG_STATE_HOME/paddock/mirrors` (default `~/.local/state`), one JSON file a folder, never inside
-the folder.
+Kept in `$XDG_STATE_HOME/paddock/mirrors` (default `~/.local/state`), one JSON file a folder, never inside the folder.
 Losing it is safe: the next mirror then rewrites everything and removes nothing.
 """
 

@@ -1,6 +1,4 @@
-"""`paddock run`: specs and folders in, results out, in one call. The work behind the command, for any
-`Paddock`.
-"""
+"""`paddock run`: specs and folders in, results out, in one call. The work behind the command, for any `Paddock`."""
 
 from __future__ import annotations
 
@@ -76,10 +74,8 @@ def run_specs(
 ) -> RunReport:
     """Apply specs, mirror folders into the repos that they read, process until idle, mirror outputs out.
 
-    inputs: {`repo` or `repo@branch`: folder}; a missing repo is created. outputs: {pipeline: folder};
-    written where the
-    pipeline's last job succeeded. A pipeline whose last job did not succeed is run again, reusing every
-    kept result.
+    inputs: {`repo` or `repo@branch`: folder}; a missing repo is created. outputs: {pipeline: folder}; written where the
+    pipeline's last job succeeded. A pipeline whose last job did not succeed is run again, reusing every kept result.
     Everything is checked before anything is changed. Failed jobs are in the report; they do not raise.
     """
     started = time.monotonic()
@@ -191,9 +187,7 @@ def _put(paddock: Paddock, target: str, folder: Path, on_transfer: OnTransfer | 
 
 
 def ensure_repo(paddock: Paddock, repo: str) -> None:
-    """Create a repo, and its project, where they are missing. Idempotent, and safe beside another that
-    does the same.
-    """
+    """Create a repo, and its project, where they are missing. Idempotent, and safe beside another that does the same."""
     project = parse_repo(repo).project
     if _exists(paddock, repo):
         return

@@ -85,9 +85,7 @@ def _read(file: Path) -> str:
 
 
 def upstream_first(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
-    """The specs so that each comes after those whose output it reads. Conflict names the pipelines of a
-    cycle.
-    """
+    """The specs so that each comes after those whose output it reads. Conflict names the pipelines of a cycle."""
     waiting = {spec.address: spec for spec in specs}
     ordered: list[LoadedSpec] = []
     while waiting:

@@ -1,6 +1,4 @@
-"""Requests to a Paddock server: typed answers, the error tree, streams. The only module that knows the
-HTTP client.
-"""
+"""Requests to a Paddock server: typed answers, the error tree, streams. The only module that knows the HTTP client."""
 
 from __future__ import annotations
 
@@ -38,8 +36,7 @@ def path_of(*parts: str) -> str:
 class Transport:
     """One server, with its pool of connections. Thread-safe.
 
-    Every failure to reach the server, or to keep talking to it, is Unavailable; every problem+json answer
-    becomes the
+    Every failure to reach the server, or to keep talking to it, is Unavailable; every problem+json answer becomes the
     error that the server raised.
     """
 

@@ -14,9 +14,7 @@ PIECE_BYTES = 1 << 20
 
 
 def archive_header(name: str, *, size: int, executable: bool) -> bytes:
-    """The header of one file; its `size` bytes and `archive_padding(size)` must follow. name: relative, no
-    leading '/'.
-    """
+    """The header of one file; its `size` bytes and `archive_padding(size)` must follow. name: relative, no leading '/'."""
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o755 if executable else 0o644

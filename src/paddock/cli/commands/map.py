@@ -32,12 +32,9 @@ def map_(
 ) -> None:
     """Run a command on every file of a folder, in parallel, computing only what changed.
 
-    Every match of --glob in SOURCE is a datum. The command runs in the current directory and finds its
-    datum at
-    /pfs/in, and puts results into /pfs/out; {in} and {out} in its words stand for the datum's path and the
-    output
-    folder. Results appear in TARGET, and what no longer exists in SOURCE disappears there. Files below the
-    current
+    Every match of --glob in SOURCE is a datum. The command runs in the current directory and finds its datum at
+    /pfs/in, and puts results into /pfs/out; {in} and {out} in its words stand for the datum's path and the output
+    folder. Results appear in TARGET, and what no longer exists in SOURCE disappears there. Files below the current
     directory that the command's words name (a script) count as code: a change in one computes again.
 
     Example: paddock map photos -o small -- convert {in} -resize 50% {out}/

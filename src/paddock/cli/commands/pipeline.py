@@ -28,9 +28,7 @@ def apply(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Create or update pipelines from specs, and say which. All specs are checked before the first is
-    applied.
-    """
+    """Create or update pipelines from specs, and say which. All specs are checked before the first is applied."""
     session = session_of(context)
     specs = upstream_first(load_specs(files, default_project=session.project))
     session.interrupted = "interrupted; `paddock pipeline list` shows what was applied, applying again is safe"

@@ -37,8 +37,7 @@ def run(
 ) -> None:
     """Apply specs, put folders in, work until nothing is left to do, copy results out.
 
-    Run again, it computes only what changed: files, code or specs. A folder's files that are gone vanish
-    from the repo,
+    Run again, it computes only what changed: files, code or specs. A folder's files that are gone vanish from the repo,
     and what was computed from them from the output. Jobs that failed before are tried again.
     """
     session = session_of(context)

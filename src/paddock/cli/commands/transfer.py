@@ -41,8 +41,7 @@ def put(
 ) -> None:
     """Put files or folders into a repo, as one commit.
 
-    Overwrites by default. A folder's content goes below the path; a source's unchanged files are not read
-    again.
+    Overwrites by default. A folder's content goes below the path; a source's unchanged files are not read again.
     Several sources on a branch without an open commit make one commit together.
     """
     session = session_of(context)
@@ -91,9 +90,7 @@ def _put_all(
 
 
 def _open_commit(paddock: Paddock, target: str) -> str | None:
-    """Open a commit on the target's branch and name it; None where one is open already, which then takes
-    the puts.
-    """
+    """Open a commit on the target's branch and name it; None where one is open already, which then takes the puts."""
     address = parse_address(target)
     branch = f"{address.repo}@{address.ref}"
     if address.ref.commit_id is not None or any(

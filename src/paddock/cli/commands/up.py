@@ -37,8 +37,7 @@ def up(
 ) -> None:
     """Serve the HTTP API, with scheduler and workers, until SIGTERM or Ctrl-C.
 
-    Prints its address once it takes requests (with --json: {"url", "home", "workers"}). Jobs that are at
-    work when it
+    Prints its address once it takes requests (with --json: {"url", "home", "workers"}). Jobs that are at work when it
     stops go on with the next server, or the next command that works on the home.
     """
     session = session_of(context)
