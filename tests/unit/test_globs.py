@@ -181,9 +181,7 @@ def test_filter_agrees_with_match() -> None:
     assert compile_glob("/*(*(a|b))").filter(paths) == ([1, 4], [("a", "a"), ("b", "b")])
 
 
-@pytest.mark.parametrize(
-    "pattern", ["/*(*(a))b", "/*(*(*(a|aa)))b", "/(*)a(*)a(*)a(*)a(*)a(*)ab", "/*a*a*a*a*a*a*a*b"]
-)
+@pytest.mark.parametrize("pattern", ["/*(*(a))b", "/*(*(*(a|aa)))b", "/(*)a(*)a(*)a(*)a(*)a(*)ab", "/*a*a*a*a*a*a*a*b"])
 def test_patterns_that_explode_in_a_regular_expression_stay_quick(pattern: str) -> None:
     started = time.perf_counter()
     assert compile_glob(pattern).match("/" + "a" * 250) is None

@@ -66,8 +66,7 @@ class Machine:
         if marks is None:
             return None
         return tuple(
-            text[marks[slot] : marks[slot + 1]] if marks[slot + 1] >= 0 else ""
-            for slot in range(0, self._slots, 2)
+            text[marks[slot] : marks[slot + 1]] if marks[slot + 1] >= 0 else "" for slot in range(0, self._slots, 2)
         )
 
     def _run(
@@ -104,8 +103,8 @@ class Machine:
         return len(self._steps) - 1
 
     def _sequence(self, nodes: Nodes, then: int, rest: int) -> int:
-        """The first step of `nodes`, going on to `then`. rest: where `!()` looks for what follows it; the same as
-        `then` but in a repetition, whose further rounds don't count."""
+        """The first step of `nodes`, going on to `then`. rest: where `!()` looks for what follows it; the
+        same as `then` but in a repetition, whose further rounds don't count."""
         for node in reversed(nodes):
             before = self._node(node, then, rest)
             rest = before if rest == then else self._node(node, rest, rest)

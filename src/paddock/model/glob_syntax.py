@@ -210,9 +210,7 @@ class _Parser:
         posix = _POSIX_ITEM.match(self._pattern, self._position)
         if posix:
             if posix[2] not in _POSIX:
-                self._fail(
-                    self._position, f"{posix[2]!r} is no character class; use one of {', '.join(_POSIX)}"
-                )
+                self._fail(self._position, f"{posix[2]!r} is no character class; use one of {', '.join(_POSIX)}")
             (others if posix[1] else plain).append(_POSIX[posix[2]])
             self._position = posix.end()
             return
@@ -232,9 +230,7 @@ class _Parser:
             self._position += 1
         char = self._at()
         if char == "/" and not negated:
-            self._fail(
-                self._position, "a class never matches '/'; remove it, or write {a,b} with whole patterns"
-            )
+            self._fail(self._position, "a class never matches '/'; remove it, or write {a,b} with whole patterns")
         self._position += 1
         return char
 

@@ -238,9 +238,7 @@ def _is_unfiltered(nodes: Nodes) -> bool:
 
 
 def _bare(node: Node) -> Node:
-    while (
-        isinstance(node, Group) and node.kind in "{@" and len(node.options) == 1 and len(node.options[0]) == 1
-    ):
+    while isinstance(node, Group) and node.kind in "{@" and len(node.options) == 1 and len(node.options[0]) == 1:
         node = node.options[0][0]
     return node
 

@@ -108,6 +108,8 @@ class Translation:
     problems: list[tuple[FieldPath, str]] = field(default_factory=list)
     """(place in the user's document, message)"""
     warnings: list[tuple[FieldPath, str]] = field(default_factory=list)
+    filled: set[FieldPath] = field(default_factory=set)
+    """Canonical places of values that were filled in from another field; `origins` leads to that one."""
     excused: set[FieldPath] = field(default_factory=set)
     """Canonical places of inputs with a refused or unknown field, which so may seem to be of no kind."""
 
@@ -129,9 +131,8 @@ def translate(data: Mapping[str, Any], *, default_project: str) -> Translation:
     for canonical, original in moved.items():
         result.origins[canonical] = original
     reference = result.data.get("pipeline")
-    if isinstance(reference, dict):
-        reference.setdefault("project", default_project)
-        _fill_inputs(result.data.get("input"), reference["project"])
+    project = reference.setdefault("project", default_project) if isinstance(reference, dict) else default_project
+    _fill_inputs(result, result.data.get("input"), ("input",), project)
     return result
 
 
@@ -165,6 +166,8 @@ def _expand_name(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[FieldPat
         shaped["pipeline"] = {"name": shaped.pop("name")}
         moved = dict.fromkeys((("pipeline",), ("pipeline", "name")), ("name",))
     named = shaped.get("pipeline")
+    if isinstance(named, dict) and isinstance(named.get("project"), dict) and set(named["project"]) == {"name"}:
+        shaped["pipeline"] = named = {**named, "project": named["project"]["name"]}
     if isinstance(named, dict) and "project" not in named and isinstance(shaped.get("project"), str):
         shaped["pipeline"] = {**named, "project": shaped.pop("project")}
         moved["pipeline", "project"] = ("project",)
@@ -261,16 +264,26 @@ _HOMES: tuple[tuple[str, type[SpecModel]], ...] = (
 )
 
 
-def _fill_inputs(node: Any, project: Any) -> None:
+def _fill_inputs(result: Translation, node: Any, path: FieldPath, project: Any) -> None:
     """Give every `pfs` input its project, and its name where none is given."""
     if not isinstance(node, dict):
         return
     leaf = node.get("pfs")
     if isinstance(leaf, dict):
-        leaf.setdefault("project", project)
-        if "repo" in leaf:
-            leaf.setdefault("name", leaf["repo"])
+        here = (*path, "pfs")
+        if "project" not in leaf:
+            leaf["project"] = project
+            _note_filled(result, (*here, "project"), ("pipeline", "project"))
+        if "name" not in leaf:
+            _note_filled(result, (*here, "name"), (*here, "repo"))
+            if "repo" in leaf:
+                leaf["name"] = leaf["repo"]
     for kind in ("cross", "union", "join", "group"):
         parts = node.get(kind)
-        for part in parts if isinstance(parts, list) else ():
-            _fill_inputs(part, project)
+        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+            _fill_inputs(result, part, (*path, kind, index), project)
+
+
+def _note_filled(result: Translation, path: FieldPath, source: FieldPath) -> None:
+    result.filled.add(path)
+    result.origins[path] = result.origin(source)

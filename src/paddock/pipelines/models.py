@@ -24,6 +24,7 @@ from paddock.model.addresses import check_name
 from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob
 from paddock.model.records import DEFAULT_BRANCH
+from paddock.pipelines.documents import type_name
 from paddock.pipelines.durations import format_duration, parse_duration
 
 INT_MAX = 2**63 - 1
@@ -36,7 +37,7 @@ def _whole_number(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, (bool, float)) or not isinstance(value, int):
-        raise ValueError("write a whole number")
+        raise ValueError(f"write a whole number, not {type_name(value)}")
     return value
 
 

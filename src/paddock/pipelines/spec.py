@@ -124,9 +124,11 @@ def _in_file_order(problems: list[Problem], places: Places) -> list[Problem]:
 def _field_problems(translation: Translation, error: ValidationError) -> Iterable[tuple[FieldPath, str]]:
     for detail in error.errors(include_url=False):
         path = detail["loc"]
-        filled_in = path not in translation.origins and path[-2:-1] == ("pfs",) and path[-1] in ("name", "project")
-        if not filled_in:  # its fault is reported at the field that it was filled in from
-            yield translation.origin(path), _explain(detail)
+        if path in translation.filled:
+            continue  # reported at the field that it was filled in from
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # items were left out for faults of their own
+        yield translation.origin(path), _explain(detail)
 
 
 def _explain(detail: ErrorDetails) -> str:
@@ -140,7 +142,7 @@ def _explain(detail: ErrorDetails) -> str:
         case "too_short":
             return _MISSING[field].replace("missing", "empty") if field in _MISSING else "the list is empty"
         case "value_error":
-            return str(context["error"]) if isinstance(value, str) else f"{context['error']}, not {type_name(value)}"
+            return str(context["error"])
         case "tuple_type":
             return _explain_list(field, value)
         case "string_type":
