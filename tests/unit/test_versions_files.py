@@ -242,6 +242,8 @@ def test_a_tree_is_written_to_disk_and_mirrored(files: FileService, tmp_path: Pa
     assert {path.name: path.read_text() for path in target.iterdir()} == {"b": "22"}
     with pytest.raises(NotFound, match="/nope"):
         files.get_tree("data:/nope", tmp_path / "other")
+    BranchService(files._home).create("data@empty")
+    assert files.get_tree("data@empty", tmp_path / "empty").files == 0
 
 
 # ---- copy and delete ---------------------------------------------------------------------------------------

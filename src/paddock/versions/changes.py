@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -86,24 +86,29 @@ def write(
     needs_tree: TreeNeed = TreeNeed.NONE,
     only_if_changed: bool = False,
     create_branch: bool = True,
+    edit_waits: bool = False,
 ) -> Written:
     """Apply an edit at `repo@branch` or `repo@<open commit>`, durably, with all chunks put through `writer`.
 
-    The edit is called again, with the newer tree, where another writer was faster. Errors leave everything
-    as it was.
+    The edit is called again, with the newer tree, where another writer was faster. edit_waits: its first call reads
+    from outside, perhaps for long, and so must not hold up other writers. Errors leave everything as it was.
     """
-    attempt = 0
+    in_line = not edit_waits
     while True:
         with home.catalog.read() as tx:
             target = _locate(tx, address, create_branch=create_branch)
-        with _in_line(home, target, attempt):
+        # Writers to one repo stand in line, or all but one of them would merge in vain. The line is a courtesy: it is
+        # the check in the transaction that keeps the head right.
+        with wait_lock(home.path, f"repo-{target.repo.id}") if in_line else nullcontext():
+            with home.catalog.read() as tx:
+                target = _locate(tx, address, create_branch=create_branch)
             if target.open is not None:
                 written = _write_open(home, address, target.open, edit, writer, needs_tree=needs_tree)
             else:
                 written = _write_branch(home, address, target, edit, writer, only_if_changed=only_if_changed)
         if written is not None:
             return written
-        attempt += 1
+        in_line = True
 
 
 def check_target(home: Home, address: Address) -> None:
@@ -132,11 +137,6 @@ def _locate(tx: Transaction, address: Address, *, create_branch: bool) -> _Targe
     if commit.state != CommitState.OPEN or commit.origin != CommitOrigin.USER:
         raise Conflict(f"commit {commit} is {commit.state} and never changes again; write to a branch")
     return _Target(repo, None, commit, None)
-
-
-def _in_line(home: Home, target: _Target, attempt: int) -> AbstractContextManager[object]:
-    # Who lost a race once waits in line, so that many writers to one branch don't merge in vain for ever.
-    return wait_lock(home.path, f"repo-{target.repo.id}") if attempt else nullcontext()
 
 
 def _write_branch(

@@ -19,6 +19,8 @@ from paddock.model.records import Change as Kind
 from paddock.model.records import Commit, FileDiff, FileInfo, GetReport, PutReport
 from paddock.model.services import OnTransfer
 from paddock.storage.chunks import ChunkWriter, StoredFile
+from paddock.storage.export import write_tree
+from paddock.storage.ingest import add_tree
 from paddock.storage.matching import match_tree
 from paddock.storage.trees import TreeRow, tree_table
 from paddock.versions.changes import Change, Edit, TreeNeed, check_target, write
@@ -76,8 +78,6 @@ class FileService:
         on_transfer: OnTransfer | None = None,
     ) -> PutReport:
         """Into an open commit `changed` counts what was put, whether or not it differs."""
-        from paddock.storage.ingest import add_tree
-
         if append and mirror:
             raise InvalidInput("append and mirror exclude each other; mirroring makes the target equal to the source")
         address, path = _file_address(target)
@@ -174,6 +174,7 @@ class FileService:
                 needs_tree=needs_tree,
                 only_if_changed=only_if_changed,
                 create_branch=create_branch,
+                edit_waits=isinstance(edit, _Appending),
             )
             if isinstance(edit, _Appending):
                 size_bytes = edit.added_bytes
@@ -197,23 +198,19 @@ class FileService:
             raise InvalidInput(f"offset {offset} and length {length} must not be negative")
         address, path = _file_address(source, needs_path=True)
         tree = self._tree(address)
+        self._require(tree, address, path)
         row = self._home.trees.row(tree, path)
         if row is None:
-            if path == "/" or any(table.num_rows for table in self._home.trees.rows(tree, path)):
-                raise InvalidInput(f"{source} is a directory; name a file, or use get for the whole of it")
-            raise _missing(address, path)
+            raise InvalidInput(f"{source} is a directory; name a file, or use get for the whole of it")
         return self._home.chunks.read_file(row.size, row.digest, row.chunks, offset=offset, length=length)
 
     def get_tree(
         self, source: str, target: Path, *, mirror: bool = False, on_transfer: OnTransfer | None = None
     ) -> GetReport:
-        from paddock.storage.export import write_tree
-
         address, path = _file_address(source)
         tree = self._tree(address)
         home = self._home
-        if path != "/" and home.trees.info(tree, path) is None:
-            raise _missing(address, path)
+        self._require(tree, address, path)
         return write_tree(
             home.chunks,
             home.trees,
@@ -236,10 +233,10 @@ class FileService:
         """NotFound where nothing is at the path, before the first item; the root always is."""
         parsed, path = _file_address(address)
         trees, tree = self._home.trees, self._tree(parsed)
-        row = trees.row(tree, path)
-        if row is None and path != "/" and not any(table.num_rows for table in trees.rows(tree, path)):
-            raise _missing(parsed, path)
-        return trees.walk(tree, path) if recursive or row is not None else trees.children(tree, path)
+        self._require(tree, parsed, path)
+        if recursive or trees.row(tree, path) is not None:
+            return trees.walk(tree, path)
+        return trees.children(tree, path)
 
     def glob(self, address: str) -> Iterator[FileInfo]:
         """InvalidInput, with the place in the pattern, before the first item."""
@@ -300,6 +297,11 @@ class FileService:
             info = self._home.trees.info(tree, path)
             if info is not None:
                 yield info
+
+    def _require(self, tree: Digest, address: Address, path: str) -> None:
+        """NotFound where nothing is at or below the path; the root always is. Reads one segment."""
+        if path != "/" and not any(table.num_rows for table in self._home.trees.rows(tree, path)):
+            raise _missing(address, path)
 
     def _commit(self, address: Address) -> CommitRow | None:
         """The readable commit that the address's ref stands for; None for a branch without one."""
