@@ -21,7 +21,7 @@ _MISSING = {
     "pipeline": "the pipeline has no name; write pipeline: {name: …}",
     "name": "the pipeline has no name; write pipeline: {name: …}",
     "transform": "says what to run, and is missing; write transform: {cmd: [program, argument, …]}",
-    "cmd": 'names the program to run, and is missing; write for example cmd: ["python3", "/code/run.py"]',
+    "cmd": 'names the program to run, and is missing; write for example cmd: ["python3", "run.py"]',
     "input": "says what to read, and is missing; write for example input: {pfs: {repo: …, glob: /*}}",
     "repo": "an input must name a repo; write repo: …",
     "glob": "says how the repo is cut into datums, and is missing; write / for one, or /* for one per entry",
