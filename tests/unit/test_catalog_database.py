@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,3 +176,26 @@ def test_all_in_asks_in_slices(catalog: Catalog) -> None:
     with catalog.read() as tx:
         assert sorted(tx.all_in("SELECT name FROM projects WHERE name IN ({})", wanted)) == [("p0",), ("p1",), ("p2",)]
         assert tx.all_in("SELECT name FROM projects WHERE name IN ({})", []) == []
+
+
+ONLY_SQLITE = re.compile(
+    r"\b(INSERT OR|REPLACE INTO|PRAGMA|rowid|AUTOINCREMENT|sqlite_\w+|GLOB|strftime|julianday|ifnull)\b"
+)
+"""What PostgreSQL would refuse, as far as it was ever tempting to write."""
+
+
+def test_sql_outside_the_dialect_seam_is_neutral() -> None:
+    package = Path(schema.__file__).parent
+    sources = [*package.glob("*.py"), *package.glob("migrations/*.sql")]
+    assert len(sources) > 10
+    for source in sources:
+        if source.name != "sqlite.py":
+            assert ONLY_SQLITE.search(source.read_text(encoding="utf-8")) is None, source.name
+
+
+def test_only_the_dialect_seam_imports_the_driver() -> None:
+    package = Path(schema.__file__).parent
+    importers = [
+        source.name for source in package.glob("*.py") if "import sqlite3" in source.read_text(encoding="utf-8")
+    ]
+    assert importers == ["sqlite.py"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_a_lock_excludes_other_holders_until_it_is_released(tmp_path: Path) -> N
         with home.try_lock("scheduler") or pytest.fail("the lock is free"):
             assert home.try_lock("scheduler") is None
         assert home.try_lock("scheduler") is not None
+
+
+def test_a_home_that_is_removed_under_us_is_named(tmp_path: Path) -> None:
+    with Home.open(tmp_path / "home", create=True) as home:
+        shutil.rmtree(home.path / "locks")
+        lock = home.try_lock("scheduler")
+        assert lock is not None
+        lock.release()
+        shutil.rmtree(home.path)
+        with pytest.raises(NotFound, match="is gone"):
+            home.try_lock("scheduler")
 
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from paddock.catalog import jobs, pipelines
+from paddock.catalog import branches, jobs, pipelines
 from paddock.catalog.jobs import JobRow
 from paddock.model.errors import Bug, Conflict, Unavailable
 from paddock.model.records import CommitOrigin, CommitState, JobState
@@ -272,6 +272,18 @@ def test_a_set_names_the_commit_that_it_saw_of_an_unchanged_repo(home: Home) -> 
     changed = _put(home, "images:/a")
     _put(home, "labels:/a", b"later")
     assert CommitService(home).inspect(f"labels@{changed}").id == seen
+
+
+def test_a_repo_that_a_waiting_job_reads_is_not_deleted(home: Home) -> None:
+    pipeline = add_pipeline(home, "edges", ["images"])
+    images = _put(home, "images:/a")
+    with home.catalog.write() as tx:
+        branches.set_provenance(tx, pipeline.branch_id, [])
+    with pytest.raises(Conflict, match=f"still to be read by the job of default/edges@{images}"):
+        RepoService(home).delete("images")
+    succeed(home, waiting_jobs(home)[0])
+    RepoService(home).delete("images")
+    assert CommitService(home).inspect("edges").provenance == ()
 
 
 def test_lineage_walks_both_ways(home: Home) -> None:

@@ -188,11 +188,6 @@ def ancestors(tx: Transaction, commit_id: int, *, limit: int | None = None) -> l
     return found if limit is None else found[:limit]
 
 
-def children(tx: Transaction, commit_id: int) -> list[CommitRow]:
-    rows: list[Any] = tx.all(f"{_SELECT} WHERE commits.parent_id = ? ORDER BY commits.id", (commit_id,))
-    return [CommitRow(*row) for row in rows]
-
-
 def delete(tx: Transaction, commit_id: int) -> None:
     """Remove a commit that nothing refers to, with its writes and provenance."""
     tx.execute("DELETE FROM commit_writes WHERE commit_id = ?", (commit_id,))
@@ -241,6 +236,16 @@ def computed_from(tx: Transaction, commit_id: int) -> list[CommitRow]:
         f"{_SELECT} WHERE commits.id IN (SELECT commit_id FROM commit_provenance WHERE upstream_id = ?) "
         "ORDER BY commits.id",
         (commit_id,),
+    )
+    return [CommitRow(*row) for row in rows]
+
+
+def waiting_readers_of_repo(tx: Transaction, repo_id: int) -> list[CommitRow]:
+    """Open commits of other repos that are to be computed from commits of this one, by id."""
+    rows: list[Any] = tx.all(
+        f"{_SELECT} WHERE commits.state = 'open' AND commits.repo_id <> ? AND commits.id IN"
+        " (SELECT commit_id FROM commit_provenance WHERE repo_id = ?) ORDER BY commits.id",
+        (repo_id, repo_id),
     )
     return [CommitRow(*row) for row in rows]
 

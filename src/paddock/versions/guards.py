@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paddock.catalog import branches, pipelines
+from paddock.catalog import branches, commits, pipelines
 from paddock.catalog.branches import BranchRow
 from paddock.catalog.database import Transaction
 from paddock.catalog.repos import RepoRow
@@ -33,10 +33,13 @@ def refuse_if_output(tx: Transaction, repo: RepoRow) -> None:
 
 
 def refuse_if_read(tx: Transaction, repo: RepoRow) -> None:
-    """Conflict where branches of other repos (pipelines' outputs, mostly) read the repo."""
+    """Conflict where branches of other repos (pipelines' outputs, mostly) read the repo, or a job is still to read it."""
     readers = branches.readers_of_repo(tx, repo.id)
     if readers:
         raise Conflict(f"repo {repo} is read by {_names(tx, readers)}; delete or change what reads it first")
+    waiting = commits.waiting_readers_of_repo(tx, repo.id)
+    if waiting:
+        raise Conflict(f"repo {repo} is still to be read by the job of {waiting[0]}; wait for it, or stop it, first")
 
 
 def refuse_if_branch_needed(tx: Transaction, branch: BranchRow) -> None:

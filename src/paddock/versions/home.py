@@ -219,8 +219,12 @@ def wait_lock(path: Path, name: str) -> Lock:
 
 
 def _lock(path: Path, name: str, operation: int) -> Lock | None:
-    with _translated(path):
-        descriptor = os.open(path / "locks" / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        with _translated(path):
+            (path / "locks").mkdir(exist_ok=True)
+            descriptor = os.open(path / "locks" / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        raise NotFound(f"home {path} is gone; someone has moved or removed it") from None
     try:
         fcntl.flock(descriptor, operation)
     except BlockingIOError:
