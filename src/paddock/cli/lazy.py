@@ -84,7 +84,14 @@ def _cheap_params(get_params: Callable[[Any], list[Any]], ctx: Any) -> list[Any]
         build = getattr(param, "get_runtime_param", None)
         if build is not None and not isinstance(build, partial):
             param.get_runtime_param = partial(_same, _CheapCoercion(build, param.type_descriptor.annotation))
+            if param.param_type_name == "argument" and param.metavar is not None:
+                # Our own names say what may be left out; Typer would put braces around them.
+                param.get_usage_pieces = partial(_usage, param.metavar)
     return params
+
+
+def _usage(metavar: str, ctx: Any) -> list[str]:
+    return [metavar]
 
 
 def _same(value: _CheapCoercion) -> _CheapCoercion:

@@ -84,13 +84,35 @@ def run_specs(
     gets = _planned_gets(specs, outputs or {}, default_project)
     _check_repos(paddock, specs, {parse_address(target).repo.__str__() for target in puts})
     _check_running(paddock, specs)
-    reports = [_put(paddock, target, folder, on_transfer) for target, folder in puts.items()]
-    applied = apply_all(paddock, specs)
+    reports, applied = _put_and_apply(paddock, puts, specs, on_transfer)
     retry_unsuccessful(paddock, [spec.address for spec in specs])
     jobs = paddock.process(workers=workers, on_progress=on_progress)
     for spec, folder in gets:
         get_output(paddock, spec.address, spec.spec.output_branch, folder, on_transfer)
     return RunReport(tuple(jobs), tuple(applied), tuple(reports), time.monotonic() - started)
+
+
+def _put_and_apply(
+    paddock: Paddock, puts: Mapping[str, Path], specs: Sequence[LoadedSpec], on_transfer: OnTransfer | None
+) -> tuple[list[PutReport], list[AppliedPipeline]]:
+    """Data first, because an update kills jobs of the old version before they cost anything.
+
+    Into branches without a commit the specs go first: then the first put makes one commit set of the whole.
+    """
+    for target in puts:
+        ensure_repo(paddock, target.partition("@")[0])
+    applied = apply_all(paddock, specs) if puts and not any(_has_head(paddock, target) for target in puts) else None
+    reports = [
+        paddock.files.put_tree(target, folder, mirror=True, on_transfer=on_transfer) for target, folder in puts.items()
+    ]
+    return reports, applied if applied is not None else apply_all(paddock, specs)
+
+
+def _has_head(paddock: Paddock, branch: str) -> bool:
+    try:
+        return paddock.branches.inspect(branch).head is not None
+    except NotFound:
+        return False
 
 
 def _planned_puts(specs: Sequence[LoadedSpec], inputs: Mapping[str, Path], default_project: str) -> dict[str, Path]:
@@ -179,11 +201,6 @@ def _check_running(paddock: Paddock, specs: Sequence[LoadedSpec]) -> None:
         name = f"{pipeline.project}/{pipeline.name}"
         if name in wanted and pipeline.state is PipelineState.STOPPED:
             raise Conflict(f"pipeline {name} is stopped; start it with `paddock pipeline start {name}`")
-
-
-def _put(paddock: Paddock, target: str, folder: Path, on_transfer: OnTransfer | None) -> PutReport:
-    ensure_repo(paddock, target.partition("@")[0])
-    return paddock.files.put_tree(target, folder, mirror=True, on_transfer=on_transfer)
 
 
 def ensure_repo(paddock: Paddock, repo: str) -> None:
