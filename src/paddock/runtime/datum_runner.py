@@ -117,9 +117,7 @@ class DatumRunner:
         self._inputs = InputFolder(slot.host_pfs, read_chunk, protected=slot.isolated, tick=tick)
         self._code = CodeFolder(slot.host_pfs, read_chunk, protected=slot.isolated)
 
-    def run(
-        self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink
-    ) -> DatumOutcome | None:
+    def run(self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink) -> DatumOutcome | None:
         """Run one datum to its end; None if it was cancelled. `/pfs/out` is empty before and after.
 
         Every failure of user code, of the store or of the disk becomes the outcome's reason. Only what the
@@ -157,9 +155,7 @@ class DatumRunner:
                 clear_folder(self._slot.out)
             if attempts.tries == 1 or not self._slot.isolated:
                 self._inputs.place(datum.inputs)
-            ended = self._start(
-                transform, transform.task.cmd, transform.stdin, datum, environment, attempts.log
-            )
+            ended = self._start(transform, transform.task.cmd, transform.stdin, datum, environment, attempts.log)
             if isinstance(ended, Exit) and ended.cancelled:
                 return False
             self._judge(ended, transform, sink, attempts)
@@ -171,9 +167,7 @@ class DatumRunner:
             attempts.finished = attempts.tries >= transform.task.datum_tries
         return True
 
-    def _judge(
-        self, ended: Exit | CannotStart, transform: Transform, sink: ChunkSink, attempts: _Attempts
-    ) -> None:
+    def _judge(self, ended: Exit | CannotStart, transform: Transform, sink: ChunkSink, attempts: _Attempts) -> None:
         """What one try came to; collects the outputs of one that went well."""
         if isinstance(ended, CannotStart):
             attempts.exit_code, attempts.reason, attempts.finished = None, ended.reason, True
@@ -203,9 +197,7 @@ class DatumRunner:
         self, datum: DatumTask, transform: Transform, environment: Mapping[bytes, bytes], attempts: _Attempts
     ) -> bool:
         """Run err_cmd after a try that failed; False if it was cancelled."""
-        ended = self._start(
-            transform, transform.task.err_cmd, transform.err_stdin, datum, environment, attempts.log
-        )
+        ended = self._start(transform, transform.task.err_cmd, transform.err_stdin, datum, environment, attempts.log)
         match ended:
             case CannotStart():
                 attempts.reason = f"{attempts.reason}; err_cmd: {ended.reason}"
@@ -227,9 +219,7 @@ class DatumRunner:
         log: DatumLog,
     ) -> Exit | CannotStart:
         words = expand(cmd, datum, self._slot.pfs) if transform.task.placeholders else list(cmd)
-        program = self._find(
-            transform, words[0] if words else "", environment.get(b"PATH", os.defpath.encode())
-        )
+        program = self._find(transform, words[0] if words else "", environment.get(b"PATH", os.defpath.encode()))
         if isinstance(program, CannotStart):
             return program
         return self._processes.run(
@@ -254,9 +244,10 @@ class DatumRunner:
     def _write_environment(self, variables: Mapping[bytes, bytes]) -> None:
         path = f"{self._slot.host_pfs}/{ENVIRONMENT_FILE}"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            # Not O_TRUNC: ext4 writes a file that was cut to nothing back to disk when it is closed.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                os.write(descriptor, environment_file(variables))
+                os.ftruncate(descriptor, os.write(descriptor, environment_file(variables)))
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from paddock.model.errors import Corrupt, InvalidInput
@@ -43,9 +43,7 @@ class InputFolder:
     thread-safe.
     """
 
-    def __init__(
-        self, root: str, read_chunk: ReadChunk, *, protected: bool, tick: Callable[[], None]
-    ) -> None:
+    def __init__(self, root: str, read_chunk: ReadChunk, *, protected: bool, tick: Callable[[], None]) -> None:
         self._root = root
         self._read_chunk = read_chunk
         self._tick = tick
@@ -63,15 +61,22 @@ class InputFolder:
         wanted, folders = _wanted(inputs)
         if not self._protected:
             self.clear()
-        self._remove_stale(wanted, folders)
-        for folder in sorted(folders - self._folders):
-            _make_folder(f"{self._root}/{folder}")
-            self._folders.add(folder)
-        for path, placed in wanted.items():
-            if path not in self.present:
-                self._tick()
-                write_file(f"{self._root}/{path}", placed, self._read_chunk, protected=self._protected)
-                self.present[path] = placed
+        stale = {path: placed for path, placed in self.present.items() if wanted.get(path) != placed}
+        fresh = [item for item in wanted.items() if item[0] not in self.present or item[0] in stale]
+        for path in stale:
+            del self.present[path]
+        # A file is made by writing over one that goes, where no directory changes: some file systems (ext4 without
+        # a journal) are slow to make files where many were removed lately.
+        spares = _Spares(self._root, stale if folders == self._folders else {})
+        if folders != self._folders:
+            self._change_folders(stale, folders)
+        for path, placed in fresh:
+            self._tick()
+            target = f"{self._root}/{path}"
+            reused = spares.take(path, placed)
+            write_file(target, placed, self._read_chunk, protected=self._protected, reused=reused)
+            self.present[path] = placed
+        spares.remove()
         if not self._protected:
             for folder in sorted(self._folders, reverse=True):
                 os.chmod(f"{self._root}/{folder}", 0o555)
@@ -84,14 +89,45 @@ class InputFolder:
                 remove_tree(f"{self._root}/{folder}")
         self._folders.clear()
 
-    def _remove_stale(self, wanted: dict[str, Placed], folders: set[str]) -> None:
-        stale = [path for path, placed in self.present.items() if wanted.get(path) != placed]
+    def _change_folders(self, stale: Iterable[str], folders: set[str]) -> None:
+        """Remove the files `stale`, then directories that are wanted no more; make those that are."""
         for path in stale:
-            del self.present[path]
             os.unlink(f"{self._root}/{path}")
         for folder in sorted(self._folders - folders, reverse=True):
             self._folders.remove(folder)
             os.rmdir(f"{self._root}/{folder}")
+        for folder in sorted(folders - self._folders):
+            _make_folder(f"{self._root}/{folder}")
+            self._folders.add(folder)
+
+
+class _Spares:
+    """Files that are wanted no more, to be written over. Only for files that user code cannot have linked or opened."""
+
+    def __init__(self, root: str, stale: Mapping[str, Placed]) -> None:
+        self._root = root
+        self._stale = dict(stale)
+
+    def take(self, path: str, placed: Placed) -> bool:
+        """Put an old file at `path`, to be written over, if there is a fitting one; whether there is."""
+        old = self._stale.pop(path, None)
+        if old is not None:
+            if old.file.executable == placed.file.executable:
+                return True
+            os.unlink(f"{self._root}/{path}")
+            return False
+        for spare, old in self._stale.items():
+            if old.file.executable == placed.file.executable:
+                os.rename(f"{self._root}/{spare}", f"{self._root}/{path}")
+                del self._stale[spare]
+                return True
+            break
+        return False
+
+    def remove(self) -> None:
+        """Remove what was not taken."""
+        for path in self._stale:
+            os.unlink(f"{self._root}/{path}")
 
 
 class CodeFolder:
@@ -124,14 +160,18 @@ class CodeFolder:
         self._transform = transform
 
 
-def write_file(target: str, placed: Placed, read_chunk: ReadChunk, *, protected: bool = True) -> None:
-    """Write one file that is not there yet. Corrupt if its chunks have not the size that its row says."""
+def write_file(
+    target: str, placed: Placed, read_chunk: ReadChunk, *, protected: bool = True, reused: bool = False
+) -> None:
+    """Write one file: over the one that is there (`reused`), else a new one.
+
+    Corrupt if its chunks have not the size that its row says. LimitExceeded: the disk is full.
+    """
     file = placed.file
     mode = (0o644 if protected else 0o444) | (0o111 if file.executable else 0)
+    flags = 0 if reused else os.O_CREAT | os.O_EXCL
     try:
-        descriptor = os.open(
-            target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-        )
+        descriptor = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, mode)
         try:
             written = 0
             for digest, location in () if placed.empty else file.chunks:
@@ -139,14 +179,14 @@ def write_file(target: str, placed: Placed, read_chunk: ReadChunk, *, protected:
                 written += len(view)
                 while view:
                     view = view[os.write(descriptor, view) :]
+            if reused:
+                os.ftruncate(descriptor, written)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise translate(error, "write the input file", target) from error
     if written != file.size and not placed.empty:
-        raise Corrupt(
-            f"file {file.path} has {written} bytes in its chunks, but {file.size} in its tree; run fsck"
-        )
+        raise Corrupt(f"file {file.path} has {written} bytes in its chunks, but {file.size} in its tree; run fsck")
 
 
 def remove_tree(path: str) -> None:

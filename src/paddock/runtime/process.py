@@ -39,9 +39,6 @@ class CannotStart:
     reason: str
 
 
-BEAT_SECONDS = 1.0
-
-
 class Attention(Protocol):
     """What a running command is interrupted for: the control channel of the worker."""
 
@@ -53,7 +50,7 @@ class Attention(Protocol):
         """Read what there is; whether the present datum is to be stopped. May raise, to end the worker."""
 
     def beat(self) -> None:
-        """Called at least every `BEAT_SECONDS`, and often more than that."""
+        """Called at least every `beat_seconds`, and often more than that."""
 
 
 class ProcessRunner:
@@ -63,10 +60,13 @@ class ProcessRunner:
     or a child subreaper. It must have no other children, for `run` ends them all.
     """
 
-    def __init__(self, attention: Attention, *, owns_namespace: bool, grace_seconds: float) -> None:
+    def __init__(
+        self, attention: Attention, *, owns_namespace: bool, grace_seconds: float, beat_seconds: float
+    ) -> None:
         self._attention = attention
         self._owns_namespace = owns_namespace
         self._grace_seconds = grace_seconds
+        self._beat_seconds = beat_seconds
         self._null = os.open("/dev/null", os.O_RDWR)
         self._output, self._output_end = os.pipe()
         os.set_blocking(self._output, False)
@@ -129,7 +129,7 @@ class ProcessRunner:
         try:
             while True:
                 now = time.monotonic()
-                ready = {fd for fd, _ in self._poll.poll(deadline.wait_milliseconds(now, BEAT_SECONDS))}
+                ready = {fd for fd, _ in self._poll.poll(deadline.wait_milliseconds(now, self._beat_seconds))}
                 if self._output in ready:
                     self._read_output(log)
                 if handle in ready:
@@ -233,9 +233,7 @@ def find_program(name: str, search_path: str, cwd: str) -> str | CannotStart:
         unusable = path
     if unusable:
         return CannotStart(f"command {name!r} is {unusable}, which is not executable: chmod +x it")
-    return CannotStart(
-        f"command {name!r} is not found in PATH ({search_path}): install it or write its whole path"
-    )
+    return CannotStart(f"command {name!r} is not found in PATH ({search_path}): install it or write its whole path")
 
 
 def explain_start_failure(program: str, error: OSError | ValueError) -> str:
@@ -250,20 +248,13 @@ def explain_start_failure(program: str, error: OSError | ValueError) -> str:
         return f"command {program!r} is a directory, not a program"
     if error.errno == errno.ENOENT:
         interpreter = _interpreter(program)
-        return (
-            f"command {program!r} exists, but its interpreter {interpreter!r} does not: mend its first line"
-        )
+        return f"command {program!r} exists, but its interpreter {interpreter!r} does not: mend its first line"
     if error.errno == errno.EACCES:
         return f"command {program!r} is not executable: chmod +x it"
     if error.errno == errno.ENOEXEC:
-        return (
-            f"command {program!r} is not a program of this machine: "
-            "a script needs a first line such as #!/bin/sh"
-        )
+        return f"command {program!r} is not a program of this machine: a script needs a first line such as #!/bin/sh"
     if error.errno == errno.E2BIG:
-        return (
-            f"command {program!r} cannot be run: its words and environment are longer than the system allows"
-        )
+        return f"command {program!r} cannot be run: its words and environment are longer than the system allows"
     return f"command {program!r} cannot be run: {error.strerror}"
 
 

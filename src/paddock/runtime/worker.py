@@ -1,7 +1,8 @@
 """The worker: a process that runs user code on datums and stores what it makes.
 
     python -m paddock.runtime.worker --socket-fd N --objects ROOT --scratch DIR
-        [--sandbox auto|namespaces|directory] [--chunking MIN,AVERAGE,MAX] [--grace-seconds S]
+        [--sandbox auto|namespaces|directory] [--chunking MIN,AVERAGE,MAX]
+        [--grace-seconds S] [--report-seconds S] [--heartbeat-seconds S]
 
 Started by an engine, with one end of a socket pair (see `protocol`). DIR is this worker's own and empty. It
 imports neither pyarrow nor SQL, so that it starts in well under 100 ms.
@@ -68,6 +69,8 @@ class Options:
     sandbox: str
     chunking: ChunkingParameters
     grace_seconds: float
+    report_seconds: float
+    heartbeat_seconds: float
 
 
 class Worker:
@@ -79,8 +82,13 @@ class Worker:
         self._channel = channel
         self._objects = objects
         self._slot = slot
-        self._chunking = options.chunking
-        processes = ProcessRunner(self, owns_namespace=slot.isolated, grace_seconds=options.grace_seconds)
+        self._options = options
+        processes = ProcessRunner(
+            self,
+            owns_namespace=slot.isolated,
+            grace_seconds=options.grace_seconds,
+            beat_seconds=options.heartbeat_seconds,
+        )
         self._datums = DatumRunner(slot, processes, partial(read_chunk, objects), tick=self.beat)
         self._tasks: dict[str, TransformTask] = {}
         self._transforms: dict[str, Transform] = {}
@@ -120,14 +128,12 @@ class Worker:
         now = time.monotonic()
         if now < self._next_beat:
             return
-        self._next_beat = now + HEARTBEAT_SECONDS
+        self._next_beat = now + self._options.heartbeat_seconds
         self.look()
         running = self._running
         if running is not None:
             self._channel.send(
-                Heartbeat(
-                    running.batch.lease, running.done, running.failed, running.datum, now - running.since
-                )
+                Heartbeat(running.batch.lease, running.done, running.failed, running.datum, now - running.since)
             )
 
     def _claim(self) -> None:
@@ -166,7 +172,7 @@ class Worker:
             for digest, at in file.chunks
         }
         running = self._running = _Running(batch, time.monotonic())
-        self._next_beat = running.since + HEARTBEAT_SECONDS
+        self._next_beat = running.since + self._options.heartbeat_seconds
         position = 0
         try:
             while position < len(batch.datums) and not self.look():
@@ -174,24 +180,20 @@ class Worker:
             if position == len(batch.datums):
                 return
             self._claim()
-            self._channel.send(
-                BatchReport(batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=True)
-            )
+            self._channel.send(BatchReport(batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=True))
         except PaddockError as error:
             self._report_loss(batch, error)
         finally:
             self._running = None
 
-    def _run_part(
-        self, running: _Running, transform: Transform, known: dict[Digest, Location], position: int
-    ) -> int:
+    def _run_part(self, running: _Running, transform: Transform, known: dict[Digest, Location], position: int) -> int:
         """Run datums from `position` on, for about REPORT_SECONDS, and report them; returns the position
         after them.
         """
         batch = running.batch
         begin = time.monotonic()
         results: list[DatumResult] = []
-        report = ReportWriter(self._objects, known, chunking=self._chunking)
+        report = ReportWriter(self._objects, known, chunking=self._options.chunking)
         try:
             while position < len(batch.datums) and batch.lease not in self._cancelled:
                 datum = batch.datums[position]
@@ -216,16 +218,14 @@ class Worker:
                 running.done += 1
                 running.failed += outcome.state is DatumState.FAILED
                 self.beat()
-                if time.monotonic() - begin > REPORT_SECONDS or report.output_bytes > REPORT_BYTES_MAX:
+                if time.monotonic() - begin > self._options.report_seconds or report.output_bytes > REPORT_BYTES_MAX:
                     break
             self._finish_part(running, report, results, final=position == len(batch.datums))
         finally:
             report.abort()
         return position
 
-    def _finish_part(
-        self, running: _Running, report: ReportWriter, results: list[DatumResult], *, final: bool
-    ) -> None:
+    def _finish_part(self, running: _Running, report: ReportWriter, results: list[DatumResult], *, final: bool) -> None:
         batch = running.batch
         if final:
             # Before the flush, so that the next batch is on its way while the disk is busy.
@@ -265,9 +265,7 @@ class Worker:
             return ready
         task = self._tasks.get(batch.transform)
         if task is None:
-            return Bug(
-                f"batch {batch.lease} names transform {batch.transform}, which this worker was never sent"
-            )
+            return Bug(f"batch {batch.lease} names transform {batch.transform}, which this worker was never sent")
         try:
             ready = self._transforms[batch.transform] = prepare_transform(task, self._slot)
         except PaddockError as error:
@@ -302,9 +300,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(refusal, int):
             return refusal
         if options.sandbox == "namespaces":
-            sys.stderr.write(
-                f"paddock worker: {refusal}; use another machine, or sandbox 'directory' or 'auto'\n"
-            )
+            sys.stderr.write(f"paddock worker: {refusal}; use another machine, or sandbox 'directory' or 'auto'\n")
             return 1
         reason = refusal
     code = _run_slot(options, isolated=False, reason=reason)
@@ -409,15 +405,15 @@ def _end(_signal: int, _frame: object) -> NoReturn:
 
 
 def _parse(words: Sequence[str] | None) -> Options:
-    parser = argparse.ArgumentParser(
-        prog="python -m paddock.runtime.worker", description="Run datums for an engine."
-    )
+    parser = argparse.ArgumentParser(prog="python -m paddock.runtime.worker", description="Run datums for an engine.")
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument("--objects", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--sandbox", choices=_SANDBOXES, default="auto")
     parser.add_argument("--chunking", type=_chunking, default=CHUNKING)
     parser.add_argument("--grace-seconds", type=float, default=GRACE_SECONDS)
+    parser.add_argument("--report-seconds", type=float, default=REPORT_SECONDS)
+    parser.add_argument("--heartbeat-seconds", type=float, default=HEARTBEAT_SECONDS)
     found = parser.parse_args(words)
     return Options(
         found.socket_fd,
@@ -426,6 +422,8 @@ def _parse(words: Sequence[str] | None) -> Options:
         found.sandbox,
         found.chunking,
         found.grace_seconds,
+        found.report_seconds,
+        found.heartbeat_seconds,
     )
 
 

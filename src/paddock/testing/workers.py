@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
 from paddock.model.records import DatumState
@@ -116,6 +117,11 @@ class WorkerHarness:
             self.process.kill()
         return errors.decode()
 
+    @property
+    def next_lease(self) -> str:
+        """The lease that the next `start` will use."""
+        return f"lease-{self._leases}"
+
     def store(self, content: bytes, path: str = "/file", *, executable: bool = False) -> FileTask:
         """Store a file, and name it as a batch would."""
         with DetachedWriter(self.objects) as writer:
@@ -124,6 +130,17 @@ class WorkerHarness:
         digests = file_chunks(stored.size, stored.digest, stored.chunks)
         places = self.index.locate(digests)
         return FileTask(path, len(content), executable, tuple((digest, places[digest]) for digest in digests))
+
+    def store_many(self, contents: Mapping[str, bytes]) -> tuple[FileTask, ...]:
+        """Store small files by path, at the cost of one write."""
+        with DetachedWriter(self.objects) as writer:
+            digests = [writer.put(content) for content in contents.values()]
+            self.index.register(writer.flush())
+        places = self.index.locate(digests)
+        rows = zip(contents.items(), digests, strict=True)
+        return tuple(
+            FileTask(path, len(content), False, ((digest, places[digest]),)) for (path, content), digest in rows
+        )
 
     def datum(self, *inputs: InputTask) -> DatumTask:
         """A datum with an id and key made from its input paths."""
@@ -142,8 +159,8 @@ class WorkerHarness:
         if transform.id not in self._known:
             self._known.add(transform.id)
             self.send(transform)
+        lease = self.next_lease
         self._leases += 1
-        lease = f"lease-{self._leases}"
         self.send(BatchTask(lease, JOB, JOB, transform.id, tuple(datums)))
         return lease
 
@@ -229,12 +246,11 @@ def input_of(name: str, path: str, *files: FileTask, empty_files: bool = False) 
     )
 
 
-def shell(script: str, **fields: object) -> TransformTask:
+def shell(script: str, **fields: Any) -> TransformTask:
     """A transform that runs a shell script; other fields of TransformTask by name."""
     identity = hashlib.sha256(repr((script, sorted(fields.items()))).encode()).hexdigest()[:16]
-    return TransformTask(
-        id=identity, project="default", pipeline="test", cmd=("/bin/sh", "-c", script), **fields
-    )  # type: ignore[arg-type]
+    cmd = ("/bin/sh", "-c", script)
+    return TransformTask(id=identity, project="default", pipeline="test", cmd=cmd, **fields)
 
 
 def processes_with(marker: str) -> list[int]:
