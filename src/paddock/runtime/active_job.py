@@ -81,7 +81,7 @@ class ActiveJob:
 def batch_rule(spec: PipelineSpec, *, datums: int, workers: int) -> BatchRule:
     """What `datum_set_spec` asks for, given how many datums are to run."""
     wanted = spec.datum_set_spec
-    if wanted.per_worker is not None:
+    if wanted.number is None and wanted.size_bytes is None and wanted.per_worker is not None:
         return BatchRule(number=max(1, datums // (workers * wanted.per_worker)))
     return BatchRule(wanted.number, wanted.size_bytes)
 
