@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from paddock.model.addresses import PATH_BYTES_MAX
 from paddock.model.errors import Problem
 from paddock.model.ids import Digest
-from paddock.model.services import OnTransfer, Transferred
+from paddock.model.services import OnTransfer
 from paddock.storage.chunking import ChunkingParameters, StoredFile, stored_file
 from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.columnar import arrow_schema, key_bytes, single_array
@@ -34,6 +34,7 @@ from paddock.storage.os_errors import translate
 from paddock.storage.scan import Scan, refuse, scan_source
 from paddock.storage.scan_cache import ScanCache, Stamps, cache_table, settled, stamps_of, unchanged
 from paddock.storage.streams import Pieces, name_pieces
+from paddock.storage.transfer_progress import TransferProgress
 from paddock.storage.tree_kinds import TREE
 
 HELPER_FILES_MIN = 3000
@@ -115,7 +116,7 @@ class _Reading:
         self._digests = np.zeros((len(scan), 32), dtype=np.uint8)
         self._chunks: dict[int, Sequence[Digest]] = {}
         self._todo: npt.NDArray[np.int64] = np.arange(len(scan), dtype=np.int64)
-        self._progress = _Progress(on_transfer, len(scan), int(self.stamps.size.sum()))
+        self._progress = TransferProgress(on_transfer, len(scan), int(self.stamps.size.sum()))
 
     def reuse(self, cached: pa.Table) -> None:
         """Take what the cache knows. Its epoch says that no chunk was removed since."""
@@ -308,25 +309,3 @@ def _read_all(read: Callable[[int], bytes | None], size: int) -> bytes:
         parts.append(data)
         size -= len(data)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-class _Progress:
-    """Tells how far a transfer is, at most once a hundredth."""
-
-    def __init__(self, on_transfer: OnTransfer | None, files: int, size: int) -> None:
-        self._on_transfer = on_transfer
-        self._files_total = files
-        self._bytes_total = size
-        self._files = 0
-        self._bytes = 0
-        self._told = 0.0
-
-    def advance(self, files: int, size: int) -> None:
-        self._files += files
-        self._bytes += size
-        if self._on_transfer is None:
-            return
-        share = self._bytes / max(1, self._bytes_total) + self._files / max(1, self._files_total)
-        if share - self._told >= 0.02 or self._files >= self._files_total:
-            self._told = share
-            self._on_transfer(Transferred(self._files, self._bytes, self._files_total, self._bytes_total))

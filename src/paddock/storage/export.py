@@ -1,0 +1,112 @@
+"""From a tree to files on the local disk.
+
+Each file appears under its name whole or not at all: it is written beside under another name, then renamed. No name below
+the target is reached through a symbolic link, so nothing is written outside of it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from paddock.model.errors import NotFound
+from paddock.model.ids import Digest
+from paddock.model.records import GetReport
+from paddock.model.services import OnTransfer
+from paddock.storage.chunks import ChunkStore
+from paddock.storage.mirror import Mirror
+from paddock.storage.mirror_manifest import Manifest
+from paddock.storage.output_files import OutputFile, output_files
+from paddock.storage.target_directory import TargetDirectory
+from paddock.storage.transfer_progress import TransferProgress
+from paddock.storage.trees import TREE, Trees, below
+
+_GROUP_FILES = 4096
+
+
+def write_tree(
+    store: ChunkStore,
+    trees: Trees,
+    root: Digest,
+    path: str,
+    target: Path,
+    *,
+    mirror: bool = False,
+    force: bool = False,
+    cache_dir: Path | None = None,
+    on_transfer: OnTransfer | None = None,
+) -> GetReport:
+    """Write the file at `path` to `target` (into it, where that is a directory), or what is below a directory to below `target`.
+
+    Files that are there are replaced, others left alone. Every byte is verified before its file is visible.
+
+    `mirror` remembers in `cache_dir` what it wrote: files that are still as written and equal are left alone, missing
+    and modified ones restored, and those that the source no longer has are removed, with the directories that this
+    empties, unless someone modified them. A file that Paddock did not write is taken over where its content is right;
+    else Conflict lists it and nothing is changed, unless `force`.
+
+    NotFound: nothing at `path`. Conflict: a file, link or directory in the way. LimitExceeded: disk full. Corrupt: a
+    damaged chunk. What was written until then stays, and a later mirror knows it. About 40 µs a small file.
+    """
+    started = time.monotonic()
+    wanted = _wanted(trees, root, path, target)
+    progress = TransferProgress(on_transfer, wanted.count, wanted.bytes)
+    with TargetDirectory(wanted.directory) as output:
+
+        def write(files: Iterable[OutputFile]) -> Iterator[tuple[OutputFile, os.stat_result]]:
+            return _write(store, output, files, progress)
+
+        if mirror:
+            manifest = Manifest(cache_dir, wanted.place)
+            run = Mirror(output, os.fspath(wanted.directory), manifest, store.chunking, progress)
+            written, removed = run.run(list(wanted.files), write, force=force)
+        else:
+            written, removed = sum(1 for _ in write(wanted.files)), 0
+    return GetReport(progress.files, progress.bytes, written, removed, time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What to write: `files` relative to `directory`; `place` is what the manifest is kept for."""
+
+    files: Iterable[OutputFile]
+    count: int
+    bytes: int
+    directory: Path
+    place: Path
+
+
+def _wanted(trees: Trees, root: Digest, path: str, target: Path) -> _Wanted:
+    target = target.absolute()
+    if trees.row(root, path) is not None:
+        parent, _, name = path.rpartition("/")
+        place = target / name if target.is_dir() else target
+        (file,) = output_files(trees.rows(root, path), parent + "/")
+        return _Wanted([replace(file, path=place.name)], 1, file.size, place.parent, place)
+    first, last = below(path)
+    if path == "/":
+        count, size = trees.totals(root)
+    else:
+        info = trees.info(root, path)
+        if info is None:
+            raise NotFound(f"there is no file or directory {path} in the commit; check the path")
+        count, size = info.files, info.size_bytes
+    tables = trees.tables.scan(TREE, root, first, last)
+    return _Wanted(output_files(tables, first), count, size, target, target)
+
+
+def _write(
+    store: ChunkStore, output: TargetDirectory, files: Iterable[OutputFile], progress: TransferProgress
+) -> Iterator[tuple[OutputFile, os.stat_result]]:
+    """Write files, telling each as it is done. Chunks are located and read in bulk."""
+    remaining = iter(files)
+    while group := list(islice(remaining, _GROUP_FILES)):
+        pieces = store.read_many(chunk for file in group for chunk in file.chunks)
+        for file in group:
+            status = output.write(file.path, islice(pieces, len(file.chunks)), executable=file.executable)
+            progress.advance(1, file.size)
+            yield file, status
