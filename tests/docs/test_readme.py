@@ -85,9 +85,7 @@ def script_of(steps: list[Command | tuple[str, str]]) -> str:
             lines += [f"printf '\\036'; {step.text}"]
         else:
             name, content = step
-            lines += [
-                f"mkdir -p \"$(dirname '{name}')\"; cat > '{name}' <<'END OF FILE'\n{content}END OF FILE"
-            ]
+            lines += [f"mkdir -p \"$(dirname '{name}')\"; cat > '{name}' <<'END OF FILE'\n{content}END OF FILE"]
     return "\n".join(lines) + "\n"
 
 
@@ -133,7 +131,5 @@ def test_make_targets_that_pages_name_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     for page in LINKED:
         text = (ROOT / page).read_text(encoding="utf-8")
-        named = set(re.findall(r"`make ([a-z]+)", text)) | set(
-            re.findall(r"^make ([a-z]+)", text, re.MULTILINE)
-        )
+        named = set(re.findall(r"`make ([a-z]+)", text)) | set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE))
         assert named <= targets, f"{page} names a target that the Makefile does not have"
