@@ -116,6 +116,7 @@ REFUSED = [
     ("mkdir out/d; ln -s .. out/d/x", "/out/d/x is a link to .., a directory that holds it"),
     ("mkdir out/a out/b; ln -s ../b out/a/x; ln -s ../a out/b/y", "a directory that holds it"),
     ("printf x >\"out/$(printf 'a\\377')\"", r"/out/a\udcff' has a name that is not UTF-8"),
+    (f"cd out; for n in $(seq 30); do mkdir {'x' * 200}; cd {'x' * 200}; done; echo >y", "can't read the output"),
     ("p=out; for n in $(seq 400); do p=$p/d; done; mkdir -p $p", "is nested more than"),
 ]
 

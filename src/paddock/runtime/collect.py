@@ -53,15 +53,18 @@ class Collector:
     rows: list[OutputFile] = field(default_factory=list)
 
     def collect(self) -> list[OutputFile]:
-        """All files below `/pfs/out`, stored. Directories without files leave no trace. Changes modes where
-        it must.
+        """All files below `/pfs/out`, stored. Directories without files leave no trace; modes are changed if need be.
 
-        Links to inputs (files and directories) become the input's content without reading a byte; links
-        within `/pfs/out` or to the code become copies. OutputError: anything else. LimitExceeded,
-        Unavailable: the sink's.
+        Links to inputs (files and directories) become the input's content without reading a byte; links within
+        `/pfs/out` or to the code become copies. OutputError: whatever else there is, or cannot be read. Errors of
+        the sink pass through; it must not be used any more then.
         """
         self.rows.clear()
-        self._folder(f"{self.host_pfs}/out", "", ())
+        try:
+            self._folder(f"{self.host_pfs}/out", "", ())
+        except OSError as error:
+            place = f"{self.shown}{os.fsdecode(error.filename or '')[len(self.host_pfs) :]}"
+            raise OutputError(str(translate(error, "read the output", f"{place[:200]!a}", reading=True))) from error
         return self.rows
 
     def _folder(self, path: str, name: str, above: tuple[str, ...]) -> None:
@@ -69,9 +72,7 @@ class Collector:
         links.
         """
         if name.count("/") > _DEPTH_MAX:
-            raise OutputError(
-                f"{self._say(name)[:120]}… is nested more than {_DEPTH_MAX} directories deep; flatten it"
-            )
+            raise OutputError(f"{self._say(name)[:120]}… is nested more than {_DEPTH_MAX} directories deep; flatten it")
         for entry in _entries(path):
             inner = f"{name}/{entry.name}"
             if not entry.name.isascii():
@@ -87,14 +88,11 @@ class Collector:
 
     def _file(self, path: str, name: str) -> None:
         self.tick()
+        descriptor = _open(path)
         try:
-            descriptor = _open(path)
-            try:
-                self._store(descriptor, name)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise translate(error, "read the output", self._say(name), reading=True) from error
+            self._store(descriptor, name)
+        finally:
+            os.close(descriptor)
 
     def _store(self, descriptor: int, name: str) -> None:
         state = os.fstat(descriptor)
@@ -134,9 +132,7 @@ class Collector:
         own = os.path.realpath(os.path.dirname(path))
         holders = (*above, host_target)
         if host_target in above or f"{own}/".startswith(f"{os.path.realpath(host_target)}/"):
-            raise OutputError(
-                f"{self._say(name)} is a link to {text}, a directory that holds it: remove the link"
-            )
+            raise OutputError(f"{self._say(name)} is a link to {text}, a directory that holds it: remove the link")
         self._folder(host_target, name, holders)
 
     def _resolve(self, path: str, name: str, text: str) -> str:
@@ -255,6 +251,4 @@ def _open(path: str) -> int:
 def _row(name: str, placed: Placed) -> OutputFile:
     file = placed.file
     digests = tuple(digest for digest, _ in file.chunks)
-    return OutputFile(
-        name, file.size, file_digest(digests), file.executable, digests if len(digests) > 1 else ()
-    )
+    return OutputFile(name, file.size, file_digest(digests), file.executable, digests if len(digests) > 1 else ())

@@ -85,6 +85,14 @@ def prepare_transform(task: TransformTask, slot: Slot) -> Transform:
     )
 
 
+class ReportLostError(Exception):
+    """The store refused an output: the pack at work is of no more use, so neither is what was to be reported with it."""
+
+    def __init__(self, cause: PaddockError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 @dataclass(slots=True)
 class _Attempts:
     """What the tries of one datum have come to so far. finished: no further try would help."""
@@ -115,20 +123,23 @@ class DatumRunner:
         self._processes = processes
         self._tick = tick
         self._inputs = InputFolder(slot.host_pfs, read_chunk, protected=slot.isolated, tick=tick)
+        self._dirty = False
         self._code = CodeFolder(slot.host_pfs, read_chunk, protected=slot.isolated)
 
     def run(self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink) -> DatumOutcome | None:
         """Run one datum to its end; None if it was cancelled. `/pfs/out` is empty before and after.
 
-        Every failure of user code, of the store or of the disk becomes the outcome's reason. Only what the
-        control channel raises passes through; the worker must end then.
+        Every failure of user code, of inputs or of the scratch disk becomes the outcome's reason. ReportLostError: an
+        output could not be stored. What the control channel raises passes through; the worker must end then.
         """
         begin = time.monotonic()
         attempts = _Attempts(DatumLog())
         try:
+            self._clear_out()
             self._code.place(transform.task.id, transform.task.code)
+            self._dirty = True
             cancelled = not self._try_all(batch, datum, transform, sink, attempts)
-            clear_folder(self._slot.out)
+            self._clear_out()
         except PaddockError as error:
             cancelled = False
             attempts.succeeded = attempts.recovered = False
@@ -136,10 +147,11 @@ class DatumRunner:
             self._inputs.clear()
         return None if cancelled else _outcome(datum, attempts, time.monotonic() - begin)
 
-    def clear(self) -> None:
-        """Remove inputs and outputs of the last datum. Raises LimitExceeded, Unavailable."""
-        self._inputs.clear()
-        clear_folder(self._slot.out)
+    def _clear_out(self) -> None:
+        """Empty `/pfs/out` if a datum has run since it was last emptied."""
+        if self._dirty:
+            clear_folder(self._slot.out)
+            self._dirty = False
 
     def _try_all(
         self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink, attempts: _Attempts
@@ -192,6 +204,8 @@ class DatumRunner:
             attempts.succeeded = True
         except OutputError as error:
             attempts.reason = str(error)
+        except PaddockError as error:
+            raise ReportLostError(error) from error
 
     def _handle_error(
         self, datum: DatumTask, transform: Transform, environment: Mapping[bytes, bytes], attempts: _Attempts

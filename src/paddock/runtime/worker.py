@@ -32,7 +32,7 @@ from paddock.model.errors import Bug, PaddockError
 from paddock.model.ids import Digest
 from paddock.model.records import DatumState, Location
 from paddock.runtime import sandbox
-from paddock.runtime.datum_runner import DatumRunner, Slot, Transform, prepare_transform
+from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Transform, prepare_transform
 from paddock.runtime.materialize import OUT_FOLDER, remove_tree
 from paddock.runtime.process import ProcessRunner, end_descendants
 from paddock.runtime.protocol import (
@@ -181,6 +181,8 @@ class Worker:
                 return
             self._claim()
             self._channel.send(BatchReport(batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=True))
+        except ReportLostError as lost:
+            self._report_loss(batch, lost.cause)
         except PaddockError as error:
             self._report_loss(batch, error)
         finally:
@@ -355,6 +357,9 @@ def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason
 def _keep(options: Options, guardian: int, tell: int) -> int:
     """Enter the namespaces, fork the slot as process 1, wait for its end."""
     try:
+        for path in (options.objects, options.scratch):
+            if path.is_relative_to(sandbox.PFS):
+                raise sandbox.SandboxError(f"{path} lies below {sandbox.PFS}, which the private root hides")
         sandbox.enter_namespaces()
     except sandbox.SandboxError as refusal:
         os.write(tell, str(refusal).encode())

@@ -12,9 +12,7 @@ from paddock.runtime.protocol import BatchTask, DatumTask, InputTask, TransformT
 _PLACEHOLDER = re.compile(r"\{(in|out)\}")
 
 
-def base_environment(
-    inherited: Mapping[bytes, bytes], transform: TransformTask, pfs: str
-) -> dict[bytes, bytes]:
+def base_environment(inherited: Mapping[bytes, bytes], transform: TransformTask, pfs: str) -> dict[bytes, bytes]:
     """What is the same for all datums of a transform: the worker's own environment without `PADDOCK_*`, and
     the pipeline's names.
     """
