@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from hypothesis import settings, strategies
+from hypothesis import given, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from paddock.catalog.commits import WriteRow
 from paddock.model.errors import Conflict, NotFound
 from paddock.model.records import Change
+from paddock.storage.chunks import ChunkStore, ChunkWriter
+from paddock.storage.tables import Tables
+from paddock.storage.tree_kinds import TREE
+from paddock.storage.trees import TreeRow, Trees, tree_table
+from paddock.testing.objects import MemoryIndex, MemoryObjects
 from paddock.versions.branches import BranchService
 from paddock.versions.commits import CommitService
 from paddock.versions.files import FileService
 from paddock.versions.home import Home
+from paddock.versions.open_commits import combine
 from paddock.versions.repos import RepoService
 
 Tree = dict[str, bytes]
 
-PARTS = strategies.sampled_from(["a", "b", "c0", "c", "é"])
-PATHS = strategies.lists(PARTS, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts))
+PARTS = strategies.sampled_from(["a", "b0", "b", "é"])
+PATHS = strategies.lists(PARTS, min_size=1, max_size=2).map(lambda parts: "/" + "/".join(parts))
 DATA = strategies.binary(max_size=12)
 BRANCHES = strategies.sampled_from(["main", "dev"])
 
@@ -139,6 +148,7 @@ class VersionStore(RuleBasedStateMachine):
             self.opened[branch] = (self.versions.start(f"r@{branch}").id, self.head(branch))
             self.heads.setdefault(branch, [])
 
+    @precondition(lambda self: self.opened)
     @rule(branch=BRANCHES)
     def finish(self, branch: str) -> None:
         if branch not in self.opened:
@@ -153,6 +163,7 @@ class VersionStore(RuleBasedStateMachine):
         del self.opened[branch]
         self.wrote(branch, commit, tree)
 
+    @precondition(lambda self: self.opened)
     @rule(branch=BRANCHES)
     def abandon(self, branch: str) -> None:
         if branch in self.opened:
@@ -186,7 +197,9 @@ class VersionStore(RuleBasedStateMachine):
             assert self.read(branch) == self.head(branch)
             assert [commit.id for commit in self.versions.list(f"r@{branch}")] == ids[::-1]
 
-    @invariant()
+    # A rule and not an invariant: what was read is merged, and several writes must also be merged at once.
+    @precondition(lambda self: self.opened)
+    @rule()
     def open_commits_show_what_was_written(self) -> None:
         for commit, tree in self.opened.values():
             if not clashes(tree):
@@ -222,4 +235,47 @@ class VersionStore(RuleBasedStateMachine):
 
 
 TestVersionStore = VersionStore.TestCase
-TestVersionStore.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestVersionStore.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+WRITES = strategies.lists(
+    strategies.tuples(
+        strategies.dictionaries(PATHS, DATA, max_size=3),
+        strategies.lists(PATHS, max_size=2),
+        strategies.lists(PATHS, max_size=1),
+    ),
+    max_size=5,
+)
+
+
+@given(base=strategies.dictionaries(PATHS, DATA, max_size=4), writes=WRITES)
+@settings(max_examples=60, deadline=None)
+def test_several_writes_merged_at_once_equal_one_after_the_other(
+    base: Tree, writes: list[tuple[Tree, list[str], list[str]]]
+) -> None:
+    store = ChunkStore(MemoryObjects(), MemoryIndex())
+    trees = Trees(Tables(store))
+    expected = dict(base)
+    rows = []
+    for number, (files, paths, prefixes) in enumerate(writes):
+        gone = {name for path in prefixes for name in at_or_below(expected, path)} | set(paths)
+        expected = {name: data for name, data in expected.items() if name not in gone} | files
+        with store.writer() as writer:
+            root = trees.tables.write(TREE, tree_table(rows_of(files, writer)), writer)
+            writer.flush()
+        rows.append(WriteRow(number, root.hex(), tuple(paths), tuple(prefixes)))
+    waiting = combine(trees, rows)
+    with store.writer() as writer:
+        start = trees.tables.write(TREE, tree_table(rows_of(base, writer)), writer)
+        writer.flush()
+        if clashes(base) or clashes(expected):
+            return
+        merged = trees.merge(start, waiting.files, waiting.deleted_paths, waiting.deleted_prefixes, writer)
+        fresh = trees.tables.write(TREE, tree_table(rows_of(expected, writer)), writer)
+    assert merged == fresh
+
+
+def rows_of(tree: Tree, writer: ChunkWriter) -> Iterator[TreeRow]:
+    for path, data in tree.items():
+        file = writer.put_stream(io.BytesIO(data))
+        yield TreeRow(path, b"", file.size, file.digest, False, file.chunks)
