@@ -34,8 +34,8 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
         title="Paddock",
         version=__version__,
         summary="Versioned data, and pipelines that compute only what changed.",
-        openapi_url=f"{API_ROOT}/openapi.json",
-        docs_url="/api/docs",
+        openapi_url="/openapi.json",
+        docs_url="/docs",
         redoc_url=None,
         responses={status: {"model": ProblemDocument} for status in ("4XX", 422, "5XX")},
     )

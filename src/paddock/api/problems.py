@@ -69,15 +69,15 @@ async def _paddock_error(request: Request, error: Exception) -> JSONResponse:
 async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = tuple(Problem(".".join(str(part) for part in item["loc"]), str(item["msg"])) for item in error.errors())
-    message = f"{request.method} {request.url.path} has wrong parameters; /api/docs describes them"
+    message = f"{request.method} {request.url.path} has wrong parameters; /docs describes them"
     return problem_response(InvalidInput(message, problems=problems))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem_response(NotFound(f"there is no {request.url.path} here; /api/docs lists what there is"))
-    message = f"{request.method} {request.url.path}: {error.detail}; /api/docs lists what there is"
+        return problem_response(NotFound(f"there is no {request.url.path} here; /docs lists what there is"))
+    message = f"{request.method} {request.url.path}: {error.detail}; /docs lists what there is"
     return problem_response(InvalidInput(message), error.status_code)
 
 

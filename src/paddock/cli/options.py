@@ -11,7 +11,7 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Show at
 Description = Annotated[str, typer.Option("--description", "-d", help="A line for other people.")]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", "-j", min=1, help="Worker processes; default: one for each core."),
+    typer.Option("--workers", "-j", min=1, help="Worker processes. Default: PADDOCK_WORKERS, else one for each core."),
 ]
 JobAddress = Annotated[
     str, typer.Argument(metavar="PIPELINE[@ID]", help="A job; without an id, the newest of the pipeline.")

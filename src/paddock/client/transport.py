@@ -43,13 +43,13 @@ class Transport:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
-            raise InvalidInput(f"server {url!r} is not a URL; write for example http://127.0.0.1:7420")
+            raise InvalidInput(f"server {url!r} is not a URL; write for example http://127.0.0.1:1659")
         timeout = httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
         try:
             self._client = httpx2.Client(base_url=self.url, timeout=timeout)
         except httpx2.InvalidURL as error:
             raise InvalidInput(
-                f"server {url!r} is not a URL ({error}); write for example http://127.0.0.1:7420"
+                f"server {url!r} is not a URL ({error}); write for example http://127.0.0.1:1659"
             ) from None
 
     def close(self) -> None:

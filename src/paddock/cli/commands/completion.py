@@ -18,10 +18,10 @@ class Shell(enum.StrEnum):
 
 
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="The shell to complete in.")] = Shell.BASH,
+    shell: Annotated[Shell, typer.Argument(metavar="[SHELL]", help="bash, zsh or fish.")] = Shell.BASH,
 ) -> None:
-    """Print a shell's completion script; `paddock --install-completion` installs it for good.
+    """Print the completion script of a shell.
 
-    For this session only: `source <(paddock completion bash)`.
+    `paddock --install-completion` installs it for good; `source <(paddock completion bash)` is for this session only.
     """
     output.line(get_completion_script(prog_name="paddock", complete_var="_PADDOCK_COMPLETE", shell=shell.value))

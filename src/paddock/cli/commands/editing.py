@@ -18,7 +18,10 @@ def rm(
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also a directory with all below.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove a file, or with -r a directory, as one commit. Older commits keep it."""
+    """Remove a file or directory.
+
+    One commit; older commits keep what was there.
+    """
     session = session_of(context)
     report = session.paddock.files.delete(session.name(target), recursive=recursive)
     _show(report, json, f"removed {output.count(report.removed, 'file')}")
@@ -31,7 +34,10 @@ def cp(
     append: Annotated[bool, typer.Option("--append", help="Append to files that exist.")] = False,
     json: Json = False,
 ) -> None:
-    """Copy files inside Paddock, by reference: no bytes move."""
+    """Copy files inside Paddock, by reference.
+
+    No bytes move.
+    """
     session = session_of(context)
     report = session.paddock.files.copy(session.name(source), session.name(target), append=append)
     _show(report, json, f"copied {output.count(report.files, 'file')}")

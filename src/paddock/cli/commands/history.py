@@ -22,7 +22,7 @@ def log(
     limit: Limit = LOG_LIMIT,
     json: Json = False,
 ) -> None:
-    """List commits, newest first."""
+    """Commits of a repo or branch, newest first."""
     session = session_of(context)
     show_commits(session.paddock.commits.list(session.name(repo), limit=limit), json)
 
@@ -35,7 +35,10 @@ def diff(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Files that differ: `+` added, `-` removed, `~` changed. Costs what differs, not what there is."""
+    """Files that differ between two commits.
+
+    `+` is added, `-` is removed, `~` is changed. It costs what differs, not what there is.
+    """
     session = session_of(context)
     found = session.paddock.files.diff(session.name(new), None if old is None else session.name(old))
     if json:
@@ -53,7 +56,10 @@ def find(
     limit: Limit = LOG_LIMIT,
     json: Json = False,
 ) -> None:
-    """Commits, newest first, that added, changed or removed exactly this path."""
+    """Commits that changed a path.
+
+    Newest first: those that added, changed or removed exactly this path.
+    """
     session = session_of(context)
     found = session.paddock.files.find(session.name(address), limit=limit)
     if json:

@@ -23,7 +23,10 @@ def ls(
     long: Annotated[bool, typer.Option("--long", "-l", help="Also size, kind and digest.")] = False,
     json: Json = False,
 ) -> None:
-    """List files, sorted by path. Directories end in a slash."""
+    """List files.
+
+    They are sorted by path; directories end in a slash.
+    """
     session = session_of(context)
     _show(session.paddock.files.list(session.name(address), recursive=recursive), long=long, json=json)
 
@@ -36,7 +39,10 @@ def glob(
     long: Annotated[bool, typer.Option("--long", "-l", help="Also size, kind and digest.")] = False,
     json: Json = False,
 ) -> None:
-    """List the files and directories that a pattern matches, as a pipeline's input would see them."""
+    """List the files and directories that match a pattern.
+
+    What is listed is what a pipeline's input with that glob would see, one datum a line.
+    """
     session = session_of(context)
     _show(session.paddock.files.glob(session.name(address)), long=long, json=json)
 

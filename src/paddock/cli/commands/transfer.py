@@ -139,9 +139,7 @@ def _said(report: PutReport) -> str:
 def get(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="REPO[@REF][:/PATH]", help="A file or directory.")],
-    target: Annotated[
-        Path, typer.Option("--output", "-o", metavar="TARGET", help="A local file or folder; default: here.")
-    ] = Path(),
+    target: Annotated[Path, typer.Option("--output", "-o", metavar="TARGET", help="A local file or folder.")] = Path(),
     mirror: Annotated[
         bool,
         typer.Option(
@@ -150,7 +148,10 @@ def get(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Get a file or folder out of a repo. Files that Paddock did not write are never removed."""
+    """Get a file or folder out of a repo.
+
+    Files that Paddock did not write are never removed.
+    """
     session = session_of(context)
     session.interrupted = "interrupted; files written so far are whole and stay, run it again for the rest"
     with transfer_progress("get") as on_transfer:

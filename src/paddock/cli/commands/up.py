@@ -18,7 +18,7 @@ from paddock.model.errors import InvalidInput, PaddockError, PermissionDenied
 from paddock.runtime.driver import Server
 
 DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 7420
+DEFAULT_PORT = 1659
 
 
 def up(
@@ -69,5 +69,5 @@ def _announce(url: str, home: str, workers: int | None, json: bool) -> None:
     if json:
         output.document({"url": url, "home": home, "workers": workers})
     else:
-        output.line(f"Paddock serves {home} at {url} (API: {url}/api/docs). Ctrl-C stops it.")
+        output.line(f"Paddock serves {home} at {url} (API: {url}/docs). Ctrl-C stops it.")
     output.flush()

@@ -18,7 +18,10 @@ def why(
     inputs: Annotated[int, typer.Option("--inputs", min=0, help="Show at most so many inputs of a datum.")] = 20,
     json: Json = False,
 ) -> None:
-    """Where a file came from: datum, inputs, pipeline version, job, and on back to the first commits."""
+    """Where a file came from, back to the first commits.
+
+    Each step names the datum, its inputs, the pipeline version and the job that computed it.
+    """
     session = session_of(context)
     origin = session.paddock.why(session.name(address), inputs_max=inputs)
     if json:
