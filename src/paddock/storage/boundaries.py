@@ -45,9 +45,11 @@ class _Tables:
         return cls.powers, cls.inverses
 
 
-def boundaries(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def boundaries(
+    offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], bits: int = BOUNDARY_BITS
+) -> npt.NDArray[np.int64]:
     """Indices of the keys that end a segment. Key i is `data[offsets[i]:offsets[i + 1]]`. About 2 ns a byte."""
-    mask = np.uint64((1 << BOUNDARY_BITS) - 1)
+    mask = np.uint64((1 << bits) - 1)
     return np.flatnonzero((key_hashes(offsets, data) & mask) == 0)
 
 

@@ -94,10 +94,10 @@ def decode_segment(kind: TableKind, data: bytes) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=arrow_schema(kind))
 
 
-def segment_ends(table: pa.Table) -> list[int]:
+def segment_ends(table: pa.Table, boundary_bits: int) -> list[int]:
     """Row numbers after which a segment ends, by the keys alone."""
     offsets, data = key_bytes(single_array(table.column(0)))
-    return [int(index) + 1 for index in boundaries(offsets, data)]
+    return [int(index) + 1 for index in boundaries(offsets, data, boundary_bits)]
 
 
 def key_bytes(array: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:

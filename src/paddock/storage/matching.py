@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from paddock.model.globs import Glob
+from paddock.model.globs import Glob, leading_group
 from paddock.model.ids import Digest
 from paddock.model.records import FileKind
 from paddock.storage.path_columns import Directories, DirectoryScan, PathColumn
@@ -29,6 +29,16 @@ class Matches:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def sort(self) -> None:
+        """Bring the columns into the order of paths."""
+        order = sorted(range(len(self)), key=self.paths.__getitem__)
+        for column in self.columns():
+            column[:] = [column[index] for index in order]
+
+    def columns(self) -> tuple[list[Any], ...]:
+        """The lists themselves, in the order of the fields."""
+        return self.paths, self.digests, self.sizes, self.directories, self.captures
+
 
 def match_tree(trees: Trees, root: Digest, glob: Glob) -> Matches:
     """Every file and directory whose path the glob matches; `/` is the whole tree as one match, if it holds a file.
@@ -37,11 +47,34 @@ def match_tree(trees: Trees, root: Digest, glob: Glob) -> Matches:
     """
     if glob.exact is not None:
         return _match_exact(trees, root, glob.exact)
-    first, last = _range(glob.literal)
+    first, last = key_range(glob.literal)
     found = _Finder(glob)
     for table in trees.tables.scan(TREE, root, first, last):
         found.feed(PathColumn(table))
     return found.end()
+
+
+def match_captured(trees: Trees, root: Digest, glob: Glob, values: Collection[str], *, group: int) -> Matches | None:
+    """Those matches of `match_tree` whose capture number `group` is one of `values`.
+
+    None where the glob does not begin with that capture, so that they can't be found without a look at all matches. Else reads only
+    the segments in which paths lie that begin with one of the values: about 1 ms a value.
+    """
+    leading = leading_group(glob.pattern)
+    if leading is None or leading[0] != group:
+        return None
+    found = Matches()
+    for value in sorted(values):
+        start = leading[1] + value
+        finder = _Finder(glob)
+        for table in trees.tables.scan(TREE, root, *key_range(start)):
+            finder.feed(PathColumn(table))
+        some = finder.end()
+        kept = [index for index, each in enumerate(some.captures) if each[group - 1] == value]
+        for column, more in zip(found.columns(), some.columns(), strict=True):
+            column.extend(more[index] for index in kept)
+    found.sort()
+    return found
 
 
 def _match_exact(trees: Trees, root: Digest, path: str) -> Matches:
@@ -79,7 +112,7 @@ class _Finder:
         found = self._found
         found.captures = self._captures(found.paths)
         if any(found.directories):
-            _sort(found)
+            found.sort()
         return found
 
     def _select(self, paths: list[str]) -> list[int]:
@@ -112,20 +145,7 @@ class _Finder:
         return self._glob.filter(paths)[1]
 
 
-def _sort(found: Matches) -> None:
-    order = sorted(range(len(found)), key=found.paths.__getitem__)
-    columns: tuple[list[Any], ...] = (
-        found.paths,
-        found.digests,
-        found.sizes,
-        found.directories,
-        found.captures,
-    )
-    for column in columns:
-        column[:] = [column[index] for index in order]
-
-
-def _range(literal: str) -> tuple[str | None, str | None]:
+def key_range(literal: str) -> tuple[str | None, str | None]:
     """Keys that start with the text: first ≤ key < last."""
     code = ord(literal[-1]) + 1
     return literal, None if code > 0x10FFFF else literal[:-1] + chr(code)

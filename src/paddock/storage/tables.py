@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from paddock.model.ids import Digest
+from paddock.storage.boundaries import BOUNDARY_BITS
 from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.columnar import (
     arrow_schema,
@@ -101,8 +102,12 @@ class Tables:
     Errors of every read: Corrupt, or NotFound for a chunk that the store does not know.
     """
 
-    def __init__(self, store: ChunkStore) -> None:
+    def __init__(self, store: ChunkStore, *, boundary_bits: int = BOUNDARY_BITS) -> None:
+        """`boundary_bits`: segments have 2 ** bits rows on average. Equal tables are only equal roots under the same number,
+        so a home never uses another than the default; tests do, to have many segments of few rows.
+        """
         self.store = store
+        self.boundary_bits = boundary_bits
         self._cache = _SegmentCache(_CACHE_BYTES)
         self._roots: OrderedDict[Digest, Root] = OrderedDict()
 
@@ -125,7 +130,7 @@ class Tables:
     def write(self, kind: TableKind, table: pa.Table, writer: ChunkWriter) -> Digest:
         """Write a table of its own. Rows in any order; Conflict names a key that occurs twice."""
         table = sort_by_key(kind, conform(kind, table))
-        cutter = _Cutter(kind, writer)
+        cutter = _Cutter(kind, writer, self.boundary_bits)
         for start in range(0, table.num_rows, _WINDOW_ROWS):
             cutter.feed(table.slice(start, _WINDOW_ROWS))
         cutter.end()
@@ -186,7 +191,7 @@ class Tables:
         segments = self.root(kind, root).segments
         if not segments:
             return self.write(kind, upserts, writer)
-        cutter = _Cutter(kind, writer)
+        cutter = _Cutter(kind, writer, self.boundary_bits)
         for segment, changes in _split_changes(segments, upserts, sorted(set(deleted))):
             if changes is None and not cutter.carrying:
                 cutter.segments.append(segment)
@@ -231,10 +236,11 @@ class Tables:
 class _Cutter:
     """Cuts a stream of sorted rows into segments and writes them."""
 
-    def __init__(self, kind: TableKind, writer: ChunkWriter) -> None:
+    def __init__(self, kind: TableKind, writer: ChunkWriter, boundary_bits: int) -> None:
         self.segments: list[SegmentRef] = []
         self._kind = kind
         self._writer = writer
+        self._boundary_bits = boundary_bits
         self._carried: list[pa.Table] = []
 
     @property
@@ -246,7 +252,7 @@ class _Cutter:
         if rows.num_rows == 0:
             return
         start = 0
-        for end in segment_ends(rows):
+        for end in segment_ends(rows, self._boundary_bits):
             self._emit(rows.slice(start, end - start))
             start = end
         if start < rows.num_rows:
