@@ -1,8 +1,8 @@
 """What an engine and a worker say to each other: one JSON document per line, over a stream socket.
 
     up:    Ready, then Claim … Heartbeat … BatchReport …
-    down:  TransformTask (once per worker and transform, before its first batch), BatchTask, Cancel, Drain,
-    Stop
+    down:  TransformTask (once per worker and transform, before its first batch), BatchTask, Trim, Cancel,
+    Drain, Stop
 
 A worker that wants work sends Claim and gets one BatchTask for it, as soon as there is one. It sends the next
 Claim *before* the last report of the present batch, so that the report's disk write and the engine's planning
@@ -102,6 +102,16 @@ class BatchTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Trim:
+    """Do not begin the datums of this lease from position `keep` on: another worker has them. What was begun
+    is finished and reported.
+    """
+
+    lease: str
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop the batch of this lease. What it has finished is still reported."""
 
@@ -172,8 +182,7 @@ class DatumResult:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """Results of some datums of a lease, durable in `packs` before this is sent; the packs are not registered
-    yet.
+    """Results of some datums of a lease, durable in `packs` before this is sent; the packs are not registered yet.
 
     batch: digest of the batch result (see `batch_results`); None where no datum is reported. final: nothing
     more follows for this lease. error_code, error: set if results were lost (the store refused them): the
@@ -192,11 +201,12 @@ class BatchReport:
     error: str = ""
 
 
-Down = TransformTask | BatchTask | Cancel | Drain | Stop
+Down = TransformTask | BatchTask | Trim | Cancel | Drain | Stop
 Up = Ready | Claim | Heartbeat | BatchReport
 Message = Down | Up
 
-_PLAIN: dict[str, type[Cancel | Drain | Stop | Ready | Claim | Heartbeat]] = {
+_PLAIN: dict[str, type[Trim | Cancel | Drain | Stop | Ready | Claim | Heartbeat]] = {
+    "trim": Trim,
     "cancel": Cancel,
     "drain": Drain,
     "stop": Stop,
@@ -216,7 +226,7 @@ def encode(message: Message) -> bytes:
             document = _batch_to_json(message)
         case BatchReport():
             document = _report_to_json(message)
-        case Cancel() | Drain() | Stop() | Ready() | Claim() | Heartbeat():
+        case Trim() | Cancel() | Drain() | Stop() | Ready() | Claim() | Heartbeat():
             document = {field.name: getattr(message, field.name) for field in fields(message)}
             document["type"] = _PLAIN_NAMES[type(message)]
         case _:
@@ -264,10 +274,7 @@ def _files_to_json(files: Sequence[FileTask], packs: _PackNames) -> list[Any]:
             path,
             size,
             int(executable),
-            [
-                [digest.hex(), packs.number(at.pack), at.offset, at.stored, at.size, at.codec]
-                for digest, at in chunks
-            ],
+            [[digest.hex(), packs.number(at.pack), at.offset, at.stored, at.size, at.codec] for digest, at in chunks],
         ]
         for path, size, executable, chunks in files
     ]
@@ -406,9 +413,7 @@ def _report_to_json(report: BatchReport) -> dict[str, Any]:
 def _report_from_json(document: dict[str, Any]) -> BatchReport:
     document["batch"] = Digest(bytes.fromhex(document["batch"])) if document["batch"] else None
     document["datums"] = tuple(
-        DatumResult(
-            position, row, name, DatumKey(bytes.fromhex(key)), DatumState(state), seconds, reason, error_code
-        )
+        DatumResult(position, row, name, DatumKey(bytes.fromhex(key)), DatumState(state), seconds, reason, error_code)
         for position, row, name, key, state, seconds, reason, error_code in document["datums"]
     )
     document["packs"] = tuple(

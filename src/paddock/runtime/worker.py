@@ -46,6 +46,7 @@ from paddock.runtime.protocol import (
     Ready,
     Stop,
     TransformTask,
+    Trim,
 )
 from paddock.runtime.report_writer import ReportWriter
 from paddock.runtime.worker_channel import Channel, EngineGoneError
@@ -74,9 +75,7 @@ class Options:
 
 
 class Worker:
-    """The slot's loop: claim, run, report. Its `look` and `beat` are what a running command is interrupted
-    for.
-    """
+    """The slot's loop: claim, run, report. Its `look` and `beat` are what a running command is interrupted for."""
 
     def __init__(self, channel: Channel, objects: ObjectStore, slot: Slot, options: Options) -> None:
         self._channel = channel
@@ -94,6 +93,7 @@ class Worker:
         self._transforms: dict[str, Transform] = {}
         self._batches: deque[BatchTask] = deque()
         self._cancelled: set[str] = set()
+        self._keep: dict[str, int] = {}
         self._draining = False
         self._claimed = False
         self._running: _Running | None = None
@@ -114,6 +114,7 @@ class Worker:
             batch = self._batches.popleft()
             self._run_batch(batch)
             self._cancelled.discard(batch.lease)
+            self._keep.pop(batch.lease, None)
 
     def look(self) -> bool:
         """Take in messages; whether the batch at work is cancelled."""
@@ -122,9 +123,7 @@ class Worker:
         return self._running is not None and self._running.batch.lease in self._cancelled
 
     def beat(self) -> None:
-        """About once a second: a heartbeat, and a look at the messages (which notices that the engine is
-        gone).
-        """
+        """About once a second: a heartbeat, and a look at the messages (which notices that the engine is gone)."""
         now = time.monotonic()
         if now < self._next_beat:
             return
@@ -150,6 +149,8 @@ class Worker:
                 case BatchTask():
                     self._batches.append(message)
                     self._claimed = False
+                case Trim():
+                    self._keep[message.lease] = min(message.keep, self._keep.get(message.lease, message.keep))
                 case Cancel():
                     self._cancelled.add(message.lease)
                 case Drain():
@@ -175,12 +176,15 @@ class Worker:
         self._next_beat = running.since + self._options.heartbeat_seconds
         position = 0
         try:
-            while position < len(batch.datums) and not self.look():
+            while position < self._end(batch) and not self.look():
                 position = self._run_part(running, transform, known, position)
-            if position == len(batch.datums):
+            if running.ended:
                 return
             self._claim()
-            self._channel.send(BatchReport(batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=True))
+            cancelled = batch.lease in self._cancelled
+            self._channel.send(
+                BatchReport(batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=cancelled)
+            )
         except ReportLostError as lost:
             self._report_loss(batch, lost.cause)
         except PaddockError as error:
@@ -189,15 +193,13 @@ class Worker:
             self._running = None
 
     def _run_part(self, running: _Running, transform: Transform, known: dict[Digest, Location], position: int) -> int:
-        """Run datums from `position` on, for about REPORT_SECONDS, and report them; returns the position
-        after them.
-        """
+        """Run datums from `position` on, for about REPORT_SECONDS, and report them; returns the position after them."""
         batch = running.batch
         begin = time.monotonic()
         results: list[DatumResult] = []
         report = ReportWriter(self._objects, known, chunking=self._options.chunking)
         try:
-            while position < len(batch.datums) and batch.lease not in self._cancelled:
+            while position < self._end(batch) and batch.lease not in self._cancelled:
                 datum = batch.datums[position]
                 running.datum, running.since = datum.id, time.monotonic()
                 outcome = self._datums.run(batch, datum, transform, report.writer)
@@ -222,7 +224,7 @@ class Worker:
                 self.beat()
                 if time.monotonic() - begin > self._options.report_seconds or report.output_bytes > REPORT_BYTES_MAX:
                     break
-            self._finish_part(running, report, results, final=position == len(batch.datums))
+            self._finish_part(running, report, results, final=position >= self._end(batch))
         finally:
             report.abort()
         return position
@@ -234,6 +236,7 @@ class Worker:
             self._claim()
         if not results:
             return
+        running.ended = final
         digest, packs = report.finish(batch.job, batch.transform)
         self._channel.send(
             BatchReport(
@@ -246,6 +249,10 @@ class Worker:
                 output_bytes=report.output_bytes,
             )
         )
+
+    def _end(self, batch: BatchTask) -> int:
+        """The position before which the batch ends, unless the engine has trimmed it since."""
+        return min(len(batch.datums), self._keep.get(batch.lease, len(batch.datums)))
 
     def _report_loss(self, batch: BatchTask, error: PaddockError) -> None:
         self._claim()
@@ -281,6 +288,8 @@ class _Running:
 
     batch: BatchTask
     since: float
+    ended: bool = False
+    """Its final report was sent."""
     datum: str = ""
     done: int = 0
     failed: int = 0
