@@ -257,6 +257,42 @@ def test_a_job_of_another_set_that_waits_for_a_failed_output_reads_the_last_good
     assert _inputs(home, other)["edges@main"] == good.set_id
 
 
+def test_without_a_good_output_a_job_of_another_set_cannot_run_either(home: Home) -> None:
+    add_pipeline(home, "edges", ["images"])
+    add_pipeline(home, "montage", ["edges", "labels"])
+    add_pipeline(home, "poster", ["montage"])
+    _put(home, "images:/a")
+    _put(home, "labels:/a")
+    edges, montage, poster, later_montage, later_poster = waiting_jobs(home)
+    ended = fail(home, edges)
+    assert [job.id for job in ended] == [montage.id, poster.id, later_montage.id, later_poster.id]
+    assert waiting_jobs(home) == []
+    with home.catalog.read() as tx:
+        assert jobs.get(tx, later_poster.id).reason.endswith("upstream pipelines failed: edges")
+    assert list(FileService(home).list("poster:/")) == []
+
+
+def test_a_job_on_an_input_that_was_never_good_is_unrunnable_at_once(home: Home) -> None:
+    add_pipeline(home, "edges", ["images"])
+    _put(home, "images:/a")
+    fail(home, waiting_jobs(home)[0])
+    add_pipeline(home, "montage", ["edges", "labels"])
+    add_pipeline(home, "poster", ["montage"])
+    made = CommitService(home).inspect_set(_put(home, "labels:/a"))
+    assert waiting_jobs(home) == []
+    reason = "unrunnable because the following upstream pipelines failed: edges"
+    assert [(job.pipeline, job.state, job.reason) for job in made.jobs] == [
+        ("montage", JobState.UNRUNNABLE, reason),
+        ("poster", JobState.UNRUNNABLE, reason),
+    ]
+    later = CommitService(home).inspect_set(_put(home, "images:/a", b"2"))
+    assert [(job.pipeline, job.state) for job in later.jobs] == [
+        ("edges", JobState.CREATED),
+        ("montage", JobState.CREATED),
+        ("poster", JobState.CREATED),
+    ]
+
+
 def test_an_output_ends_once(home: Home) -> None:
     add_pipeline(home, "edges", ["images"])
     _put(home, "images:/a")

@@ -34,27 +34,36 @@ def finish_output(tx: Transaction, commit_id: int, *, tree: str, files: int, siz
 
 
 def fail_output(tx: Transaction, commit_id: int, *, error: str, now: float) -> tuple[JobRow, ...]:
-    """Fail an open output commit; the branch keeps its head. The job's own row is the caller's to set, before
-    this call.
+    """Fail an open output commit; the branch keeps its head. The job's own row is the caller's to set, before this call.
 
-    Jobs of the same set that need the commit, directly or not, become unrunnable and their commits fail;
-    those are returned, as they were before. A waiting job of another set that would have read it reads the
-    branch's head instead.
+    Jobs of the same set that need the commit, directly or not, become unrunnable and their commits fail; those are
+    returned, as they were before. A waiting job of another set that would have read it reads the branch's head instead;
+    where there is none, it is unrunnable too: an empty tree would pass for a result.
     """
-    commit = _open_output(tx, commit_id)
-    _fail(tx, commit, error, now)
+    failed = _open_output(tx, commit_id)
+    _fail(tx, failed, error, now)
     ended = []
-    for reader in _waiting_readers(tx, commit):
-        job = jobs.find_by_commit(tx, reader.id)
-        if job is None or JobState(job.state).final:
-            continue
-        reason = "unrunnable because the following upstream pipelines failed: " + ", ".join(
-            _failed_above(tx, reader, commit)
-        )
-        jobs.update(tx, job.id, state=JobState.UNRUNNABLE, reason=reason, finished=now)
-        _fail(tx, reader, reason, now)
-        ended.append(job)
-    return tuple(ended)
+    pending = [failed]
+    while pending:
+        upstream = pending.pop(0)
+        for reader in _readers_left(tx, upstream):
+            job = jobs.find_by_commit(tx, reader.id)
+            if job is not None and not JobState(job.state).final:
+                make_unrunnable(tx, job, also=(failed.repo,), now=now)
+                ended.append(job)
+                pending.append(reader)
+    return tuple(sorted(ended, key=lambda job: job.id))
+
+
+def make_unrunnable(tx: Transaction, job: JobRow, *, also: Sequence[str] = (), now: float) -> None:
+    """End a job that has not started, and its output commit, with the names of the pipelines that failed above it.
+
+    also: pipelines that failed, whether or not their jobs say so yet.
+    """
+    names = sorted({*also, *_failed_above(tx, job.commit_id)})
+    reason = "unrunnable because the following upstream pipelines failed: " + ", ".join(names)
+    jobs.update(tx, job.id, state=JobState.UNRUNNABLE, reason=reason, finished=now)
+    _fail(tx, commits.get(tx, job.commit_id), reason, now)
 
 
 def _open_output(tx: Transaction, commit_id: int) -> CommitRow:
@@ -66,40 +75,46 @@ def _open_output(tx: Transaction, commit_id: int) -> CommitRow:
 
 def _fail(tx: Transaction, commit: CommitRow, error: str, now: float) -> None:
     commits.fail(tx, commit.id, error=error, finished=now)
-    branch = branches.find(tx, commit.repo_id, commit.branch)
-    head_id = None if branch is None else branch.head_id
+    head_id = _head_of(tx, commit)
     commits.set_parent(tx, commit.id, None if head_id is None else _newest_before(tx, head_id, commit.id))
-    for reader in commits.computed_from(tx, commit.id):
-        if reader.set_id != commit.set_id and reader.state == CommitState.OPEN:
-            commits.set_upstream(tx, reader.id, commit.id, head_id)
 
 
-def _waiting_readers(tx: Transaction, failed: CommitRow) -> list[CommitRow]:
-    """Open commits of the same set computed from the failed one, directly or not; upstream first."""
-    found: dict[int, CommitRow] = {}
-    pending = [failed.id]
-    while pending:
-        for reader in commits.computed_from(tx, pending.pop(0)):
-            if reader.set_id == failed.set_id and reader.state == CommitState.OPEN and reader.id not in found:
-                found[reader.id] = reader
-                pending.append(reader.id)
-    return sorted(found.values(), key=lambda row: row.id)
+def _readers_left(tx: Transaction, failed: CommitRow) -> list[CommitRow]:
+    """Open commits that can't be computed without the failed one; the others are led to the branch's head."""
+    head_id = _head_of(tx, failed)
+    left = []
+    for reader in commits.computed_from(tx, failed.id):
+        if reader.state != CommitState.OPEN:
+            continue
+        if reader.set_id == failed.set_id or head_id is None:
+            left.append(reader)
+        else:
+            commits.set_upstream(tx, reader.id, failed.id, head_id)
+    return left
 
 
-def _failed_above(tx: Transaction, reader: CommitRow, failed: CommitRow) -> Sequence[str]:
-    """Names of the pipelines upstream of the reader, in the set, whose own jobs ended badly."""
-    names = {failed.repo}
-    pending, seen = [reader.id], {reader.id}
+def _failed_above(tx: Transaction, commit_id: int) -> set[str]:
+    """Names of the pipelines upstream of the commit whose own jobs failed or were stopped, seen through those that
+    could not run because of them."""
+    names: set[str] = set()
+    pending, seen = [commit_id], {commit_id}
     while pending:
         for edge in commits.provenance(tx, [pending.pop()]):
-            if edge.upstream_id is None or edge.upstream_id in seen or edge.upstream_set != reader.set_id:
+            if edge.upstream_id is None or edge.upstream_id in seen:
                 continue
             seen.add(edge.upstream_id)
-            pending.append(edge.upstream_id)
             job = jobs.find_by_commit(tx, edge.upstream_id)
-            if job is not None and job.state in (JobState.FAILURE, JobState.KILLED):
+            if job is None or job.state == JobState.SUCCESS:
+                continue
+            pending.append(edge.upstream_id)
+            if job.state in (JobState.FAILURE, JobState.KILLED):
                 names.add(job.pipeline)
-    return sorted(names)
+    return names
+
+
+def _head_of(tx: Transaction, commit: CommitRow) -> int | None:
+    branch = branches.find(tx, commit.repo_id, commit.branch)
+    return None if branch is None else branch.head_id
 
 
 def _newest_before(tx: Transaction, head_id: int, commit_id: int) -> int | None:

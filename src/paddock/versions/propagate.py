@@ -13,6 +13,7 @@ from paddock.catalog.database import Transaction
 from paddock.catalog.pipelines import PipelineRow
 from paddock.model.errors import Bug
 from paddock.model.records import CommitOrigin, CommitState, PipelineState
+from paddock.versions.outputs import make_unrunnable
 
 
 def propagate(
@@ -65,7 +66,7 @@ def input_of(tx: Transaction, branch: BranchRow, set_id: str) -> CommitRow | Non
     tip = None if branch.tip_id is None else commits.get(tx, branch.tip_id)
     if tip is not None and tip.state != CommitState.FAILED:
         return tip
-    return None if branch.head_id is None else commits.get(tx, branch.head_id)
+    return tip if branch.head_id is None else commits.get(tx, branch.head_id)
 
 
 def _sources(tx: Transaction, running: Mapping[int, PipelineRow]) -> dict[int, list[int]]:
@@ -113,10 +114,12 @@ def _make(
 ) -> int:
     output = branches.get(tx, pipeline.branch_id)
     inputs = []
+    runnable = True
     for source in sources:
         branch = branches.get(tx, source)
         commit = input_of(tx, branch, set_id)
         inputs.append((branch.repo_id, branch.name, None if commit is None else commit.id))
+        runnable = runnable and (commit is None or commit.state != CommitState.FAILED)
     commit_id = commits.insert(
         tx,
         repo_id=pipeline.repo_id,
@@ -128,7 +131,7 @@ def _make(
     )
     commits.add_provenance(tx, commit_id, inputs)
     branches.set_tip(tx, output.id, commit_id)
-    return jobs.insert(
+    job_id = jobs.insert(
         tx,
         set_id=set_id,
         pipeline_id=pipeline.id,
@@ -137,3 +140,6 @@ def _make(
         created=now,
         no_cache=no_cache,
     )
+    if not runnable:
+        make_unrunnable(tx, jobs.get(tx, job_id), now=now)
+    return job_id
