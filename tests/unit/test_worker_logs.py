@@ -30,7 +30,9 @@ def test_paddocks_own_lines_stand_alone() -> None:
     log.add(b"no newline")
     log.say("second")
     assert log.content() == b"paddock: first\nno newline\npaddock: second\n"
-    assert log.last_line() == b"paddock: second"
+    assert log.last_line() == b""
+    log.add(b"third\n\n")
+    assert log.last_line() == b"third"
 
 
 def test_memory_is_bounded() -> None:

@@ -65,8 +65,7 @@ class OutputFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DatumOutcome:
-    """All that is kept of one datum that ran. files: empty unless it succeeded. exit_code: None where nothing
-    ran.
+    """All that is kept of one datum that ran. files: empty unless it succeeded. exit_code: None where nothing ran.
 
     error_code: class of error (see `paddock.model.errors`) where the machine or the store is the cause; else
     empty.

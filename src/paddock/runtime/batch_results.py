@@ -43,9 +43,7 @@ class BatchResult:
 def read_batch_result(chunks: ChunkStore, batch: Digest) -> BatchResult:
     """Header and tables of a batch result. Corrupt: it is damaged. NotFound: the store does not have it."""
     header = read_batch_header(chunks, batch)
-    return BatchResult(
-        header, _read_table(chunks, RESULTS, header.results), _read_table(chunks, FILES, header.files)
-    )
+    return BatchResult(header, _read_table(chunks, RESULTS, header.results), _read_table(chunks, FILES, header.files))
 
 
 def read_batch_header(chunks: ChunkStore, batch: Digest) -> BatchHeader:

@@ -1,6 +1,4 @@
-"""Read what a datum left in `/pfs/out` and store it: files, directories, and links to inputs without
-reading them.
-"""
+"""Read what a datum left in `/pfs/out` and store it: files, directories, and links to inputs without reading them."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ class Collector:
         return self.rows
 
     def _folder(self, path: str, name: str, above: tuple[str, ...]) -> None:
-        """Collect a directory (host path) as `name`. above: real paths of the directories that led here by
-        links.
-        """
+        """Collect a directory (host path) as `name`. above: real paths of the directories that led here by links."""
         if name.count("/") > _DEPTH_MAX:
             raise OutputError(f"{self._say(name)[:120]}… is nested more than {_DEPTH_MAX} directories deep; flatten it")
         for entry in _entries(path):
@@ -110,9 +106,7 @@ class Collector:
         self.rows.append(OutputFile(name, stored.size, stored.digest, executable, stored.chunks))
 
     def _link(self, path: str, name: str, above: tuple[str, ...]) -> None:
-        """A link in `/pfs/out`: to an input, to the code, or to something else in `/pfs/out`; nothing else
-        is kept.
-        """
+        """A link in `/pfs/out`: to an input, to the code, or to something else in `/pfs/out`; nothing else is kept."""
         text = os.fsdecode(os.readlink(os.fsencode(path)))
         target = self._resolve(path, name, text)
         if target == self.pfs or not target.startswith(self.pfs + "/"):
@@ -200,9 +194,7 @@ class _TickingReader:
 
 
 def clear_folder(path: str) -> None:
-    """Remove everything in a directory, but not itself (it may be a mount point). Raises LimitExceeded,
-    Unavailable.
-    """
+    """Remove everything in a directory, but not itself (it may be a mount point). Raises LimitExceeded, Unavailable."""
     try:
         os.chmod(path, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
         with os.scandir(os.fsencode(path)) as entries:
@@ -216,9 +208,7 @@ def clear_folder(path: str) -> None:
 
 
 def disk_is_full(path: str) -> bool:
-    """Whether the file system of `path` has (nearly) no room left for this user: less than 64 KiB, or no
-    inode.
-    """
+    """Whether the file system of `path` has (nearly) no room left for this user: less than 64 KiB, or no inode."""
     state = os.statvfs(path)
     return state.f_bavail * state.f_frsize < (64 << 10) or (state.f_files > 0 and state.f_favail == 0)
 

@@ -57,9 +57,7 @@ class Slot:
 
 @dataclass(slots=True)
 class Transform:
-    """A transform made ready on this worker: environment, working directory, standard inputs; programs
-    found so far.
-    """
+    """A transform made ready on this worker: environment, working directory, standard inputs; programs found so far."""
 
     task: TransformTask
     environment: dict[bytes, bytes]

@@ -1,6 +1,4 @@
-"""Put a datum's input files, and a transform's code, in place as plain files; every byte is verified on the
-way.
-"""
+"""Put a datum's input files, and a transform's code, in place as plain files; every byte is verified on the way."""
 
 from __future__ import annotations
 
@@ -34,8 +32,7 @@ class Placed(NamedTuple):
 
 
 class InputFolder:
-    """The inputs below `/pfs`. `root` is its path for the worker, who may write there while user code may
-    not.
+    """The inputs below `/pfs`. `root` is its path for the worker, who may write there while user code may not.
 
     `place` changes only what differs between one datum and the next, so a file that many datums of a cross
     share is written once. `protected`: user code cannot write to inputs (namespaces). Where it is not, files
@@ -131,9 +128,7 @@ class _Spares:
 
 
 class CodeFolder:
-    """The code directory of the transform at work, at `/pfs/.code`; replaced when another transform takes
-    over.
-    """
+    """The code directory of the transform at work, at `/pfs/.code`; replaced when another transform takes over."""
 
     def __init__(self, root: str, read_chunk: ReadChunk, *, protected: bool) -> None:
         self._path = f"{root}/{CODE_FOLDER}"
@@ -142,9 +137,7 @@ class CodeFolder:
         self._transform = ""
 
     def place(self, transform: str, files: Sequence[FileTask] | None) -> None:
-        """Put the files of `transform` in place, unless they are; None removes the directory. Errors as for
-        inputs.
-        """
+        """Put the files of `transform` in place, unless they are; None removes the directory. Errors as for inputs."""
         if transform == self._transform:
             return
         self._transform = ""
@@ -190,9 +183,7 @@ def write_file(
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file or directory tree, whatever modes user code has left there. Does nothing where there is
-    none.
-    """
+    """Remove a file or directory tree, whatever modes user code has left there. Does nothing where there is none."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
@@ -212,9 +203,7 @@ def remove_tree(path: str) -> None:
 
 
 def _folders_below(path: str) -> Iterator[str]:
-    """`path` and the directories below it, each before what it holds; the caller makes each readable in
-    turn.
-    """
+    """`path` and the directories below it, each before what it holds; the caller makes each readable in turn."""
     yield path
     with os.scandir(path) as entries:
         folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]

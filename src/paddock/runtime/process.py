@@ -1,6 +1,4 @@
-"""Run one user command: the cheapest spawn, one pipe for its output, a deadline, and nothing left alive
-afterwards.
-"""
+"""Run one user command: the cheapest spawn, one pipe for its output, a deadline, and nothing left alive afterwards."""
 
 from __future__ import annotations
 
@@ -177,9 +175,7 @@ class _Deadline:
             self._at = now
 
     def enforce(self, process: int, now: float) -> None:
-        """Signal the session of `process` if its time has come: first SIGTERM, then, each grace period,
-        SIGKILL.
-        """
+        """Signal the session of `process` if its time has come: first SIGTERM, then, each grace period, SIGKILL."""
         if self._at is None or now < self._at:
             return
         self.passed = True
@@ -203,9 +199,7 @@ def end_descendants(*, owns_namespace: bool) -> None:
 
 
 def _kill_children(*, owns_namespace: bool) -> bool:
-    """Kill what may be killed; whether anything was. Orphans of what is killed here are for the next
-    sweep.
-    """
+    """Kill what may be killed; whether anything was. Orphans of what is killed here are for the next sweep."""
     killed = False
     for target in [-1] if owns_namespace else _children_of(os.getpid()):
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,6 +1,4 @@
-"""Builds one report of a worker: output bytes, tables, logs and header, all in the same packs, durable by
-one flush.
-"""
+"""Builds one report of a worker: output bytes, tables, logs and header, all in the same packs, durable by one flush."""
 
 from __future__ import annotations
 
@@ -29,15 +27,12 @@ LOG_CHUNK_BYTES = 1 << 20
 
 
 class ReportWriter:
-    """Takes outcomes of datums as they end. `writer` is open for their outputs from the start. Not
-    thread-safe.
+    """Takes outcomes of datums as they end. `writer` is open for their outputs from the start. Not thread-safe.
 
     Memory: the rows, at most a mebibyte of logs, and what the writer buffers. `finish` or `abort` ends it.
     """
 
-    def __init__(
-        self, objects: ObjectStore, known: Mapping[Digest, Location], *, chunking: ChunkingParameters
-    ) -> None:
+    def __init__(self, objects: ObjectStore, known: Mapping[Digest, Location], *, chunking: ChunkingParameters) -> None:
         self.writer = DetachedWriter(objects, known, chunking=chunking)
         self.datums = 0
         self.output_files = 0
@@ -50,9 +45,7 @@ class ReportWriter:
         self._log_chunks: list[tuple[Digest, int]] = []
 
     def add(self, outcome: DatumOutcome) -> int:
-        """Record one datum; returns the number of its row. Errors of the object store leave the report
-        unusable.
-        """
+        """Record one datum; returns the number of its row. Errors of the object store leave the report unusable."""
         row = self.datums
         output_bytes = sum(file.size for file in outcome.files)
         values = (

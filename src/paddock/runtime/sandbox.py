@@ -1,5 +1,4 @@
-"""A private root for user code: its own mount and PID namespaces, made through `ctypes`, without any helper
-program.
+"""A private root for user code: its own mount and PID namespaces, made through `ctypes`, without any helper program.
 
 `enter_namespaces()` is called by the guardian (it unshares; its next child is process 1 of the new PID
 namespace), then `enter_private_root()` by that child. Afterwards the child sees the machine as before, plus
@@ -51,16 +50,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SandboxError(Exception):
-    """The system forbids a step; the message says which step and why. Caught by the worker, which falls
-    back.
-    """
+    """The system forbids a step; the message says which step and why. Caught by the worker, which falls back."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateRoot:
-    """What `enter_private_root` made. left_out: entries of `/` that could not be shown in the private
-    root.
-    """
+    """What `enter_private_root` made. left_out: entries of `/` that could not be shown in the private root."""
 
     left_out: tuple[str, ...]
 
@@ -88,9 +83,7 @@ def enter_private_root(slot: Path) -> PrivateRoot:
     """
     root = slot / "root"
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE, "make mounts private")
-    _mount(
-        "paddock", str(root), "tmpfs", _MS_NOSUID | _MS_NODEV, "mount a private root", data="size=1m,mode=755"
-    )
+    _mount("paddock", str(root), "tmpfs", _MS_NOSUID | _MS_NODEV, "mount a private root", data="size=1m,mode=755")
     _mount(None, str(root), None, _MS_UNBINDABLE, "keep the private root out of its own picture")
     left_out = _show_host(root)
     _show_proc(root)
@@ -115,9 +108,7 @@ def adopt_orphans() -> None:
 
 
 def _write_id_maps(user: int, group: int) -> None:
-    """Map the user and group onto themselves, so that files keep their owners and programs see who they run
-    as.
-    """
+    """Map the user and group onto themselves, so that files keep their owners and programs see who they run as."""
     try:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
@@ -127,9 +118,7 @@ def _write_id_maps(user: int, group: int) -> None:
 
 
 def _show_host(root: Path) -> tuple[str, ...]:
-    """Bind every top-level entry of `/` into `root`, with all that is mounted below it; links are made
-    again.
-    """
+    """Bind every top-level entry of `/` into `root`, with all that is mounted below it; links are made again."""
     left_out: list[str] = []
     with os.scandir("/") as entries:
         for entry in sorted(entries, key=lambda each: each.name):
@@ -151,9 +140,7 @@ def _show_host(root: Path) -> tuple[str, ...]:
 
 
 def _show_proc(root: Path) -> None:
-    """A `/proc` of the new PID namespace; inside a container that hides parts of it, the one that is
-    there.
-    """
+    """A `/proc` of the new PID namespace; inside a container that hides parts of it, the one that is there."""
     target = root / "proc"
     target.mkdir()
     try:
@@ -178,9 +165,7 @@ def _make_read_only(target: Path) -> None:
 
 
 def _pivot(root: Path) -> None:
-    """Make `root` the root and forget the old one; both at `.`, so that no directory for the old root is
-    needed.
-    """
+    """Make `root` the root and forget the old one; both at `.`, so that no directory for the old root is needed."""
     number = _SYS_PIVOT_ROOT.get(os.uname().machine)
     if number is None:
         raise SandboxError(f"no pivot_root call is known for {os.uname().machine} processors")
@@ -197,9 +182,7 @@ def _unshare(flags: int, what: str) -> None:
         raise _refused(f"make {what}")
 
 
-def _mount(
-    source: str | None, target: str, kind: str | None, flags: int, what: str, *, data: str = ""
-) -> None:
+def _mount(source: str | None, target: str, kind: str | None, flags: int, what: str, *, data: str = "") -> None:
     result = _libc.mount(
         None if source is None else os.fsencode(source),
         os.fsencode(target),

@@ -1,6 +1,4 @@
-"""The worker's end of the socket: whole messages in, whole messages out, and never a deadlock of two
-writers.
-"""
+"""The worker's end of the socket: whole messages in, whole messages out, and never a deadlock of two writers."""
 
 from __future__ import annotations
 

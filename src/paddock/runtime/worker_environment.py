@@ -33,9 +33,7 @@ def base_environment(inherited: Mapping[bytes, bytes], transform: TransformTask,
 
 
 def datum_environment(batch: BatchTask, datum: DatumTask, pfs: str) -> dict[bytes, bytes]:
-    """What differs from datum to datum. Of a group's elements of one name, the last is the one that is
-    named.
-    """
+    """What differs from datum to datum. Of a group's elements of one name, the last is the one that is named."""
     variables = {
         "PACH_JOB_ID": batch.job,
         "PACH_DATUM_ID": datum.id,
@@ -54,9 +52,7 @@ def datum_environment(batch: BatchTask, datum: DatumTask, pfs: str) -> dict[byte
 
 
 def environment_file(variables: Mapping[bytes, bytes]) -> bytes:
-    """Content of `/pfs/.env`: `NAME=value`, one a line, as the values are (one with a newline spans
-    lines).
-    """
+    """Content of `/pfs/.env`: `NAME=value`, one a line, as the values are (one with a newline spans lines)."""
     return b"".join([b"%s=%s\n" % item for item in variables.items()])
 
 
@@ -71,9 +67,7 @@ def input_path(each: InputTask, pfs: str) -> str:
 
 
 def expand(words: Sequence[str], datum: DatumTask, pfs: str) -> list[str]:
-    """Replace `{in}` by the path of the datum's first input and `{out}` by the output directory; nothing
-    else.
-    """
+    """Replace `{in}` by the path of the datum's first input and `{out}` by the output directory; nothing else."""
     first = input_path(datum.inputs[0], pfs) if datum.inputs else pfs
     values = {"in": first, "out": f"{pfs}/{OUT_FOLDER}"}
     return [_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in words]

@@ -19,7 +19,7 @@ class DatumLog:
     thread-safe.
     """
 
-    __slots__ = ("_head", "_head_bytes_max", "_left_out", "_tail", "_tail_bytes", "_tail_bytes_max")
+    __slots__ = ("_head", "_head_bytes_max", "_left_out", "_printed", "_tail", "_tail_bytes", "_tail_bytes_max")
 
     def __init__(self, *, head_bytes_max: int = HEAD_BYTES_MAX, tail_bytes_max: int = TAIL_BYTES_MAX) -> None:
         self._head_bytes_max = head_bytes_max
@@ -28,9 +28,11 @@ class DatumLog:
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._left_out = 0
+        self._printed = False
 
     def add(self, piece: bytes) -> None:
         """Append what was read; amortised O(len(piece))."""
+        self._printed = True
         room = self._head_bytes_max - len(self._head)
         if room > 0:
             self._head += piece[:room]
@@ -47,6 +49,7 @@ class DatumLog:
     def say(self, text: str) -> None:
         """Append a line of Paddock's own, marked as such, on a line of its own."""
         self.add(f"{'' if self.at_line_start else chr(10)}paddock: {text}\n".encode("utf-8", "replace"))
+        self._printed = False
 
     @property
     def at_line_start(self) -> bool:
@@ -54,7 +57,9 @@ class DatumLog:
         return not last or last[-1:] == b"\n"
 
     def last_line(self) -> bytes:
-        """The last line that is not blank, at most its last 4 KiB; empty if there is none."""
+        """The last line that is not blank, at most its last 4 KiB; empty if nothing was added since `say`."""
+        if not self._printed:
+            return b""
         end = b"".join(list(self._tail)[-2:])[-4096:] or bytes(self._head[-4096:])
         return end.rstrip().rpartition(b"\n")[2]
 

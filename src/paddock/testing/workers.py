@@ -1,6 +1,4 @@
-"""A small engine for tests: real worker processes over a socket pair, on a real object store in a
-directory.
-"""
+"""A small engine for tests: real worker processes over a socket pair, on a real object store in a directory."""
 
 from __future__ import annotations
 
@@ -69,16 +67,12 @@ class RanBatch:
 
 
 class WorkerHarness:
-    """One worker process and a store. A context manager: on leaving, the worker is killed if it still
-    lives.
-    """
+    """One worker process and a store. A context manager: on leaving, the worker is killed if it still lives."""
 
     def __init__(
         self, folder: Path, *, sandbox: str = "auto", options: Sequence[str] = (), prefix: Sequence[str] = ()
     ) -> None:
-        """folder: empty; will hold the objects and the worker's scratch. prefix: a program that starts the
-        worker.
-        """
+        """folder: empty; will hold the objects and the worker's scratch. prefix: a program that starts the worker."""
         self.objects = LocalObjects(folder / "objects")
         self.index = MemoryIndex()
         self.chunks = ChunkStore(self.objects, self.index)
