@@ -158,7 +158,7 @@ class TestReports:
 
     def test_a_transform_that_was_never_sent_is_a_fault_of_ours(self, worker: WorkerHarness) -> None:
         task = shell("echo unknown")
-        worker._known.add(task.id)
+        worker.known.add(task.id)
         batch = worker.run(task, [worker.file_datum(b"x")])
         assert (batch.reports[-1].error_code, batch.reports[-1].batch) == ("bug", None)
 

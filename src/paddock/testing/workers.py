@@ -81,7 +81,8 @@ class WorkerHarness:
         self._claims = 0
         self._lines = b""
         self._messages: list[Message] = []
-        self._known: set[str] = set()
+        self.known: set[str] = set()
+        """Ids of the transforms that the worker has been sent."""
         ours, theirs = socket.socketpair()
         command = [*prefix, sys.executable, "-P", "-m", "paddock.runtime.worker"]
         command += ["--socket-fd", str(theirs.fileno()), "--objects", str(folder / "objects")]
@@ -150,8 +151,8 @@ class WorkerHarness:
 
     def start(self, transform: TransformTask, datums: Sequence[DatumTask]) -> str:
         """Send a batch, and its transform if the worker does not know it; the lease."""
-        if transform.id not in self._known:
-            self._known.add(transform.id)
+        if transform.id not in self.known:
+            self.known.add(transform.id)
             self.send(transform)
         lease = self.next_lease
         self._leases += 1
