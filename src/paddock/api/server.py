@@ -47,14 +47,18 @@ def address_of(listener: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], alive: Callable[[], bool]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._alive = alive
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or not self._alive()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -67,8 +71,11 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT, from the main thread; `on_ready` is called once requests are accepted."""
+def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[], None], alive: Callable[[], bool]) -> None:
+    """Serve until SIGTERM or SIGINT, or until `alive` says no (asked ten times a second); from the main thread.
+
+    `on_ready` is called once requests are accepted.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -77,4 +84,4 @@ def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[], None]
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
-    _Server(config, on_ready).run(sockets=[listener])
+    _Server(config, on_ready, alive).run(sockets=[listener])

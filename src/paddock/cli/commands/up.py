@@ -57,12 +57,15 @@ def up(
         server = Server(paddock.home, workers=workers, options=paddock.worker_options)
         server.start()
         try:
-            serve(app, listener, on_ready=lambda: _announce(url, str(paddock.home.path), workers, json))
+            place = str(paddock.home.path)
+            serve(app, listener, on_ready=lambda: _announce(url, place, workers, json), alive=lambda: server.alive)
         finally:
             output.note("stopping; unfinished jobs go on with the next start")
             server.stop()
+        if isinstance(server.error, PaddockError):
+            raise server.error
         if server.error is not None:
-            raise server.error if isinstance(server.error, PaddockError) else RuntimeError(server.error)
+            raise RuntimeError(f"the scheduler ended: {server.error!r}") from server.error
 
 
 def _announce(url: str, home: str, workers: int | None, json: bool) -> None:
