@@ -63,6 +63,12 @@ class ChunkIndex(Protocol):
     def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
         """The locations of those that are known; one bulk query."""
 
+    def known(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Those that a writer need not store again; one bulk query. Fewer than `locate` finds while garbage is collected."""
+
+    def epoch(self) -> str:
+        """A text that changes before any chunk that was `known` is dropped: while it stays, all of them are there."""
+
     def register(self, packs: Sequence[PackRecord]) -> None:
         """Make the chunks of durable packs findable. Idempotent: a chunk that is known keeps its first location."""
 
@@ -80,10 +86,7 @@ class ChunkStore:
 
     def read(self, digest: Digest) -> bytes:
         """The bytes of one chunk, verified. NotFound: the index does not know it. Corrupt: damaged, or its pack is missing."""
-        location = self.index.locate([digest]).get(digest)
-        if location is None:
-            raise _unknown(digest)
-        return read_chunk(self.objects, digest, location)
+        return next(self.read_many([digest]))
 
     def read_many(self, digests: Iterable[Digest]) -> Iterator[bytes]:
         """The bytes of many chunks in order, verified. Neighbours in a pack are read together; holds about 20 MiB."""
@@ -93,7 +96,21 @@ class ChunkStore:
             for digest in wanted:
                 if digest not in locations:
                     raise _unknown(digest)
-            yield from read_located(self.objects, [(digest, locations[digest]) for digest in wanted])
+            yield from self._read_located(wanted, locations)
+
+    def _read_located(self, wanted: Sequence[Digest], locations: Mapping[Digest, Location]) -> Iterator[bytes]:
+        done = 0
+        try:
+            for data in read_located(self.objects, [(digest, locations[digest]) for digest in wanted]):
+                yield data
+                done += 1
+        except Corrupt:
+            # Garbage collection may have moved chunks to another pack since they were located.
+            rest = wanted[done:]
+            moved = self.index.locate(rest)
+            if any(digest not in moved for digest in rest) or all(moved[each] == locations[each] for each in rest):
+                raise
+            yield from read_located(self.objects, [(digest, moved[digest]) for digest in rest])
 
     def writer(self) -> ChunkWriter:
         return ChunkWriter(self)
@@ -267,7 +284,7 @@ class ChunkWriter:
             return digest
         self._decided.add(digest)
         if len(data) >= _LARGE_BYTES:
-            if not self._store.index.locate([digest]):
+            if not self._store.index.known([digest]):
                 self._sink.add(digest, data)
             return digest
         self._pending[digest] = data if isinstance(data, bytes) else bytes(data)
@@ -325,7 +342,7 @@ class ChunkWriter:
         self.abort()
 
     def _settle(self) -> None:
-        known = self._store.index.locate(list(self._pending)) if self._pending else {}
+        known = self._store.index.known(list(self._pending)) if self._pending else set()
         for digest, data in self._pending.items():
             if digest not in known:
                 self._sink.add(digest, data)

@@ -75,7 +75,7 @@ def add_tree(
     refers to what was stored then. About 9 µs a small file on two cores, 3 µs for one that did not change.
     """
     stem = "" if target == "/" else target
-    cache = None if cache_dir is None else ScanCache(cache_dir, source, store.objects.epoch())
+    cache = None if cache_dir is None else ScanCache(cache_dir, source, store.index.epoch())
     scan = scan_source(source, path_bytes_max=PATH_BYTES_MAX - len(stem.encode()))
     reading = _Reading(scan, store, writer, on_transfer)
     if cache is not None:
@@ -169,7 +169,7 @@ class _Reading:
     def _still_stored(self, digests: Sequence[Digest]) -> bool:
         """Whether the index knows some of the cached chunks: it may have been restored from an older copy."""
         sample = {digest for digest in digests[:: len(digests) // _SAMPLE_CHUNKS + 1] if digest != EMPTY}
-        return len(self._store.locate(list(sample))) == len(sample)
+        return len(self._store.index.known(list(sample))) == len(sample)
 
     def _helpers(self, files: int) -> Helpers | None:
         objects = self._store.objects

@@ -79,8 +79,8 @@ class Claims:
         Asking for all would cost a third of the whole: where a sample has no hit, the few that may be there are stored twice.
         """
         sample = fresh[::_SAMPLE_STEP]
-        found = self._store.locate(sample).keys()
-        return set(found if not found or len(sample) == len(fresh) else self._store.locate(fresh))
+        found = self._store.index.known(sample)
+        return found if not found or len(sample) == len(fresh) else self._store.index.known(fresh)
 
 
 class Helpers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,13 +14,14 @@ from paddock.storage.os_errors import translate
 
 Bytes = bytes | bytearray | memoryview
 _INCOMING = "incoming"
-_EPOCH = "epoch"
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     key: str
     size: int
+    modified: float = field(default=0.0, compare=False)
+    """When it was finished, in seconds since 1970 by the store's clock; 0 where the store does not say."""
 
 
 class ObjectWriter(Protocol):
@@ -52,10 +53,7 @@ class ObjectStore(Protocol):
     def exists(self, key: str) -> bool: ...
 
     def delete(self, key: str) -> None:
-        """NotFound where it is not there. The epoch changes first."""
-
-    def epoch(self) -> str:
-        """A text that changes before any object is removed: while it stays, what was there still is."""
+        """NotFound where it is not there."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All finished objects whose key starts with `prefix` (which ends in `/` or is empty), in no order."""
@@ -104,20 +102,11 @@ class LocalObjects:
     def delete(self, key: str) -> None:
         path = self._path(key)
         try:
-            self._change_epoch()
             os.unlink(path)
         except FileNotFoundError:
             raise NotFound(f"object {key} does not exist in {self._root}") from None
         except OSError as error:
             raise translate(error, "delete", path) from error
-
-    def epoch(self) -> str:
-        try:
-            return (self.root / _EPOCH).read_text()
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise translate(error, "read", self.root / _EPOCH, reading=True) from error
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         top = f"{self._root}/{prefix}".rstrip("/")
@@ -135,21 +124,18 @@ class LocalObjects:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.path != f"{self._root}/{_INCOMING}":
                         pending.append(entry.path)
-                elif entry.path != f"{self._root}/{_EPOCH}":
-                    size = entry.stat(follow_symlinks=False).st_size
-                    yield ObjectInfo(entry.path[len(self._root) + 1 :], size)
+                else:
+                    yield from _info(entry, self._root)
 
-    def _change_epoch(self) -> None:
-        temporary = f"{self._root}/{_INCOMING}/{uuid.uuid4().hex}"
-        make_directory(f"{self._root}/{_INCOMING}")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    def unfinished(self) -> Iterator[ObjectInfo]:
+        """Objects that are being written, or whose writer died; `delete` takes their keys."""
         try:
-            os.write(fd, uuid.uuid4().hex.encode())
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, f"{self._root}/{_EPOCH}")
-        sync_directory(self._root)
+            with os.scandir(f"{self._root}/{_INCOMING}") as entries:
+                found = list(entries)
+        except FileNotFoundError:
+            return
+        for entry in found:
+            yield from _info(entry, self._root)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -213,6 +199,17 @@ class _LocalWriter:
             os.unlink(self._temporary)
         except OSError:
             pass
+
+
+def _info(entry: os.DirEntry[str], root: str) -> Iterator[ObjectInfo]:
+    """What is known of a file; nothing where it has gone meanwhile."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise translate(error, "look at", entry.path, reading=True) from error
+    yield ObjectInfo(entry.path[len(root) + 1 :], status.st_size, status.st_mtime)
 
 
 def make_directory(path: str) -> None:

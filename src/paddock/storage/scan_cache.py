@@ -68,7 +68,7 @@ class ScanCache:
     """The remembered files of one source."""
 
     def __init__(self, directory: Path, source: Path, epoch: str) -> None:
-        """`epoch`: of the object store, before the scan: rows of another one may name chunks that are gone."""
+        """`epoch`: of the chunk index, before the scan: rows of another one may name chunks that are gone."""
         self._epoch = blake3(epoch.encode()).digest()
         name = blake3(os.fsencode(os.path.abspath(source))).hexdigest()[:32]
         self._path = directory / f"scan-{name}"
