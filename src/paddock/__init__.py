@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from paddock.model.version import VERSION
+
 if TYPE_CHECKING:
     from paddock.client.connection import connect as connect
     from paddock.client.mapping import map_folder as map_folder
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from paddock.model.services import Paddock as Paddock
     from paddock.model.services import Transferred as Transferred
 
-__version__ = "0.1.0"
+
+__version__ = VERSION
 
 _HOMES = {
     "AlreadyExists": "paddock.model.errors",

@@ -29,8 +29,8 @@ def test_tables_align_and_escape(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         r"NAME        FILES     SIZE",
-        r"a\x1b[2J\n       5  1.0 KiB",
-        r"longer        1000     10 B",
+        r"a\x1b[2J\n      5  1.0 KiB",
+        r"longer       1000     10 B",
     ]
     output.table(("name",), [], empty="none")
     assert capsys.readouterr() == ("", "none\n")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import paddock
 from paddock.client.archives import ArchiveEntry, PieceReader, Progress, pack, scan_folder, unpack
 from paddock.client.connection import connect
 from paddock.client.mapping import map_names
@@ -18,6 +22,19 @@ from paddock.client.mirrors import Written, is_untouched, memory_path, recall, r
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import check_name
 from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert paddock.__version__ == metadata.version("paddock")
+
+
+def test_importing_paddock_loads_nothing_and_offers_all() -> None:
+    script = "import sys, paddock; assert not [n for n in sys.modules if n.startswith(('paddock.c', 'dataclasses'))]"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    for name in paddock.__all__:
+        assert getattr(paddock, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        paddock.nothing  # noqa: B018
 
 
 def test_path_parts_are_escaped_whole() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
-from paddock import __version__
 from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
 from paddock.model.services import Paddock
+from paddock.model.version import VERSION
 
 API_ROOT = "/api/v1"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -21,7 +21,7 @@ _about = APIRouter(tags=["about"])
 
 @_about.get("/version", summary="The server's version")
 def version() -> dict[str, str]:
-    return {"version": __version__}
+    return {"version": VERSION}
 
 
 def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection[str] | None = LOCAL_HOSTS) -> FastAPI:
@@ -32,7 +32,7 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
     """
     app = FastAPI(
         title="Paddock",
-        version=__version__,
+        version=VERSION,
         summary="Versioned data, and pipelines that compute only what changed.",
         openapi_url="/openapi.json",
         docs_url="/docs",
