@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from paddock.catalog import garbage
 from paddock.catalog.database import Catalog, Transaction
 from paddock.catalog.dialect import Value
 from paddock.model.ids import Digest, PackId
 from paddock.model.records import Location, PackRecord
 
-_INSERT_CHUNK = "INSERT INTO chunks (digest, pack_id, position, stored, size, codec) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT_CHUNK = (
+    "INSERT INTO chunks (digest, pack_id, position, stored, size, codec) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (digest) DO UPDATE SET pack_id = excluded.pack_id, position = excluded.position,"
+    " stored = excluded.stored, size = excluded.size, codec = excluded.codec"
+    " WHERE (SELECT condemned FROM packs WHERE packs.id = chunks.pack_id) <> 0"
+)
 
 
 class CatalogChunkIndex:
@@ -23,9 +29,24 @@ class CatalogChunkIndex:
         with self._catalog.read() as tx:
             return locate(tx, digests)
 
+    def known(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Those that a writer may count on: not those in packs that garbage collection is about to drop."""
+        with self._catalog.read() as tx:
+            rows = tx.all_in(
+                "SELECT chunks.digest FROM chunks JOIN packs ON packs.id = chunks.pack_id"
+                " WHERE packs.condemned = 0 AND chunks.digest IN ({})",
+                digests,
+            )
+        return {Digest(digest) for (digest,) in rows}  # type: ignore[arg-type]
+
+    def epoch(self) -> str:
+        """Changes before garbage collection drops any chunk that a writer may have been told of."""
+        with self._catalog.read() as tx:
+            return garbage.epoch(tx)
+
     def register(self, packs: Sequence[PackRecord]) -> None:
         """Add durable packs and their chunks, in one transaction of their own. Idempotent; a known chunk
-        keeps its place.
+        keeps its place, unless its pack is condemned.
         """
         if packs:
             with self._catalog.write() as tx:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from paddock.model.errors import Unavailable, error_of_code
+from paddock.model.errors import PaddockError, Unavailable, error_of_code
 from paddock.model.ids import Digest, PackId
 from paddock.model.records import PackRecord
 from paddock.storage.chunks import ChunkStore, ChunkWriter
@@ -104,6 +104,10 @@ class Helpers:
             self._end()
             raise
 
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
     def start(self, source: str, paths: Sequence[str], positions: Sequence[int]) -> None:
         """Begin with the files `source + paths[position]`; `results` tells how it went."""
         batches = _Batches(source, paths, positions)
@@ -150,9 +154,19 @@ class Helpers:
             self._await(process.stdout, b"D")
             self._events.put(None)
         except (EOFError, OSError, ValueError):
-            self._events.put(Unavailable("a helper process that reads files ended early; run the command again"))
+            self._events.put(self._last_words(process.stdout))
         except BaseException as error:  # noqa: BLE001 - raised by `results`
             self._events.put(error)
+
+    def _last_words(self, stream: IO[bytes]) -> PaddockError:
+        """Why a helper ended that can't be written to any more."""
+        try:
+            self._await(stream, b"D")
+        except PaddockError as error:
+            return error
+        except (EOFError, OSError, ValueError):
+            pass
+        return Unavailable("a helper process that reads files ended early; run the command again")
 
     def _await(self, stream: IO[bytes], wanted: bytes) -> bytes:
         while True:

@@ -19,7 +19,6 @@ class MemoryObjects:
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
-        self._deleted = 0
 
     def create(self, key: str) -> ObjectWriter:
         return _MemoryWriter(self.contents, key)
@@ -39,11 +38,7 @@ class MemoryObjects:
     def exists(self, key: str) -> bool:
         return key in self.contents
 
-    def epoch(self) -> str:
-        return str(self._deleted)
-
     def delete(self, key: str) -> None:
-        self._deleted += 1
         if self.contents.pop(key, None) is None:
             raise NotFound(f"object {key} does not exist in memory")
 
@@ -119,9 +114,6 @@ class FaultObjects:
     def delete(self, key: str) -> None:
         self.run(lambda: self.inner.delete(key))
 
-    def epoch(self) -> str:
-        return self.inner.epoch()
-
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self.run(lambda: self.inner.list(prefix))
 
@@ -151,6 +143,12 @@ class MemoryIndex:
     def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
         with self._lock:
             return {digest: self.locations[digest] for digest in digests if digest in self.locations}
+
+    def known(self, digests: Sequence[Digest]) -> set[Digest]:
+        return set(self.locate(digests))
+
+    def epoch(self) -> str:
+        return ""
 
     def register(self, packs: Sequence[PackRecord]) -> None:
         with self._lock:

@@ -34,7 +34,7 @@ from paddock.versions.edits import (
     remove,
     stored,
 )
-from paddock.versions.home import Home
+from paddock.versions.home import Home, Lock
 from paddock.versions.open_commits import tree_of
 from paddock.versions.records import commit_record
 from paddock.versions.resolve import check_readable, resolve
@@ -132,9 +132,15 @@ class FileService:
         address, path = _file_address(target)
         origin, source_path = _file_address(source)
         check_target(self._home, address)
+        with self._home.pin():
+            return self._copy(origin, source_path, address, path, append=append, into=target.endswith("/"))
+
+    def _copy(
+        self, origin: Address, source_path: str, address: Address, path: str, *, append: bool, into: bool
+    ) -> PutReport:
         trees = self._home.trees
         tree = self._tree(origin)
-        if trees.row(tree, source_path) is not None and (path == "/" or target.endswith("/")):
+        if trees.row(tree, source_path) is not None and (path == "/" or into):
             path = check_path(f"{path.removesuffix('/')}/{source_path.rpartition('/')[2]}")
         table = moved_rows(trees, tree, source_path, path)
         if table.num_rows == 0 and source_path != "/":
@@ -164,7 +170,7 @@ class FileService:
         counts its own bytes.
         """
         started = time.monotonic()
-        with self._home.chunks.writer() as writer:
+        with self._home.pin(), self._home.chunks.writer() as writer:
             edit, files, size_bytes = body(writer)
             written = write(
                 self._home,
@@ -197,30 +203,33 @@ class FileService:
         if offset < 0 or (length is not None and length < 0):
             raise InvalidInput(f"offset {offset} and length {length} must not be negative")
         address, path = _file_address(source, needs_path=True)
-        tree = self._tree(address)
-        self._require(tree, address, path)
-        row = self._home.trees.row(tree, path)
-        if row is None:
-            raise InvalidInput(f"{source} is a directory; name a file, or use get for the whole of it")
-        return self._home.chunks.read_file(row.size, row.digest, row.chunks, offset=offset, length=length)
+        with self._home.pin():
+            tree = self._tree(address)
+            self._require(tree, address, path)
+            row = self._home.trees.row(tree, path)
+            if row is None:
+                raise InvalidInput(f"{source} is a directory; name a file, or use get for the whole of it")
+            pieces = self._home.chunks.read_file(row.size, row.digest, row.chunks, offset=offset, length=length)
+            return _pinned(pieces, self._home.pin())
 
     def get_tree(
         self, source: str, target: Path, *, mirror: bool = False, on_transfer: OnTransfer | None = None
     ) -> GetReport:
         address, path = _file_address(source)
-        tree = self._tree(address)
         home = self._home
-        self._require(tree, address, path)
-        return write_tree(
-            home.chunks,
-            home.trees,
-            tree,
-            path,
-            target,
-            mirror=mirror,
-            cache_dir=home.cache,
-            on_transfer=on_transfer,
-        )
+        with home.pin():
+            tree = self._tree(address)
+            self._require(tree, address, path)
+            return write_tree(
+                home.chunks,
+                home.trees,
+                tree,
+                path,
+                target,
+                mirror=mirror,
+                cache_dir=home.cache,
+                on_transfer=on_transfer,
+            )
 
     def inspect(self, address: str) -> FileInfo:
         parsed, path = _file_address(address)
@@ -362,6 +371,12 @@ def _file_address(text: str, *, needs_path: bool = False) -> tuple[Address, str]
     if needs_path and address.path is None:
         raise InvalidInput(f"{text!r} names no path; write [project/]repo@ref:/path")
     return address, address.path or "/"
+
+
+def _pinned(pieces: Iterator[bytes], pin: Lock) -> Iterator[bytes]:
+    """The pieces; the pin is released with the last one, or when nobody wants more."""
+    with pin:
+        yield from pieces
 
 
 def _missing(address: Address, path: str) -> NotFound:

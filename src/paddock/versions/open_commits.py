@@ -54,6 +54,11 @@ def view(home: Home, commit_id: int, *, keep: bool = True) -> View:
     keep: remember the merged tree in the catalog (one short transaction), so that the same writes are merged
     once.
     """
+    with home.pin():
+        return _view(home, commit_id, keep=keep)
+
+
+def _view(home: Home, commit_id: int, *, keep: bool) -> View:
     with home.catalog.read() as tx:
         commit = commits.get(tx, commit_id)
         start = View(_start(home, tx, commit), commit.merged)
