@@ -130,6 +130,18 @@ def compile_glob(pattern: str) -> Glob:
     )
 
 
+@lru_cache(maxsize=1024)
+def leading_group(pattern: str) -> tuple[int, str] | None:
+    """The number of the capture that a pattern begins with after plain text, and that text: (1, '/x-') for `/x-(*).png`.
+
+    So every match in which that capture is `c` starts with the text and `c`. None where no capture comes first. Cached.
+    """
+    nodes = parse(clean_pattern(pattern))
+    if len(nodes) < 2 or not isinstance(nodes[0], Text) or not isinstance(nodes[1], Group) or nodes[1].number is None:
+        return None
+    return nodes[1].number, nodes[0].text
+
+
 # ---- templates ---------------------------------------------------------------------------------------------
 
 

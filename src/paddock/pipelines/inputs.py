@@ -103,6 +103,18 @@ def leaves_of(spec: PipelineSpec) -> tuple[Leaf, ...]:
     return leaves(spec.input)
 
 
+def leaf_count(node: Input) -> int:
+    """How many `pfs` inputs there are at or under `node`."""
+    return 1 if node.pfs is not None else sum(leaf_count(child) for child in node.children)
+
+
+def children(node: Input, first: int) -> Iterator[tuple[Input, int]]:
+    """A node's inputs, each with the number of its first leaf; `first` is that of the node's own."""
+    for child in node.children:
+        yield child, first
+        first += leaf_count(child)
+
+
 def join_values(leaf: Leaf, matches: Matches) -> list[str]:
     """What `join_on` comes to for each match; '' throughout for a leaf that has none."""
     return _values(leaf, leaf.join_on, matches)
@@ -119,13 +131,13 @@ def plan_datums(node: Input, matches: Sequence[Matches]) -> DatumSet:
     LimitExceeded beyond DATUMS_MAX datums; InvalidInput where a datum would hold files of two repos at one
     place. Cost: 0.1 s for a million matches of a `pfs` input, about 2 s for a join or group of them.
     """
-    planner = _Planner(leaves(node), matches)
+    planner = Planner(leaves(node), matches)
     return planner.without_doubles(planner.plan(node))
 
 
 def preview_datums(node: Input, matches: Sequence[Matches]) -> Preview:
     """How many datums an input makes, and why that may be fewer than meant."""
-    planner = _Planner(leaves(node), matches)
+    planner = Planner(leaves(node), matches)
     planned = planner.without_doubles(planner.plan(node))
     warnings = [
         f"input {leaf.name!r}: {leaf.glob} matches nothing in {leaf.address}"
@@ -175,33 +187,38 @@ class _Keyed:
     key: Integers
 
 
-class _Planner:
-    def __init__(self, leaves: Sequence[Leaf], matches: Sequence[Matches]) -> None:
+class Planner:
+    """Plans nodes of one input. chosen: for each leaf the positions in its matches to look at; None: all."""
+
+    def __init__(
+        self, leaves: Sequence[Leaf], matches: Sequence[Matches], chosen: Sequence[Integers] | None = None
+    ) -> None:
         assert len(leaves) == len(matches), "each leaf has its matches"
         self.leaves = leaves
         self.warnings: list[str] = []
         self._matches = matches
-        self._next = 0
+        self._chosen = chosen
 
-    def plan(self, node: Input) -> DatumSet:
-        """Plan one node. Leaves are met, and so numbered, in the order in which `leaves` gives them."""
+    def plan(self, node: Input, first: int = 0) -> DatumSet:
+        """Plan one node, whose first leaf is number `first`."""
         if node.pfs is not None:
-            index = self._next
-            self._next += 1
-            size = len(self._matches[index].paths)
-            return DatumSet(np.arange(size + 1), np.full(size, index), np.arange(size))
-        first = self._next
-        parts = [self.plan(child) for child in node.children]
-        names = ", ".join(leaf.name for leaf in self.leaves[first : self._next])
+            files = np.arange(len(self._matches[first].paths)) if self._chosen is None else self._chosen[first]
+            return DatumSet(np.arange(len(files) + 1), np.full(len(files), first), files)
+        parts = [self.plan(child, start) for child, start in children(node, first)]
+        names = self.names(node, first)
         match node.kind:
             case "union":
-                return _stack(parts)
+                return stack(parts)
             case "cross":
-                return _cross(parts, names)
+                return cross(parts, names)
             case "join":
                 return self._join(parts, names)
             case _:
                 return self._group(parts)
+
+    def names(self, node: Input, first: int) -> str:
+        """The names of a node's leaves, for messages."""
+        return ", ".join(leaf.name for leaf in self.leaves[first : first + leaf_count(node)])
 
     def _join(self, parts: Sequence[DatumSet], names: str) -> DatumSet:
         keyed, keys = self._by_key(parts, join_values)
@@ -234,7 +251,7 @@ class _Planner:
         return _beside(columns[::-1])
 
     def _group(self, parts: Sequence[DatumSet]) -> DatumSet:
-        (files,), keys = self._by_key([_stack(parts)], group_values)
+        (files,), keys = self._by_key([stack(parts)], group_values)
         return DatumSet(_offsets(np.bincount(files.key, minlength=len(keys))), files.leaf, files.match)
 
     def _by_key(
@@ -336,7 +353,7 @@ def _distinct(leaf: Integers, match: Integers) -> tuple[Integers, Integers]:
     return leaf_sorted, match_sorted
 
 
-def _stack(parts: Sequence[DatumSet]) -> DatumSet:
+def stack(parts: Sequence[DatumSet]) -> DatumSet:
     """The datums of all parts, one part after another."""
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     return DatumSet(
@@ -344,7 +361,7 @@ def _stack(parts: Sequence[DatumSet]) -> DatumSet:
     )
 
 
-def _cross(parts: Sequence[DatumSet], names: str) -> DatumSet:
+def cross(parts: Sequence[DatumSet], names: str) -> DatumSet:
     total = 1
     for part in parts:
         total *= len(part)

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from paddock.catalog.jobs import JobRow
 from paddock.model.ids import Digest
 from paddock.model.records import DatumCounts, DatumState
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.dispatch import BatchRule, Dispatch
-from paddock.runtime.planner import RUN, Plan
+from paddock.runtime.plan import RUN, Integers, Plan
 from paddock.runtime.protocol import TransformTask
 from paddock.runtime.tasks import TaskBuilder
+
+
+class Outcomes:
+    """How each datum that ran has ended, by position in the plan. One byte a datum; counts are kept as they come."""
+
+    _CODES: Final = (None, DatumState.SUCCESS, DatumState.RECOVERED, DatumState.FAILED)
+
+    def __init__(self, count: int) -> None:
+        self._states = np.zeros(count, np.uint8)
+        self._counts = [count, 0, 0, 0]
+
+    def set(self, position: int, state: DatumState) -> None:
+        code = self._CODES.index(state)
+        self._counts[self._states[position]] -= 1
+        self._counts[code] += 1
+        self._states[position] = code
+
+    def count(self, state: DatumState) -> int:
+        return self._counts[self._CODES.index(state)]
+
+    def positions(self, state: DatumState | None = None) -> Integers:
+        """Of the datums that ended, or that ended so; ascending."""
+        chosen = self._states != 0 if state is None else self._states == self._CODES.index(state)
+        return np.flatnonzero(chosen)
 
 
 @dataclass(slots=True)
@@ -27,21 +52,19 @@ class ActiveJob:
     tasks: TaskBuilder
     transform_task: TransformTask
     started: float
-    states: dict[int, DatumState] = field(default_factory=dict)
-    """How each datum that ran has ended, by position."""
+    outcomes: Outcomes
     failures: list[tuple[int, str]] = field(default_factory=list)
     lost_reports: int = 0
     table_written: bool = False
 
     @property
     def counts(self) -> DatumCounts:
-        ended = list(self.states.values())
         return DatumCounts(
-            total=len(self.plan),
-            run=ended.count(DatumState.SUCCESS),
-            reused=int(np.count_nonzero(self.plan.actions != RUN)),
-            recovered=ended.count(DatumState.RECOVERED),
-            failed=ended.count(DatumState.FAILED),
+            total=self.plan.total,
+            run=self.outcomes.count(DatumState.SUCCESS),
+            reused=self.plan.reused,
+            recovered=self.outcomes.count(DatumState.RECOVERED),
+            failed=self.outcomes.count(DatumState.FAILED),
         )
 
     @property
@@ -51,24 +74,18 @@ class ActiveJob:
 
     def record(self, position: int, state: DatumState, *, batch: bytes, ordinal: int, job: bytes, reason: str) -> None:
         """Note how a datum ended and where its result lies."""
-        self.states[position] = state
-        self.plan.batches[position], self.plan.ordinals[position], self.plan.jobs[position] = (
-            batch,
-            ordinal,
-            job,
-        )
+        self.outcomes.set(position, state)
+        self.plan.results.set(position, batch, ordinal, job)
         self.plan.successes[position] = state is DatumState.SUCCESS
         if state is DatumState.FAILED:
             self.failures.append((position, reason))
 
-    def successes(self) -> list[tuple[bytes, bytes, int, bytes]]:
-        """(key, batch, ordinal, job) of what this job computed and the cache may keep."""
-        plan = self.plan
-        return [
-            (plan.keys[position], plan.batches[position], plan.ordinals[position], plan.jobs[position])
-            for position, state in self.states.items()
-            if state is DatumState.SUCCESS
-        ]
+    def successes(self) -> pa.Table:
+        """What this job computed and the cache may keep, as rows of the cache's tables, in any order."""
+        positions = self.outcomes.positions(DatumState.SUCCESS)
+        batch, ordinal, job = (column.take(pa.array(positions)) for column in self.plan.results.columns())
+        keys = self.plan.keys.take(positions).array()
+        return pa.table({"key": keys, "batch": batch, "ordinal": ordinal, "job": job})
 
     def failure_reason(self) -> str:
         """Why the job failed: the first datum by position with its input and reason, and how many more."""
@@ -86,8 +103,8 @@ def batch_rule(spec: PipelineSpec, *, datums: int, workers: int) -> BatchRule:
     return BatchRule(wanted.number, wanted.size_bytes)
 
 
-def waiting_positions(plan: Plan, ended: Sequence[int]) -> np.ndarray:
+def waiting_positions(plan: Plan, outcomes: Outcomes) -> Integers:
     """Datums that are to run and have not ended."""
     waiting = plan.actions == RUN
-    waiting[list(ended)] = False
+    waiting[outcomes.positions()] = False
     return np.flatnonzero(waiting)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from paddock.catalog import batches as batches_sql
 from paddock.catalog import chunk_index
@@ -19,15 +21,16 @@ from paddock.catalog.jobs import JobRow
 from paddock.model.errors import Corrupt, UserCodeFailed
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
 from paddock.model.records import CommitState, DatumState, JobState
-from paddock.pipelines.models import PipelineSpec
 from paddock.runtime import result_cache
-from paddock.runtime.active_job import ActiveJob, batch_rule, waiting_positions
+from paddock.runtime.active_job import ActiveJob, Outcomes, batch_rule, waiting_positions
 from paddock.runtime.batch_format import STATES, DatumOutcome
 from paddock.runtime.batch_results import read_batch_result
 from paddock.runtime.dispatch import Dispatch, Lease
+from paddock.runtime.job_facts import JobFacts, job_facts
 from paddock.runtime.job_tables import DATUMS
 from paddock.runtime.outputs import BatchResults, merge_outputs
-from paddock.runtime.planner import Base, InputCommit, Plan, plan_job
+from paddock.runtime.plan import Plan
+from paddock.runtime.planner import plan_job
 from paddock.runtime.protocol import BatchReport
 from paddock.runtime.report_writer import ReportWriter
 from paddock.runtime.tasks import TaskBuilder, transform_task
@@ -59,24 +62,11 @@ def _input_states(tx: Transaction, row: JobRow) -> list[str]:
 # ---- start -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What the catalog knows of a job when it starts."""
-
-    spec: PipelineSpec
-    transform: Digest
-    code: Digest | None
-    inputs: dict[tuple[str, str, str], InputCommit]
-    base: Base | None
-    base_id: int | None
-    reported: list[batches_sql.BatchRow]
-
-
 def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
     """Plan the job and set it running. A job that was at work when its scheduler died goes on with what was reported."""
     with home.catalog.write() as tx:
         jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
-    facts = _facts(home, row)
+    facts = job_facts(home, row)
     reuse = not row.no_cache and facts.spec.reprocess_spec != "every_job"
     plan = plan_job(
         home,
@@ -93,36 +83,7 @@ def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
     return active
 
 
-def _facts(home: Home, row: JobRow) -> _Facts:
-    with home.catalog.read() as tx:
-        version = pipelines_sql.version(tx, row.pipeline_id, row.version)
-        assert version is not None, f"job {row} has a pipeline version"
-        inputs = {
-            (each.project, each.repo, each.branch): _input_commit(tx, home, each.upstream_id)
-            for each in commits_sql.provenance(tx, [row.commit_id])
-        }
-        base = jobs_sql.last_with_state(tx, row.pipeline_id, (JobState.SUCCESS,), before_id=row.id)
-        base_tree = commits_sql.get(tx, base.commit_id).tree if base is not None else ""
-        reported = batches_sql.of_job(tx, row.id)
-    return _Facts(
-        spec=PipelineSpec.model_validate(json.loads(version.spec)),
-        transform=Digest(bytes.fromhex(version.transform)),
-        code=Digest(bytes.fromhex(version.code)) if version.code else None,
-        inputs=inputs,
-        base=Base(_digest(base.datums_root), _digest(base_tree)) if base is not None else None,
-        base_id=None if base is None else base.id,
-        reported=reported,
-    )
-
-
-def _input_commit(tx: Transaction, home: Home, commit: int | None) -> InputCommit:
-    if commit is None:
-        return InputCommit("", home.trees.empty())
-    row = commits_sql.get(tx, commit)
-    return InputCommit(row.set_id, _digest(row.tree))
-
-
-def _activate(home: Home, row: JobRow, facts: _Facts, plan: Plan, *, workers: int, started: float) -> ActiveJob:
+def _activate(home: Home, row: JobRow, facts: JobFacts, plan: Plan, *, workers: int, started: float) -> ActiveJob:
     transform = f"{row.pipeline_id}.{row.version}"
     active = ActiveJob(
         row=row,
@@ -135,9 +96,10 @@ def _activate(home: Home, row: JobRow, facts: _Facts, plan: Plan, *, workers: in
             home, facts.spec, id=transform, project=row.project, pipeline=row.pipeline, code=facts.code
         ),
         started=started,
+        outcomes=Outcomes(len(plan)),
     )
     _take_up(home, active, facts.reported)
-    waiting = waiting_positions(plan, list(active.states))
+    waiting = waiting_positions(plan, active.outcomes)
     active.dispatch = Dispatch(
         waiting.tolist(),
         input_bytes=plan.input_bytes(waiting),
@@ -169,11 +131,16 @@ def _outcomes(home: Home, batch: Digest) -> list[tuple[int, bytes, bytes, DatumS
 def write_planned(home: Home, active: ActiveJob) -> None:
     """Store the plan as the job's datums table, so that it can be looked at while the job runs."""
     with home.chunks.writer() as writer:
-        root = home.tables.write(DATUMS, active.plan.table(), writer)
+        root = _write_datums(home, active.plan, writer)
         writer.flush()
     with home.catalog.write() as tx:
         jobs_sql.update(tx, active.row.id, datums_root=root.hex())
     active.table_written = True
+
+
+def _write_datums(home: Home, plan: Plan, writer: ChunkWriter) -> Digest:
+    """The job's datums table: the base's with the plan's rows. Cost: as many segments as rows fall into."""
+    return home.tables.merge(DATUMS, plan.base_datums, plan.table(), plan.dropped, writer)
 
 
 # ---- results -----------------------------------------------------------------------------------------------
@@ -242,7 +209,7 @@ def finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
         jobs_sql.update(tx, active.row.id, state=JobState.FINISHING)
     with home.chunks.writer() as writer:
         tree, reason = _output_tree(home, active, writer)
-        datums = home.tables.write(DATUMS, active.plan.table(), writer)
+        datums = _write_datums(home, active.plan, writer)
         run = result_cache.write_run(home, writer, active.successes())
         writer.flush()
     files, size = home.trees.totals(tree) if tree is not None else (0, 0)
@@ -312,12 +279,7 @@ def salvage(home: Home, job_id: int, *, now: float) -> None:
         version = pipelines_sql.version(tx, row.pipeline_id, row.version)
     assert version is not None, f"job {row} has a pipeline version"
     transform, job = _digest(version.transform), bytes.fromhex(row.set_id)
-    successes = []
-    for batch in reported:
-        digest = _digest(batch.result)
-        for ordinal, _, key, state in _outcomes(home, digest):
-            if state is DatumState.SUCCESS:
-                successes.append((key, digest, ordinal, job))
+    successes = pa.concat_tables([_successes(home, _digest(batch.result), job) for batch in reported]).combine_chunks()
     with home.chunks.writer() as writer:
         run = result_cache.write_run(home, writer, successes)
         writer.flush()
@@ -325,6 +287,20 @@ def salvage(home: Home, job_id: int, *, now: float) -> None:
         batches_sql.delete_of_job(tx, job_id)
         if run is not None:
             result_cache.record_run(tx, transform, run, job_id=job_id, now=now)
+
+
+def _successes(home: Home, batch: Digest, job: bytes) -> pa.Table:
+    """The successes of a batch as rows of the cache's tables."""
+    results = read_batch_result(home.chunks, batch).results
+    good = results.filter(pc.equal(results.column("state"), STATES.index(DatumState.SUCCESS)))
+    return pa.table(
+        {
+            "key": good.column("key"),
+            "batch": pa.array([batch] * len(good), pa.binary(32)),
+            "ordinal": good.column("ordinal"),
+            "job": pa.array([job] * len(good), pa.binary(16)),
+        }
+    )
 
 
 def salvage_ended(home: Home, *, now: float) -> None:

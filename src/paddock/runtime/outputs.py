@@ -5,8 +5,8 @@ Cost follows the change: only results of datums that are not kept are read, only
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from paddock.model.errors import UserCodeFailed
 from paddock.model.ids import Digest
 from paddock.runtime.batch_results import BatchResult, read_batch_result
-from paddock.runtime.planner import KEPT, Plan
+from paddock.runtime.job_tables import DATUMS
+from paddock.runtime.plan import KEPT, Integers, Plan, describe_datum
 from paddock.storage.chunks import ChunkWriter
 from paddock.storage.columnar import empty_table
 from paddock.storage.tree_kinds import TREE
@@ -47,23 +48,19 @@ class BatchResults:
         row: dict[str, Any] = self[batch].results.slice(ordinal, 1).to_pylist()[0]
         return row
 
-    def files(self, wanted: Iterable[tuple[int, bytes, int]]) -> pa.Table:
-        """Output files of many results, given as (tag, batch, ordinal): the files' columns and `tag`."""
-        by_batch: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-        for tag, batch, ordinal in wanted:
-            by_batch[batch].append((ordinal, tag))
-        tables = [self._files_of(batch, members) for batch, members in by_batch.items()]
+    def files(self, wanted: Mapping[bytes, tuple[Integers, Integers]]) -> pa.Table:
+        """Output files of many results, given as batch to (tags, ordinals): the files' columns and `tag`."""
+        tables = [self._files_of(batch, tags, ordinals) for batch, (tags, ordinals) in wanted.items()]
         return pa.concat_tables(tables) if tables else NO_FILES
 
-    def _files_of(self, batch: bytes, members: Sequence[tuple[int, int]]) -> pa.Table:
+    def _files_of(self, batch: bytes, tags: Integers, ordinals: Integers) -> pa.Table:
         result = self[batch]
-        ordinals = np.array([ordinal for ordinal, _ in members], np.int64)
         first = result.results.column("files_first").to_numpy()[ordinals]
         count = result.results.column("files_count").to_numpy()[ordinals]
         starts = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
         rows = np.repeat(first - starts[:-1], count) + np.arange(starts[-1])
-        tags = np.repeat(np.array([tag for _, tag in members], np.int64), count)
-        return result.files.take(pa.array(rows, pa.int64())).append_column("tag", pa.array(tags, pa.int64()))
+        column = pa.array(np.repeat(tags, count), pa.int64())
+        return result.files.take(pa.array(rows, pa.int64())).append_column("tag", column)
 
 
 NO_FILES = pa.table({"path": pa.array([], pa.string()), "tag": pa.array([], pa.int64())})
@@ -75,13 +72,8 @@ def merge_outputs(home: Home, plan: Plan, results: BatchResults, writer: ChunkWr
     Two datums that wrote one path, and a file that would also be a directory, are UserCodeFailed with both datums named;
     nothing that readers see was changed then.
     """
-    gone = results.files((0, batch, ordinal) for batch, ordinal in plan.removed).column("path")
-    fresh = [
-        (position, plan.batches[position], plan.ordinals[position])
-        for position in np.flatnonzero(plan.actions != KEPT).tolist()
-        if plan.batches[position]
-    ]
-    added = results.files(fresh)
+    gone = results.files({batch: (ordinals, ordinals) for batch, ordinals in plan.removed.items()}).column("path")
+    added = results.files(plan.results.by_batch(np.flatnonzero(plan.actions != KEPT)))
     if added.num_rows:
         _refuse_doubles(home, plan, added, gone)
     upserts = _tree_rows(plan, added)
@@ -107,7 +99,21 @@ def _refuse_doubles(home: Home, plan: Plan, added: pa.Table, gone: pa.ChunkedArr
     stays = pc.invert(pc.is_in(present.column("path"), value_set=gone.combine_chunks()))
     for row in present.filter(stays).slice(0, 1).to_pylist():
         position = added.column("tag")[pc.index(added.column("path"), row["path"]).as_py()].as_py()
-        raise UserCodeFailed(_double(row["path"], plan.describe(position), plan.describe_id(row["datum"])))
+        raise UserCodeFailed(_double(row["path"], plan.describe(position), _describe_id(home, plan, row["datum"])))
+
+
+def _describe_id(home: Home, plan: Plan, id: bytes) -> str:
+    """A datum of the plan or of its base, for people. Cost: a look at all ids, which a refusal is worth."""
+    position = pc.index(plan.ids.array(), pa.scalar(id, pa.binary(16))).as_py()
+    if position >= 0:
+        return plan.describe(position)
+    for rows in home.tables.scan(DATUMS, plan.base_datums):
+        row = pc.index(rows.column("id"), pa.scalar(id, pa.binary(16))).as_py()
+        if row >= 0:
+            found = rows.slice(row, 1).to_pylist()[0]
+            names = [plan.leaves[leaf].name for leaf in found["leaves"]]
+            return describe_datum(id, list(zip(names, found["paths"], strict=True)))
+    return id.hex()
 
 
 def _double(path: str, first: str, second: str) -> str:
@@ -120,7 +126,7 @@ def _double(path: str, first: str, second: str) -> str:
 def _tree_rows(plan: Plan, added: pa.Table) -> pa.Table:
     if added.num_rows == 0:
         return empty_table(TREE)
-    ids = pa.array(plan.ids, pa.binary(16)).take(added.column("tag").combine_chunks()).cast(pa.binary())
+    ids = plan.ids.array().take(added.column("tag").combine_chunks()).cast(pa.binary())
     rows = added.drop_columns(["tag"]).append_column("datum", ids)
     return rows.select([column.name for column in TREE.columns]).sort_by("path")
 
@@ -138,4 +144,4 @@ def _writer_of(home: Home, plan: Plan, added: pa.Table, path: str) -> str:
         return plan.describe(added.column("tag")[at].as_py())
     row = home.trees.row(plan.base_tree, path)
     assert row is not None, f"{path} clashes, so it is new or in the base"
-    return plan.describe_id(row.datum)
+    return _describe_id(home, plan, row.datum)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from paddock.catalog import results
 from paddock.catalog.database import Transaction
 from paddock.model.ids import Digest
 from paddock.runtime.job_tables import CACHE
 from paddock.storage.chunks import ChunkWriter
+from paddock.storage.columnar import single_array
 from paddock.versions.home import Home
 
 RUNS_MAX = 8
@@ -28,7 +31,7 @@ def find_results(home: Home, transform: Digest, keys: Sequence[bytes]) -> Mappin
         return found
     with home.catalog.read() as tx:
         runs = results.of_transform(tx, transform.hex())
-    wanted = pa.array(sorted(set(keys)), pa.binary(32))
+    wanted = pa.array(sorted(set(keys)) if runs else [], pa.binary(32))
     for run in runs:
         rows = home.tables.lookup(CACHE, Digest(bytes.fromhex(run.root)), wanted)
         columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
@@ -37,23 +40,19 @@ def find_results(home: Home, transform: Digest, keys: Sequence[bytes]) -> Mappin
     return found
 
 
-def write_run(
-    home: Home, writer: ChunkWriter, successes: Sequence[tuple[bytes, bytes, int, bytes]]
-) -> tuple[Digest, int] | None:
-    """Store a run of (key, batch, ordinal, job) rows; its root and rows, or None if there are none. Not visible until `record_run`."""
-    if not successes:
+def write_run(home: Home, writer: ChunkWriter, successes: pa.Table) -> tuple[Digest, int] | None:
+    """Store a run of rows of kind `cache`; its root and rows, or None if there are none. Not visible until `record_run`.
+
+    Of two rows with one key (two datums with equal content) one is kept.
+    """
+    if successes.num_rows == 0:
         return None
-    unique = {row[0]: row for row in successes}
-    rows = [unique[key] for key in sorted(unique)]
-    table = pa.table(
-        {
-            "key": pa.array([row[0] for row in rows], pa.binary(32)),
-            "batch": pa.array([row[1] for row in rows], pa.binary(32)),
-            "ordinal": pa.array([row[2] for row in rows], pa.int32()),
-            "job": pa.array([row[3] for row in rows], pa.binary(16)),
-        }
-    )
-    return home.tables.write(CACHE, table, writer), len(rows)
+    table = successes.take(pc.sort_indices(successes.column("key")))
+    keys = single_array(table.column("key"))
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
+    table = table.filter(pa.array(first))
+    return home.tables.write(CACHE, table, writer), table.num_rows
 
 
 def record_run(tx: Transaction, transform: Digest, run: tuple[Digest, int], *, job_id: int, now: float) -> None:

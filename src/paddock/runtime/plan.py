@@ -1,0 +1,233 @@
+"""The plan of one job, as columns: what is to happen with the datums that are not simply kept from the base.
+
+One position for each of those datums, sorted by sort name. Planning the same job again gives the same positions, which is how a job
+is taken up after a crash. Memory is in proportion to them, not to the datums of the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from paddock.model.ids import Digest
+from paddock.pipelines.inputs import DatumSet, Leaf
+from paddock.runtime.job_tables import NO_BATCH, NO_JOB
+from paddock.storage.matching import Matches
+
+RUN, KEPT, FOUND = 0, 1, 2
+"""What is to happen with a datum: computed; kept as the base has it, outputs untouched; its result found in the cache."""
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class InputCommit:
+    """The commit that one leaf reads: its id (empty where the branch has none yet) and its tree."""
+
+    id: str
+    tree: Digest
+
+
+class PackedBytes(Sequence[bytes]):
+    """Byte strings of one width, joined: 16 bytes an id where a list takes 57."""
+
+    __slots__ = ("_data", "_width")
+
+    def __init__(self, data: bytes, width: int) -> None:
+        assert len(data) % width == 0, "whole strings only"
+        self._data = data
+        self._width = width
+
+    @classmethod
+    def of(cls, values: Iterable[bytes], width: int) -> PackedBytes:
+        return cls(b"".join(values), width)
+
+    def __len__(self) -> int:
+        return len(self._data) // self._width
+
+    @overload
+    def __getitem__(self, position: int) -> bytes: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, position: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(position, slice):
+            return [self[each] for each in range(*position.indices(len(self)))]
+        if not -len(self) <= position < len(self):
+            raise IndexError(position)
+        start = position % len(self) * self._width
+        return self._data[start : start + self._width]
+
+    def array(self) -> pa.Array:
+        """The same as an Arrow array, without a copy."""
+        return pa.Array.from_buffers(pa.binary(self._width), len(self), [None, pa.py_buffer(self._data)])
+
+    def take(self, positions: Integers) -> PackedBytes:
+        rows = np.frombuffer(self._data, np.uint8).reshape(-1, self._width)
+        return PackedBytes(rows[positions].tobytes(), self._width)
+
+
+class ResultPlaces:
+    """Where the results of datums lie: (batch, ordinal, job) by position. Eight bytes a datum."""
+
+    def __init__(self, count: int) -> None:
+        self._source = np.full(count, -1, np.int32)
+        self._ordinal = np.zeros(count, np.int32)
+        self._sources: list[tuple[bytes, bytes]] = []
+        self._numbers: dict[tuple[bytes, bytes], int] = {}
+
+    def set(self, position: int, batch: bytes, ordinal: int, job: bytes) -> None:
+        number = self._numbers.setdefault((batch, job), len(self._sources))
+        if number == len(self._sources):
+            self._sources.append((batch, job))
+        self._source[position], self._ordinal[position] = number, ordinal
+
+    def get(self, position: int) -> tuple[bytes, int, bytes] | None:
+        """None where the datum has no result yet."""
+        if self._source[position] < 0:
+            return None
+        batch, job = self._sources[self._source[position]]
+        return batch, int(self._ordinal[position]), job
+
+    def by_batch(self, positions: Integers) -> dict[bytes, tuple[Integers, Integers]]:
+        """The positions that have a result, by its batch: (positions, ordinals)."""
+        positions = positions[self._source[positions] >= 0]
+        sources = self._source[positions]
+        order = np.argsort(sources, kind="stable")
+        bounds = np.flatnonzero(np.diff(sources[order])) + 1
+        found: dict[bytes, tuple[Integers, Integers]] = {}
+        for group in np.split(positions[order], bounds):
+            if len(group):
+                batch = self._sources[self._source[group[0]]][0]
+                found[batch] = group, self._ordinal[group].astype(np.int64)
+        return found
+
+    def columns(self) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """batch, ordinal and job of all positions, with NO_BATCH and NO_JOB where there is no result."""
+        last = len(self._sources)
+        places = pa.array(np.where(self._source < 0, last, self._source))
+        batches = pa.array([*(batch for batch, _ in self._sources), NO_BATCH], pa.binary(32))
+        jobs = pa.array([*(job for _, job in self._sources), NO_JOB], pa.binary(16))
+        return batches.take(places), pa.array(self._ordinal), jobs.take(places)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a job does, by columns of `len(plan)` rows; `kept` more datums stay as the base has them.
+
+    datum_set holds, for each datum, its files as (leaf, match) pairs in CSR form; `matches` has no more than these files need. The
+    scheduler fills in `results` and `successes` of those that run.
+    """
+
+    leaves: Sequence[Leaf]
+    inputs: Sequence[InputCommit]
+    matches: Sequence[Matches]
+    datum_set: DatumSet
+    names: pa.Array
+    ids: PackedBytes
+    keys: PackedBytes
+    actions: npt.NDArray[np.uint8]
+    results: ResultPlaces
+    successes: npt.NDArray[np.bool_]
+    base_datums: Digest
+    """The datums table that the job's own is made from: the last good job's, or the empty one."""
+    base_tree: Digest
+    """The output tree that the job's own is made from."""
+    kept: int = 0
+    """Datums of `base_datums` that stay as they are, and are in no column."""
+    dropped: Sequence[str] = ()
+    """Sort names in `base_datums` that the job does not have."""
+    removed: Mapping[bytes, Integers] = field(default_factory=dict)
+    """Results whose outputs must go from `base_tree` (of dropped and of changed datums): batch to ordinals."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def total(self) -> int:
+        """Datums of the job."""
+        return self.kept + len(self)
+
+    @property
+    def reused(self) -> int:
+        """Datums that need not run."""
+        return self.kept + int(np.count_nonzero(self.actions != RUN))
+
+    def files_of(self, position: int) -> list[tuple[int, int]]:
+        """(leaf, match) of each of a datum's files."""
+        span = slice(self.datum_set.offsets[position], self.datum_set.offsets[position + 1])
+        return list(zip(self.datum_set.leaf[span].tolist(), self.datum_set.match[span].tolist(), strict=True))
+
+    def reuse(self, position: int, action: int, batch: bytes, ordinal: int, job: bytes) -> None:
+        """Let a datum have a result that is kept."""
+        self.actions[position] = action
+        self.results.set(position, batch, ordinal, job)
+        self.successes[position] = True
+
+    def describe(self, position: int) -> str:
+        """A datum for people: its id and its input paths."""
+        files = [(self.leaves[leaf].name, self.matches[leaf].paths[match]) for leaf, match in self.files_of(position)]
+        return describe_datum(self.ids[position], files)
+
+    def input_bytes(self, positions: Integers) -> list[int]:
+        """Bytes of the inputs of each datum in `positions`."""
+        totals = np.concatenate(([0], np.cumsum(_flat_sizes(self.datum_set, self.matches))))
+        offsets = self.datum_set.offsets
+        sizes: list[int] = (totals[offsets[positions + 1]] - totals[offsets[positions]]).tolist()
+        return sizes
+
+    def table(self) -> pa.Table:
+        """The rows of the datums table for the planned datums, as it is stored."""
+        flat = _flat_positions(self.datum_set, self.matches)
+        offsets = pa.array(self.datum_set.offsets, pa.int32())
+        paths = _take((match.paths for match in self.matches), flat, pa.string())
+        digests = _take((match.digests for match in self.matches), flat, pa.binary(32))
+        batch, ordinal, job = self.results.columns()
+
+        def lists(values: pa.Array) -> pa.Array:
+            return pa.ListArray.from_arrays(offsets, values)
+
+        return pa.table(
+            {
+                "name": self.names,
+                "id": self.ids.array(),
+                "key": self.keys.array(),
+                "leaves": lists(pa.array(self.datum_set.leaf, pa.int32())),
+                "paths": lists(paths),
+                "digests": lists(digests),
+                "sizes": lists(pa.array(_flat_sizes(self.datum_set, self.matches), pa.int64())),
+                "batch": batch,
+                "ordinal": ordinal,
+                "job": job,
+                "success": pa.array(self.successes).cast(pa.uint8()),
+            }
+        )
+
+
+def describe_datum(id: bytes, files: Sequence[tuple[str, str]]) -> str:
+    """A datum for people: its id and its first input paths. files: (input name, path) of each."""
+    parts = [f"{name}:{path}" for name, path in files[:4]]
+    more = len(files) - len(parts)
+    return f"{id.hex()} ({', '.join(parts)}{f' and {more} more' if more > 0 else ''})"
+
+
+def _flat_positions(datum_set: DatumSet, matches: Sequence[Matches]) -> Integers:
+    """For each file of each datum, its position in all leaves' matches, one after another."""
+    starts = np.concatenate([[0], np.cumsum([len(match.paths) for match in matches])]).astype(np.int64)
+    positions: Integers = starts[datum_set.leaf] + datum_set.match
+    return positions
+
+
+def _flat_sizes(datum_set: DatumSet, matches: Sequence[Matches]) -> Integers:
+    sizes = np.concatenate([np.zeros(0, np.int64), *(np.asarray(match.sizes, np.int64) for match in matches)])
+    flat: Integers = sizes[_flat_positions(datum_set, matches)]
+    return flat
+
+
+def _take(columns: Iterable[Sequence[object]], positions: Integers, arrow: pa.DataType) -> pa.Array:
+    return pa.array(list(chain.from_iterable(columns)), arrow).take(pa.array(positions, pa.int64()))
