@@ -20,6 +20,8 @@ class WantedBranch(BaseModel):
 
 class NewCommit(BaseModel):
     description: str = ""
+    commit_set: str | None = None
+    detached: bool = False
 
 
 @router.get("", summary="List the branches of a repo")
@@ -45,4 +47,7 @@ def delete_branch(services: Services, project: str, repo: str, branch: str) -> N
 
 @router.post("/{branch}/commits", summary="Start an open commit", status_code=201)
 def start_commit(services: Services, project: str, repo: str, branch: str, body: NewCommit) -> Commit:
-    return services.commits.start(address(project, repo, branch), description=body.description)
+    target = address(project, repo, branch)
+    return services.commits.start(
+        target, description=body.description, commit_set=body.commit_set, detached=body.detached
+    )

@@ -55,6 +55,11 @@ def list_sets(services: Services, limit: Limit = None) -> Sequence[CommitSet]:
     return services.commits.list_sets(limit=limit)
 
 
+@sets_router.post("/{commit_set}/finish", summary="Finish all open commits of a set at once")
+def finish_set(services: Services, commit_set: str) -> Sequence[Commit]:
+    return services.commits.finish_set(commit_set)
+
+
 @sets_router.get("/{commit_set}", summary="Inspect a commit set")
 def inspect_set(services: Services, commit_set: str) -> CommitSet:
     return services.commits.inspect_set(commit_set)

@@ -154,6 +154,11 @@ def get(tx: Transaction, commit_id: int) -> CommitRow:
     return row
 
 
+def of_ids(tx: Transaction, commit_ids: Sequence[int]) -> list[CommitRow]:
+    """Those that exist."""
+    return [row for row in map(_row, tx.all_in(f"{_SELECT} WHERE commits.id IN ({{}})", commit_ids)) if row is not None]
+
+
 def of_repo(tx: Transaction, repo_id: int, *, limit: int | None = None) -> list[CommitRow]:
     """Newest first."""
     rows: list[Any] = tx.all(f"{_SELECT} WHERE commits.repo_id = ? ORDER BY commits.id DESC{_limit(limit)}", (repo_id,))
@@ -296,6 +301,11 @@ def writes(tx: Transaction, commit_id: int, *, skip: int = 0) -> list[WriteRow]:
 def count_writes(tx: Transaction, commit_id: int) -> int:
     row: Any = tx.one("SELECT count(*) FROM commit_writes WHERE commit_id = ?", (commit_id,))
     return int(row[0])
+
+
+def move_onto(tx: Transaction, commit_id: int, parent_id: int | None) -> None:
+    """Let an open commit apply to another parent: what was merged over the old one is forgotten."""
+    tx.execute("UPDATE commits SET parent_id = ?, tree = '', merged = 0 WHERE id = ?", (parent_id, commit_id))
 
 
 def set_merged(tx: Transaction, commit_id: int, *, tree: str, merged: int) -> None:

@@ -100,14 +100,21 @@ class HttpBranches:
 class HttpCommits:
     transport: Transport
 
-    def start(self, branch: str, *, description: str = "") -> Commit:
-        body = {"description": description}
+    def start(
+        self, branch: str, *, description: str = "", commit_set: str | None = None, detached: bool = False
+    ) -> Commit:
+        body = {"description": description, "commit_set": commit_set, "detached": detached}
         result: Commit = self.transport.request(Commit, "POST", branch_path(branch, "commits"), body=body)
         return result
 
     def finish(self, commit: str, *, description: str | None = None) -> Commit:
         body = {"description": description}
         result: Commit = self.transport.request(Commit, "POST", commit_path(commit, "finish"), body=body)
+        return result
+
+    def finish_set(self, commit_set: str) -> Sequence[Commit]:
+        path = path_of("commit-sets", commit_set, "finish")
+        result: tuple[Commit, ...] = self.transport.request(tuple[Commit, ...], "POST", path)
         return result
 
     def abandon(self, commit: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from paddock.model.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from paddock.model.records import (
     DEFAULT_PROJECT,
     AppliedPipeline,
+    Commit,
     Job,
     JobState,
     PipelineState,
@@ -102,10 +103,35 @@ def _put_and_apply(
     for target in puts:
         ensure_repo(paddock, target.partition("@")[0])
     applied = apply_all(paddock, specs) if puts and not any(_has_head(paddock, target) for target in puts) else None
-    reports = [
-        paddock.files.put_tree(target, folder, mirror=True, on_transfer=on_transfer) for target, folder in puts.items()
-    ]
+    reports = _put_all(paddock, puts, on_transfer)
     return reports, applied if applied is not None else apply_all(paddock, specs)
+
+
+def _put_all(paddock: Paddock, puts: Mapping[str, Path], on_transfer: OnTransfer | None) -> list[PutReport]:
+    """Mirror every folder into its branch, all in one commit set, so that no job sees one without the others."""
+    if len(puts) < 2:
+        return [
+            paddock.files.put_tree(target, folder, mirror=True, on_transfer=on_transfer)
+            for target, folder in puts.items()
+        ]
+    opened: list[Commit] = []
+    try:
+        reports = []
+        for target, folder in puts.items():
+            commit_set = opened[0].id if opened else None
+            commit = paddock.commits.start(target, commit_set=commit_set, detached=True)
+            opened.append(commit)
+            place = f"{commit.project}/{commit.repo}@{commit.id}"
+            reports.append(paddock.files.put_tree(place, folder, mirror=True, on_transfer=on_transfer))
+        finished = {(commit.project, commit.repo) for commit in paddock.commits.finish_set(opened[0].id)}
+    except BaseException:
+        for commit in opened:
+            paddock.commits.abandon(f"{commit.project}/{commit.repo}@{commit.id}")
+        raise
+    return [
+        report if (commit.project, commit.repo) in finished else replace(report, commit=None, changed=0, removed=0)
+        for commit, report in zip(opened, reports, strict=True)
+    ]
 
 
 def _has_head(paddock: Paddock, branch: str) -> bool:

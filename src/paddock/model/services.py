@@ -57,6 +57,7 @@ class Repos(Protocol):
     def create(self, repo: str, *, description: str = "") -> Repo: ...
     def list(self, *, project: str | None = None) -> Sequence[Repo]:
         """Sorted by project, then name. Costs the catalog one query; reads no bulk data."""
+
     def inspect(self, repo: str) -> Repo: ...
     def delete(self, repo: str) -> None:
         """Conflict where it is a pipeline's output repo, or a pipeline or branch elsewhere reads it."""
@@ -65,6 +66,7 @@ class Repos(Protocol):
 class Branches(Protocol):
     def create(self, branch: str, *, head: str | None = None, provenance: Sequence[str] = ()) -> Branch:
         """Create `repo@name`, or move it to `head` (a ref in the same repo) where it exists."""
+
     def list(self, repo: str) -> Sequence[Branch]: ...
     def inspect(self, branch: str) -> Branch: ...
     def delete(self, branch: str) -> None:
@@ -72,16 +74,33 @@ class Branches(Protocol):
 
 
 class Commits(Protocol):
-    def start(self, branch: str, *, description: str = "") -> Commit:
-        """Open a commit on a branch (made if missing); puts to the branch go into it until it is finished."""
+    def start(
+        self, branch: str, *, description: str = "", commit_set: str | None = None, detached: bool = False
+    ) -> Commit:
+        """Open a commit on a branch (made if missing); puts to the branch go into it until it is finished.
+
+        commit_set: id of a set of open commits in other repos to join; `finish_set` finishes them together. detached: the
+        branch goes on as if it were not there; puts name the commit itself (`repo@id`).
+        """
+
     def finish(self, commit: str, *, description: str | None = None) -> Commit:
         """Finish an open commit, given as `repo@branch` or `repo@id`; creates the downstream commit set and jobs."""
+
+    def finish_set(self, commit_set: str) -> Sequence[Commit]:
+        """Finish all open commits of a set at once: readers see all or none of it, and one downstream set follows.
+
+        Returns those that were finished; one that changes nothing is dropped instead.
+        """
+
     def abandon(self, commit: str) -> None:
         """Remove an open commit with all that was written to it."""
+
     def list(self, repo: str, *, limit: int | None = None) -> Sequence[Commit]:
         """Newest first. `repo` alone lists every commit of the repo; `repo@ref` that commit and its ancestors."""
+
     def inspect(self, commit: str, *, wait_seconds: float = 0) -> Commit:
         """With `wait_seconds`, wait that long for the commit to finish, then return it as it is."""
+
     def inspect_set(self, commit_set: str) -> CommitSet: ...
     def list_sets(self, *, limit: int | None = None) -> Sequence[CommitSet]: ...
 
@@ -110,21 +129,28 @@ class Files(Protocol):
     def read(self, source: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The bytes of one file, in pieces of a few MiB, verified. NotFound / InvalidInput (a directory) before the first piece."""
 
-    def get_tree(self, source: str, target: Path, *, mirror: bool = False, on_transfer: OnTransfer | None = None) -> GetReport:
+    def get_tree(
+        self, source: str, target: Path, *, mirror: bool = False, on_transfer: OnTransfer | None = None
+    ) -> GetReport:
         """Write a file or directory tree to local disk. With `mirror`, files that an earlier mirror wrote and that
         `source` no longer has are removed (never a file that Paddock did not write), and unchanged ones are left alone."""
 
     def inspect(self, address: str) -> FileInfo: ...
     def list(self, address: str, *, recursive: bool = False) -> Iterator[FileInfo]:
         """Immediate children, or all files below; sorted by path. A file lists itself."""
+
     def glob(self, address: str) -> Iterator[FileInfo]:
         """Files and directories that match the pattern in the address's path."""
+
     def delete(self, target: str, *, recursive: bool = False) -> PutReport:
         """Remove a file, or with `recursive` a directory. NotFound where nothing is there."""
+
     def copy(self, source: str, target: str, *, append: bool = False) -> PutReport:
         """Copy a file or directory by reference; no bytes move."""
+
     def diff(self, new: str, old: str | None = None) -> Iterator[FileDiff]:
         """Files that differ, sorted by path; `old` defaults to the parent commit. Reads only segments that differ."""
+
     def find(self, address: str, *, limit: int | None = None) -> Sequence[tuple[Commit, FileDiff]]:
         """Commits, newest first from the address's ref, that added, changed or removed exactly that path."""
 
@@ -136,12 +162,14 @@ class Pipelines(Protocol):
         code: a local directory (or file) that `transform.code` named, already resolved. Its content is stored and versioned.
         Errors: InvalidInput with every problem; NotFound for a missing input repo; Conflict for a cycle. Nothing is changed then.
         """
+
     def list(self, *, project: str | None = None) -> Sequence[Pipeline]: ...
     def inspect(self, pipeline: str, *, version: int | None = None) -> Pipeline: ...
     def delete(self, pipeline: str, *, keep_repo: bool = False) -> None: ...
     def start(self, pipeline: str) -> Pipeline: ...
     def stop(self, pipeline: str) -> Pipeline:
         """Stop reacting to commits; unfinished jobs are killed."""
+
     def rerun(self, pipeline: str, *, reprocess: bool = False) -> Job:
         """A new job on the present heads; with `reprocess` no kept result is used."""
 
@@ -149,10 +177,19 @@ class Pipelines(Protocol):
 class Jobs(Protocol):
     def list(self, *, pipeline: str | None = None, limit: int | None = None) -> Sequence[Job]:
         """Newest first."""
+
     def inspect(self, job: str) -> Job:
         """`job` is `[project/]pipeline@<commit id, or branch-like ancestry such as head>`: the id, or `head` for the newest."""
-    def wait(self, jobs: Sequence[str], *, timeout_seconds: float | None = None, on_progress: Callable[[Sequence[Job]], None] | None = None) -> Sequence[Job]:
+
+    def wait(
+        self,
+        jobs: Sequence[str],
+        *,
+        timeout_seconds: float | None = None,
+        on_progress: Callable[[Sequence[Job]], None] | None = None,
+    ) -> Sequence[Job]:
         """Until all are final. Against an embedded home where no other process is working, this call does the work."""
+
     def stop(self, job: str, *, reason: str = "stopped by the user") -> Job: ...
     def logs(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
         """(datum id, output) of each datum that the job ran; in datum order."""
@@ -162,6 +199,7 @@ class Datums(Protocol):
     def list(self, job: str, *, states: Sequence[DatumState] = (), limit: int | None = None) -> Iterator[Datum]: ...
     def inspect(self, job: str, datum: str) -> Datum:
         """`datum` may be shortened to a unique prefix."""
+
     def logs(self, job: str, datum: str) -> bytes: ...
 
 
@@ -188,7 +226,13 @@ class Paddock(Protocol):
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         """Where a file came from, back to the first commits."""
 
-    def process(self, *, workers: int | None = None, on_progress: Callable[[Sequence[Job]], None] | None = None, jobs: Sequence[tuple[str, CommitId]] = ()) -> Sequence[Job]:
+    def process(
+        self,
+        *,
+        workers: int | None = None,
+        on_progress: Callable[[Sequence[Job]], None] | None = None,
+        jobs: Sequence[tuple[str, CommitId]] = (),
+    ) -> Sequence[Job]:
         """Work (embedded) or wait (server) until no job is unfinished; returns the jobs that ended meanwhile, or just those
         named in `jobs`, as (`project/pipeline`, id)."""
 

@@ -56,7 +56,8 @@ class PipelineService:
         self._home = home
 
     def apply(self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False) -> AppliedPipeline:
-        """Unchanged where spec and code are as they were (and `reprocess` is not asked for): nothing happens then.
+        """Unchanged where spec and code are as they were (and `reprocess` is not asked for): nothing happens then, and
+        warnings are not said again.
 
         An update kills unfinished jobs of the pipeline, and makes a job of the new version on the present heads.
         """
@@ -70,7 +71,7 @@ class PipelineService:
                 outcome = ApplyOutcome.CREATED
                 row = _create(tx, checked, inputs, now)
             elif _current(tx, row) == version and not reprocess:
-                return AppliedPipeline(_record(tx, row), ApplyOutcome.UNCHANGED, tuple(warnings), None)
+                return AppliedPipeline(_record(tx, row), ApplyOutcome.UNCHANGED, (), None)
             else:
                 outcome = ApplyOutcome.UPDATED
                 _update(tx, row, checked, inputs, now)

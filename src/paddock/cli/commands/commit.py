@@ -23,25 +23,37 @@ def start(
     context: typer.Context,
     branch: Annotated[str, typer.Argument(metavar="REPO@BRANCH", help="The branch; made if missing.")],
     description: Description = "",
+    commit_set: Annotated[
+        str | None, typer.Option("--set", metavar="ID", help="Join this set of open commits in other repos.")
+    ] = None,
+    detached: Annotated[
+        bool, typer.Option("--detached", help="Keep the branch as it is; puts name the commit: REPO@ID.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Open a commit; puts to the branch go into it until it is finished."""
     session = session_of(context)
-    commit = session.paddock.commits.start(session.name(branch), description=description)
+    commit = session.paddock.commits.start(
+        session.name(branch), description=description, commit_set=commit_set, detached=detached
+    )
     _show(commit, json, "started")
 
 
 @app.command("finish")
 def finish(
     context: typer.Context,
-    commit: Name,
+    commit: Annotated[str, typer.Argument(metavar="REPO@REF|SET", help="An open commit, or the id of a set of them.")],
     description: Annotated[
         str | None, typer.Option("--description", "-d", help="Replace the commit's description.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Finish an open commit; downstream jobs are made in the same moment."""
+    """Finish an open commit, or all of a set; downstream jobs are made in the same moment."""
     session = session_of(context)
+    if is_commit_id(commit):
+        for each in session.paddock.commits.finish_set(commit):
+            _show(each, json, "finished")
+        return
     finished = session.paddock.commits.finish(session.name(commit), description=description)
     _show(finished, json, "finished")
 
