@@ -61,7 +61,7 @@ def test_every_listing_agrees_with_the_paths(found: set[str], boundary_bits: int
         root = trees.merge(trees.empty(), tree_table(rows(found)), [], [], writer)
         writer.flush()
     everything = found | ancestors(found)
-    for directory in ({"/"} | ancestors(found)):
+    for directory in {"/"} | ancestors(found):
         stem = directory.rstrip("/") + "/"
         expected = sorted(path for path in everything if path.startswith(stem) and "/" not in path[len(stem) :])
         assert [info.path for info in trees.children(root, directory)] == expected

@@ -37,9 +37,7 @@ def arrow(content: Rows) -> pa.Table:
 
 
 def plain(tables_: list[pa.Table]) -> Rows:
-    return {
-        row["key"]: (row["size"], tuple(row["parts"])) for table in tables_ for row in table.to_pylist()
-    }
+    return {row["key"]: (row["size"], tuple(row["parts"])) for table in tables_ for row in table.to_pylist()}
 
 
 def write(store: Tables, content: Rows) -> Digest:

@@ -320,9 +320,7 @@ def test_added_and_removed_files_are_seen(
     assert contents(store, found) == {"/a": b"a", "/aa": b"aa", "/c": b"c"}
 
 
-def test_a_changed_mode_is_seen(
-    store: ChunkStore, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_mode_is_seen(store: ChunkStore, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (source / "a").write_bytes(b"1")
     settled_put(store, source, cache, monkeypatch)
     (source / "a").chmod(0o755)

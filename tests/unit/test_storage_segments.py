@@ -99,9 +99,7 @@ def test_the_schema_of_trees_never_changes() -> None:
 
 
 @given(st.lists(row, max_size=12), st.integers(0, 5), st.integers(0, 5))
-def test_both_encoders_agree_and_decode_to_the_same_rows(
-    rows: list[dict[str, Any]], before: int, after: int
-) -> None:
+def test_both_encoders_agree_and_decode_to_the_same_rows(rows: list[dict[str, Any]], before: int, after: int) -> None:
     data = encode_segment(EVERY, columns_of(rows))
     padding = [{**row, "key": "padding"} for row in rows[:1]]
     table = pa.Table.from_pylist(padding * before + rows + padding * after, schema=arrow_schema(EVERY))

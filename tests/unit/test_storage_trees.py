@@ -112,7 +112,9 @@ def test_the_root_is_a_directory_even_of_an_empty_tree(trees: Trees, root: Diges
 
 
 def test_equal_directories_have_equal_digests_wherever_they_lie(trees: Trees) -> None:
-    root = edit(trees, trees.empty(), [row("/one/f", "1"), row("/two/deep/f", "1"), row("/three/f", "1", executable=True)])
+    root = edit(
+        trees, trees.empty(), [row("/one/f", "1"), row("/two/deep/f", "1"), row("/three/f", "1", executable=True)]
+    )
     one, deep = trees.directory_digest(root, "/one"), trees.directory_digest(root, "/two/deep")
     assert one == deep
     assert one != trees.directory_digest(root, "/three"), "the mode is content too"
