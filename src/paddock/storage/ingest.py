@@ -31,8 +31,8 @@ from paddock.storage.ingest_helpers import Batch, Helpers
 from paddock.storage.ingest_worker import CHANGED, EMPTY, GROWN, OK
 from paddock.storage.objects import LocalObjects
 from paddock.storage.os_errors import translate
-from paddock.storage.scan import Scan, refuse, scan_source
-from paddock.storage.scan_cache import ScanCache, Stamps, cache_table, settled, stamps_of, unchanged
+from paddock.storage.scan import Scan, Stamps, refuse, scan_source
+from paddock.storage.scan_cache import ScanCache, cache_table, settled, unchanged
 from paddock.storage.streams import Pieces, name_pieces
 from paddock.storage.transfer_progress import TransferProgress
 from paddock.storage.tree_kinds import TREE
@@ -95,7 +95,7 @@ def add_tree(
         pa.nulls(len(scan), pa.binary()).fill_null(b""),
         pa.array(reading.stamps.size),
         digests,
-        pa.array(reading.executable),
+        pa.array(reading.stamps.executable),
         chunks,
     ]
     table = pa.Table.from_arrays(columns, schema=arrow_schema(TREE))
@@ -106,8 +106,7 @@ class _Reading:
     """The state of one ingest: for each scanned file its stamp, digest and chunks, as they become known."""
 
     def __init__(self, scan: Scan, store: ChunkStore, writer: ChunkWriter, on_transfer: OnTransfer | None) -> None:
-        self.stamps: Stamps = stamps_of(scan)
-        self.executable = np.array([bool(status.st_mode & 0o100) for status in scan.stats], dtype=np.uint8)
+        self.stamps: Stamps = scan.stamps
         self.problems: list[Problem] = []
         self.read_files = 0
         self._scan = scan
@@ -196,7 +195,7 @@ class _Reading:
         for name in ("size", "mtime_ns", "ctime_ns"):
             getattr(self.stamps, name)[done] = chosen[name]
         self.stamps.inode[done] = chosen["inode"].view(np.int64) if len(done) else done
-        self.executable[done] = chosen["executable"]
+        self.stamps.executable[done] = chosen["executable"]
         self.read_files += len(done)
         self._progress.advance(len(done), int(chosen["size"].sum()))
         for at in np.flatnonzero(~good).tolist():
@@ -264,7 +263,7 @@ class _Reading:
         self.stamps.mtime_ns[position] = stamp.mtime_ns
         self.stamps.ctime_ns[position] = stamp.ctime_ns
         self.stamps.inode.view(np.uint64)[position] = stamp.inode
-        self.executable[position] = stamp.executable
+        self.stamps.executable[position] = stamp.executable
         self.read_files += 1
         self._progress.advance(1, stamp.size)
 

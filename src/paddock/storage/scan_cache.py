@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from blake3 import blake3
 
 from paddock.model.errors import Corrupt
 from paddock.storage.columnar import decode_segment, empty_table, encode_table, single_array
-from paddock.storage.scan import Scan
+from paddock.storage.scan import Ints, Stamps
 from paddock.storage.segments import INT64, STRING, Column, TableKind, fixed, list_of
 
 RACY_NS = 2_000_000_000
@@ -39,29 +38,6 @@ SCAN = TableKind(
 )
 _MAGIC = b"PDKSCAN1"
 _STAMPS = ("size", "mtime_ns", "ctime_ns", "inode")
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Stamps:
-    """The stamps of scanned files as columns."""
-
-    size: Ints
-    mtime_ns: Ints
-    ctime_ns: Ints
-    inode: Ints
-
-
-def stamps_of(scan: Scan) -> Stamps:
-    stats = scan.stats
-    return Stamps(
-        np.array([status.st_size for status in stats], dtype=np.int64),
-        np.array([status.st_mtime_ns for status in stats], dtype=np.int64),
-        np.array([status.st_ctime_ns for status in stats], dtype=np.int64),
-        # Inode numbers may use all 64 bits; only equality matters.
-        np.array([status.st_ino for status in stats], dtype=np.uint64).view(np.int64),
-    )
 
 
 class ScanCache:
