@@ -47,12 +47,17 @@ def write_run(home: Home, writer: ChunkWriter, successes: pa.Table) -> tuple[Dig
     """
     if successes.num_rows == 0:
         return None
-    table = successes.take(pc.sort_indices(successes.column("key")))
+    table = _by_key(successes)
+    return home.tables.write(CACHE, table, writer), table.num_rows
+
+
+def _by_key(rows: pa.Table) -> pa.Table:
+    """Sorted by key, one row for each."""
+    table = rows.take(pc.sort_indices(rows.column("key")))
     keys = single_array(table.column("key"))
     first = np.ones(len(keys), dtype=bool)
     first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
-    table = table.filter(pa.array(first))
-    return home.tables.write(CACHE, table, writer), table.num_rows
+    return table.filter(pa.array(first))
 
 
 def record_run(tx: Transaction, transform: Digest, run: tuple[Digest, int], *, job_id: int, now: float) -> None:
@@ -70,16 +75,14 @@ def compact(home: Home, transform: Digest, *, now: float) -> None:
     if len(runs) <= RUNS_MAX:
         return
     chosen = _newest_of_a_size(runs)
+    scanned = [rows for run in chosen for rows in home.tables.scan(CACHE, Digest(bytes.fromhex(run.root)))]
+    table = _by_key(pa.concat_tables(scanned))
     with home.chunks.writer() as writer:
-        root = Digest(bytes.fromhex(chosen[-1].root))
-        for run in reversed(chosen[:-1]):
-            for rows in home.tables.scan(CACHE, Digest(bytes.fromhex(run.root))):
-                root = home.tables.merge(CACHE, root, rows, None, writer)
+        root = home.tables.write(CACHE, table, writer)
         writer.flush()
-    entries = home.tables.root(CACHE, root).rows
     with home.catalog.write() as tx:
         ids = [run.id for run in chosen]
-        results.replace(tx, ids, transform=transform.hex(), root=root.hex(), entries=entries, created=now)
+        results.replace(tx, ids, transform=transform.hex(), root=root.hex(), entries=table.num_rows, created=now)
 
 
 def _newest_of_a_size(runs: Sequence[results.ResultRunRow]) -> Sequence[results.ResultRunRow]:
