@@ -120,6 +120,15 @@ def test_open_commits(data: CommandLine, tmp_path: Path) -> None:
     assert data.json("commit", "set", started["id"])["id"] == started["id"]
     assert data.json("commit", "set", "data@main")["id"] == started["id"]
     assert started["id"] in data.ok("commit", "set").output
+    data.ok("repo", "create", "other")
+    joined = data.json("commit", "start", "data@main", "--detached")["id"]
+    data.ok("commit", "start", "other@main", "--set", joined)
+    data.ok("put", f"data@{joined}:/late", tmp_path / "x")
+    data.ok("put", "other:/late", tmp_path / "x")
+    assert "/late" not in data.ok("ls", "data").output
+    assert {commit["repo"] for commit in data.json("commit", "finish", joined)} == {"data", "other"}
+    assert "/late" in data.ok("ls", "data").output
+
     data.ok("commit", "start", "data@main")
     assert data.ok("commit", "abandon", "data@main").output == "abandoned the open commit data@main\n"
 
@@ -214,12 +223,12 @@ def command(home: Path, *words: str) -> list[str]:
 def test_a_closed_pipe_is_silent(data: CommandLine, home_path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(5000):
-        (folder / f"{number:0100}").touch()
+    for number in range(800):
+        (folder / f"{number:0240}").touch()
     data.ok("put", "data:/many", folder)
     line = " ".join(command(home_path, "ls", "data:/many"))
     ran = subprocess.run(["sh", "-c", f"{line} | head -1"], capture_output=True, text=True, check=True, timeout=60)
-    assert ran.stdout == f"/many/{0:0100}\n"
+    assert ran.stdout == f"/many/{0:0240}\n"
     assert ran.stderr == ""
 
 

@@ -51,8 +51,12 @@ def finish(
     """Finish an open commit, or all of a set; downstream jobs are made in the same moment."""
     session = session_of(context)
     if is_commit_id(commit):
-        for each in session.paddock.commits.finish_set(commit):
-            _show(each, json, "finished")
+        together = session.paddock.commits.finish_set(commit)
+        if json:
+            output.document(together)
+            return
+        for each in together:
+            _show(each, False, "finished")
         return
     finished = session.paddock.commits.finish(session.name(commit), description=description)
     _show(finished, json, "finished")
