@@ -17,7 +17,7 @@ from paddock.pipelines.keys import datum_ids_and_keys
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
 from paddock.runtime.plan import KEPT, RUN, InputCommit, Integers, PackedBytes, Plan, ResultPlaces
 from paddock.runtime.plan_request import Base, PlanRequest
-from paddock.storage.columnar import single_array
+from paddock.storage.columnar import bisect_key, single_array
 from paddock.storage.matching import Matches, match_tree
 from paddock.storage.trees import Trees
 
@@ -125,7 +125,9 @@ def _compare(trees: Trees, datums: Datums, base: Base, *, reuse: bool) -> _Compa
     compared = _Compared(np.zeros(len(datums), dtype=bool), [], [], [])
     keys = datums.keys.array()
     for rows in trees.tables.scan(DATUMS, base.datums):
-        places = pc.index_in(single_array(rows.column("name")), value_set=datums.names)
+        names = single_array(rows.column("name"))
+        first, last = bisect_key(datums.names, names[0].as_py()), bisect_key(datums.names, names[-1].as_py() + "\0")
+        places = pc.add(pc.index_in(names, value_set=datums.names[first:last]), first)
         present = places.is_valid().to_numpy(zero_copy_only=False)
         same = np.zeros(rows.num_rows, dtype=bool)
         if reuse and present.any():
