@@ -126,6 +126,17 @@ class Catalog:
             connection.rollback()
             self._give_back(connection)
 
+    @contextmanager
+    def preview(self) -> Iterator[Transaction]:
+        """A write transaction whose changes are dropped at the end: to see what they would lead to."""
+        connection = self._take()
+        try:
+            connection.begin_write()
+            yield Transaction(connection)
+        finally:
+            connection.rollback()
+            self._give_back(connection)
+
     def data_version(self) -> int:
         """A number that changes after any commit, of this process or another. Costs microseconds."""
         with self._watch_lock:

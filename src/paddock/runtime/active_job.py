@@ -16,6 +16,7 @@ from paddock.runtime.dispatch import BatchRule, Dispatch
 from paddock.runtime.plan import RUN, Integers, Plan
 from paddock.runtime.protocol import TransformTask
 from paddock.runtime.tasks import TaskBuilder
+from paddock.versions.home import Lock
 
 
 class Outcomes:
@@ -53,6 +54,8 @@ class ActiveJob:
     transform_task: TransformTask
     started: float
     outcomes: Outcomes
+    pin: Lock
+    """Keeps what the plan refers to, and what workers have stored and not yet reported."""
     failures: list[tuple[int, str]] = field(default_factory=list)
     lost_reports: int = 0
     table_written: bool = False

@@ -35,7 +35,7 @@ from paddock.runtime.protocol import BatchReport
 from paddock.runtime.report_writer import ReportWriter
 from paddock.runtime.tasks import TaskBuilder, transform_task
 from paddock.storage.chunks import ChunkWriter
-from paddock.versions.home import Home
+from paddock.versions.home import Home, Lock
 from paddock.versions.outputs import fail_output, finish_output
 
 FAILED_IDS_MAX = 100
@@ -66,6 +66,7 @@ def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
     """Plan the job and set it running. A job that was at work when its scheduler died goes on with what was reported."""
     with home.catalog.write() as tx:
         jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
+    pin = home.pin()
     facts = job_facts(home, row)
     reuse = not row.no_cache and facts.spec.reprocess_spec != "every_job"
     plan = plan_job(
@@ -77,13 +78,15 @@ def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
         found=lambda keys: result_cache.find_results(home, facts.transform, keys),
         reuse=reuse,
     )
-    active = _activate(home, row, facts, plan, workers=workers, started=row.started or now)
+    active = _activate(home, row, facts, plan, pin, workers=workers, started=row.started or now)
     with home.catalog.write() as tx:
         jobs_sql.update(tx, row.id, state=JobState.RUNNING, base_id=facts.base_id, counts=active.counts)
     return active
 
 
-def _activate(home: Home, row: JobRow, facts: JobFacts, plan: Plan, *, workers: int, started: float) -> ActiveJob:
+def _activate(
+    home: Home, row: JobRow, facts: JobFacts, plan: Plan, pin: Lock, *, workers: int, started: float
+) -> ActiveJob:
     transform = f"{row.pipeline_id}.{row.version}"
     active = ActiveJob(
         row=row,
@@ -97,6 +100,7 @@ def _activate(home: Home, row: JobRow, facts: JobFacts, plan: Plan, *, workers: 
         ),
         started=started,
         outcomes=Outcomes(len(plan)),
+        pin=pin,
     )
     _take_up(home, active, facts.reported)
     waiting = waiting_positions(plan, active.outcomes)
@@ -203,6 +207,11 @@ def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> No
 
 def finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
     """End a job all of whose datums have ended: merge its outputs, or fail it with the reason. Keeps every success."""
+    with active.pin:
+        _finish(home, active, now=now)
+
+
+def _finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
     with home.catalog.write() as tx:
         if not _unfinished(tx, active.row):
             return
@@ -271,6 +280,11 @@ def end(tx: Transaction, row: JobRow, state: JobState, reason: str, *, now: floa
 
 def salvage(home: Home, job_id: int, *, now: float) -> None:
     """Put the reported successes of a job that ended without finishing into the cache."""
+    with home.pin():
+        _salvage(home, job_id, now=now)
+
+
+def _salvage(home: Home, job_id: int, *, now: float) -> None:
     with home.catalog.read() as tx:
         reported = batches_sql.of_job(tx, job_id)
         if not reported:
@@ -284,6 +298,8 @@ def salvage(home: Home, job_id: int, *, now: float) -> None:
         run = result_cache.write_run(home, writer, successes)
         writer.flush()
     with home.catalog.write() as tx:
+        if not batches_sql.of_job(tx, job_id):
+            return  # deleted with its pipeline meanwhile
         batches_sql.delete_of_job(tx, job_id)
         if run is not None:
             result_cache.record_run(tx, transform, run, job_id=job_id, now=now)

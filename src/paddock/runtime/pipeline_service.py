@@ -62,8 +62,9 @@ class PipelineService:
         An update kills unfinished jobs of the pipeline, and makes a job of the new version on the present heads.
         """
         checked, warnings = validate_spec(spec)
+        pin = self._home.pin()
         version = self._version(checked, code)
-        with self._home.catalog.write() as tx:
+        with pin, self._home.catalog.write() as tx:
             now = self._home.now()
             row = pipelines_sql.find(tx, checked.pipeline.project, checked.pipeline.name)
             inputs = _input_branches(tx, checked, now)

@@ -70,6 +70,11 @@ def compact(home: Home, transform: Digest, *, now: float) -> None:
 
     Runs much larger than all newer ones together are left alone, so a row is rewritten O(log rows) times in its life.
     """
+    with home.pin():
+        _compact(home, transform, now=now)
+
+
+def _compact(home: Home, transform: Digest, *, now: float) -> None:
     with home.catalog.read() as tx:
         runs = results.of_transform(tx, transform.hex())
     if len(runs) <= RUNS_MAX:

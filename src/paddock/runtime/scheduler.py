@@ -92,6 +92,7 @@ class Scheduler:
             self._engine.send(worker, Cancel(lease.id))
         active.dispatch.clear()
         del self._active[active.row.id]
+        active.pin.release()
         job_steps.salvage(self._home, active.row.id, now=self._now())
 
     def _settle(self, active: ActiveJob) -> None:

@@ -194,9 +194,12 @@ class Home:
                 return lock
             lock.release()
 
-    def drained_generation(self) -> int:
-        """The newest generation such that no pin of it, or of an older one, is held. New pins are newer still."""
-        current = self._generation()
+    def drained_generation(self, *, as_if_next: bool = False) -> int:
+        """The newest generation such that no pin of it, or of an older one, is held. New pins are newer still.
+
+        as_if_next: what would be said had the next generation begun just now.
+        """
+        current = self._generation() + as_if_next
         held = current
         for file in sorted((self.path / "locks").glob(f"{_PIN}*.lock")):
             number = int(file.stem.removeprefix(_PIN))
@@ -208,7 +211,8 @@ class Home:
                 continue
             # Who opened the file and waits for the lock finds a newer generation then, and takes another pin.
             with lock:
-                file.unlink(missing_ok=True)
+                if not as_if_next:
+                    file.unlink(missing_ok=True)
         return held - 1
 
     def _generation(self) -> int:
