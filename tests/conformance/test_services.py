@@ -529,3 +529,20 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
             nobody.repos.list()
         with pytest.raises(Unavailable):
             nobody.files.read("data:/a")
+
+
+# ---- history -----------------------------------------------------------------------------------------------
+
+
+def test_tags(services: Paddock, repo: str) -> None:
+    put(services, f"{repo}@main", a=b"1")
+    made = services.tags.create(f"{repo}@v1", "main", description="first")
+    put(services, f"{repo}@main", a=b"2")
+    assert [*services.tags.list(repo)] == [made]
+    assert services.tags.inspect(f"{repo}@v1") == made
+    assert read(services, f"{repo}@v1:/a") == b"1"
+    with pytest.raises(AlreadyExists, match="v1"):
+        services.tags.create(f"{repo}@v1", "main")
+    services.tags.delete(f"{repo}@v1")
+    with pytest.raises(NotFound, match="v1"):
+        services.tags.inspect(f"{repo}@v1")

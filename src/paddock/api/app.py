@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
-from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos
+from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos, tags
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
 from paddock.model.services import Paddock
@@ -46,6 +46,7 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
         projects.router,
         repos.router,
         branches.router,
+        tags.router,
         commits.router,
         commits.sets_router,
         files.router,

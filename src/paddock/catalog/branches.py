@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paddock.catalog import tags
 from paddock.catalog.database import Transaction
+from paddock.model.errors import AlreadyExists
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,10 @@ _SELECT = (
 
 
 def insert(tx: Transaction, repo_id: int, name: str, created: float, *, head_id: int | None = None) -> int:
-    """The new branch's id; its tip is its head. The caller has checked that the name is free."""
+    """The new branch's id; its tip is its head. The caller has checked that no branch has the name; AlreadyExists: a tag has."""
+    tag = tags.find(tx, repo_id, name)
+    if tag is not None:
+        raise AlreadyExists(f"branch {name} can't be made: {tag} is a tag; choose another name, or delete the tag first")
     return tx.insert(
         "INSERT INTO branches (repo_id, name, head_id, tip_id, open_id, created) VALUES (?, ?, ?, ?, NULL, "
         "?) RETURNING id",

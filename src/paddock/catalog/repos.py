@@ -99,6 +99,7 @@ def delete(tx: Transaction, repo_id: int) -> None:
     branches = "SELECT id FROM branches WHERE repo_id = ?"
     tx.execute(f"DELETE FROM branch_provenance WHERE branch_id IN ({branches})", (repo_id,))
     tx.execute("DELETE FROM branches WHERE repo_id = ?", (repo_id,))
+    tx.execute("DELETE FROM tags WHERE repo_id = ?", (repo_id,))
     tx.execute(f"DELETE FROM commit_provenance WHERE commit_id IN ({mine}) OR repo_id = ?", (repo_id, repo_id))
     tx.execute(f"DELETE FROM commit_writes WHERE commit_id IN ({mine})", (repo_id,))
     tx.execute("UPDATE commits SET parent_id = NULL WHERE repo_id = ?", (repo_id,))

@@ -68,6 +68,7 @@ COMMANDS: dict[str, LazyCommand] = {
         ("project", "project", "app", "Namespaces of repos and pipelines.", _OBJECTS),
         ("repo", "repo", "app", "Versioned file systems.", _OBJECTS),
         ("branch", "branch", "app", "Movable names for commits.", _OBJECTS),
+        ("tag", "tag", "app", "Names for commits that never move.", _OBJECTS),
         ("commit", "commit", "app", "Immutable trees of files, and commit sets.", _OBJECTS),
         ("pipeline", "pipeline", "app", "Commands that run on data as it changes.", _OBJECTS),
         ("job", "job", "app", "Runs of a pipeline.", _OBJECTS),

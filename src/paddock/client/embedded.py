@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
-from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos
+from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Tags
 from paddock.settings import Settings
 from paddock.versions.home import Home, find_home
 
@@ -63,6 +63,12 @@ class EmbeddedPaddock:
         from paddock.versions.branches import BranchService
 
         return BranchService(self._home)
+
+    @cached_property
+    def tags(self) -> Tags:
+        from paddock.versions.tags import TagService
+
+        return TagService(self._home)
 
     @cached_property
     def commits(self) -> Commits:

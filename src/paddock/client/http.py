@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from paddock.client.http_compute import HttpDatums, HttpJobs, HttpPipelines, process_all
 from paddock.client.http_files import HttpFiles, path_part
 from paddock.client.http_objects import HttpBranches, HttpCommits, HttpProjects, HttpRepos, commit_path
+from paddock.client.http_tags import HttpTags
 from paddock.client.transport import Transport
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
-from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos
+from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Tags
 
 
 class HttpPaddock:
@@ -35,6 +36,10 @@ class HttpPaddock:
     @property
     def branches(self) -> Branches:
         return HttpBranches(self._transport)
+
+    @property
+    def tags(self) -> Tags:
+        return HttpTags(self._transport)
 
     @property
     def commits(self) -> Commits:

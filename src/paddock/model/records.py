@@ -84,11 +84,25 @@ class Branch:
     created: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A name for a commit that never moves."""
+
+    project: str
+    repo: str
+    name: str
+    commit: CommitId
+    description: str
+    created: datetime
+
+
 class CommitState(enum.StrEnum):
     OPEN = "open"
     FINISHED = "finished"
     FAILED = "failed"
     """Finished with an error (its job failed, was stopped, or could not run). Holds no readable tree."""
+    FORGOTTEN = "forgotten"
+    """A job's output whose files were given up; what is known about it stays."""
 
 
 class CommitOrigin(enum.StrEnum):

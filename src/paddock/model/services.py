@@ -29,6 +29,7 @@ from paddock.model.records import (
     Project,
     PutReport,
     Repo,
+    Tag,
 )
 
 
@@ -71,6 +72,19 @@ class Branches(Protocol):
     def inspect(self, branch: str) -> Branch: ...
     def delete(self, branch: str) -> None:
         """Conflict where another branch or pipeline has it in its provenance. Commits survive."""
+
+
+class Tags(Protocol):
+    def create(self, tag: str, commit: str, *, description: str = "") -> Tag:
+        """Name a good finished commit (`repo@ref`, or a ref of the same repo) for good: `repo@name` works wherever a
+        commit does. AlreadyExists: a tag or a branch has the name."""
+
+    def list(self, repo: str) -> Sequence[Tag]:
+        """By name."""
+
+    def inspect(self, tag: str) -> Tag: ...
+    def delete(self, tag: str) -> None:
+        """The commit stays."""
 
 
 class Commits(Protocol):
@@ -156,10 +170,13 @@ class Files(Protocol):
 
 
 class Pipelines(Protocol):
-    def apply(self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False) -> AppliedPipeline:
+    def apply(
+        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
+    ) -> AppliedPipeline:
         """Create or update one pipeline from one spec (plain data, any accepted spelling).
 
         code: a local directory (or file) that `transform.code` named, already resolved. Its content is stored and versioned.
+        hold: make no job now; the next commit on an input, or `rerun`, makes one.
         Errors: InvalidInput with every problem; NotFound for a missing input repo; Conflict for a cycle. Nothing is changed then.
         """
 
@@ -212,6 +229,8 @@ class Paddock(Protocol):
     def repos(self) -> Repos: ...
     @property
     def branches(self) -> Branches: ...
+    @property
+    def tags(self) -> Tags: ...
     @property
     def commits(self) -> Commits: ...
     @property

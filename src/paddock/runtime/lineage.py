@@ -11,7 +11,7 @@ from paddock.catalog import jobs as jobs_sql
 from paddock.model.addresses import parse_address
 from paddock.model.errors import InvalidInput, NotFound
 from paddock.model.ids import Digest
-from paddock.model.records import Datum, Origin
+from paddock.model.records import CommitState, Datum, Origin
 from paddock.runtime.datum_service import DatumService
 from paddock.versions.home import Home
 from paddock.versions.records import commit_record
@@ -46,6 +46,8 @@ def _origin(home: Home, commit_id: int, path: str, budget: _Budget) -> Origin:
             for each in commits_sql.provenance(tx, [commit_id])
         }
     place = f"{record.project}/{record.repo}@{record.id}:{path}"
+    if record.state is CommitState.FORGOTTEN:
+        return Origin(place, record, None, None if job is None else job.version, (), 0)
     root = Digest(bytes.fromhex(commit.tree)) if commit.tree else home.trees.empty()
     row = home.trees.row(root, path)
     if row is None and home.trees.info(root, path) is None:

@@ -16,7 +16,7 @@ from paddock.model.errors import InvalidInput, NotFound
 from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.model.records import Change as Kind
-from paddock.model.records import Commit, FileDiff, FileInfo, GetReport, PutReport
+from paddock.model.records import Commit, CommitState, FileDiff, FileInfo, GetReport, PutReport
 from paddock.model.services import OnTransfer
 from paddock.storage.chunks import ChunkWriter, StoredFile
 from paddock.storage.export import write_tree
@@ -274,7 +274,8 @@ class FileService:
         parsed, path = _file_address(address, needs_path=True)
         with self._home.catalog.read() as tx:
             newest = resolve(tx, parsed).commit
-            chain = [] if newest is None else commits.ancestors(tx, newest.id)
+            line = [] if newest is None else commits.ancestors(tx, newest.id)
+            chain = [commit for commit in line if commit.state != CommitState.FORGOTTEN]
             if newest is not None:
                 check_readable(tx, newest)
         found: builtins.list[tuple[Commit, FileDiff]] = []

@@ -15,7 +15,9 @@ import pyarrow as pa
 from paddock.catalog import commits
 from paddock.catalog.commits import CommitRow, WriteRow
 from paddock.catalog.database import Transaction
+from paddock.model.errors import Conflict
 from paddock.model.ids import Digest
+from paddock.model.records import CommitState
 from paddock.storage.trees import Trees, tree_table
 from paddock.versions.home import Home
 
@@ -43,6 +45,8 @@ def tree_of(home: Home, commit: CommitRow | None) -> Digest:
     """
     if commit is None:
         return home.trees.empty()
+    if commit.state == CommitState.FORGOTTEN:
+        raise Conflict(f"commit {commit} is forgotten: its files were given up; name another one")
     if commit.finished is not None:
         return Digest(bytes.fromhex(commit.tree))
     return view(home, commit.id).tree

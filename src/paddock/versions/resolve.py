@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paddock.catalog import branches, commits, projects, repos
+from paddock.catalog import branches, commits, projects, repos, tags
 from paddock.catalog.branches import BranchRow
 from paddock.catalog.commits import CommitRow
 from paddock.catalog.database import Transaction
@@ -63,13 +63,14 @@ def require_branch(tx: Transaction, repo: RepoRow, name: str) -> BranchRow:
 
 
 def resolve(tx: Transaction, address: Address) -> Resolved:
-    """The commit that a ref stands for: a branch's head, or a commit by id (or a unique prefix of 8 digits
-    or more), then ancestry. NotFound names what is missing, and how far back the history goes.
+    """The commit that a ref stands for: a branch's head, a tag's commit, or a commit by id (or a unique prefix of
+    8 digits or more), then ancestry. NotFound names what is missing, and how far back the history goes.
     """
     repo = require_repo(tx, address.repo)
     branch = branches.find(tx, repo.id, address.ref.name)
     if branch is None:
-        commit: CommitRow | None = _by_id(tx, repo, address.ref)
+        tag = tags.find(tx, repo.id, address.ref.name)
+        commit: CommitRow | None = _by_id(tx, repo, address.ref) if tag is None else commits.get(tx, tag.commit_id)
     else:
         commit = None if branch.head_id is None else commits.get(tx, branch.head_id)
     if not address.ref.steps:
@@ -90,13 +91,19 @@ def resolve_commit(tx: Transaction, address: Address) -> CommitRow:
 
 
 def check_readable(tx: Transaction, commit: CommitRow) -> None:
-    """Raise where a commit has no tree to read: it failed (Conflict), or its job is not done
+    """Raise where a commit has no tree to read: it failed or was forgotten (Conflict), or its job is not done
     (Unavailable).
     """
+    refuse_forgotten(tx, commit)
     if commit.state == CommitState.FAILED:
         raise Conflict(f"commit {commit} failed: {commit.error}; {_last_good(tx, commit)}")
     if commit.state == CommitState.OPEN and commit.origin == CommitOrigin.AUTO:
         raise Unavailable(f"commit {commit} is not computed yet: its job has not finished; {_last_good(tx, commit)}")
+
+
+def refuse_forgotten(tx: Transaction, commit: CommitRow) -> None:
+    if commit.state == CommitState.FORGOTTEN:
+        raise Conflict(f"commit {commit} is forgotten: its files were given up; {_last_good(tx, commit)}")
 
 
 def require_set(tx: Transaction, text: str) -> str:

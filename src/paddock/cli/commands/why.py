@@ -9,7 +9,7 @@ import typer
 from paddock.cli import output
 from paddock.cli.options import Json
 from paddock.cli.session import session_of
-from paddock.model.records import CommitOrigin, Origin
+from paddock.model.records import CommitOrigin, CommitState, Origin
 
 
 def why(
@@ -43,6 +43,8 @@ def _show(origin: Origin, lead: str, indent: str) -> None:
 
 def _cause(origin: Origin) -> str:
     when = output.moment(origin.commit.finished)
+    if origin.commit.state is CommitState.FORGOTTEN:
+        return f"made by a job, {when}; the files of this commit were forgotten"
     if origin.datum is None:
         who = "put by a user" if origin.commit.origin is CommitOrigin.USER else "made"
         text = f": {origin.commit.description}" if origin.commit.description else ""
