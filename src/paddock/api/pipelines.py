@@ -35,16 +35,18 @@ def list_pipelines(services: Services, project: str | None = None) -> Sequence[P
 
 
 @router.post("", summary="Create or update a pipeline from a spec", openapi_extra=_BODY)
-def apply_pipeline(services: Services, spool: Spool, request: Request, reprocess: bool = False) -> AppliedPipeline:
+def apply_pipeline(
+    services: Services, spool: Spool, request: Request, reprocess: bool = False, hold: bool = False
+) -> AppliedPipeline:
     if not request.headers.get("content-type", "").startswith(ARCHIVE_MEDIA_TYPE):
         spec = _spec(body_file(request).read(SPEC_BYTES_MAX + 1))
-        return services.pipelines.apply(spec, reprocess=reprocess)
+        return services.pipelines.apply(spec, reprocess=reprocess, hold=hold)
     with uploaded_tree(request, spool) as root:
         text = root / "spec.json"
         if not text.is_file():
             raise InvalidInput("the tar stream has no spec.json; send the spec as its first entry")
         spec = _spec(text.read_bytes())
-        return services.pipelines.apply(spec, code=_code(root), reprocess=reprocess)
+        return services.pipelines.apply(spec, code=_code(root), reprocess=reprocess, hold=hold)
 
 
 def _spec(text: bytes) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ imports sqlite3.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ takes about a second, so thirty mean that some process is stuck rather than slow
 
 _TYPES = {"{{identity}}": "INTEGER PRIMARY KEY", "{{bytes}}": "BLOB", "{{clustered}}": "WITHOUT ROWID"}
 _CACHED_STATEMENTS = 256
+FREE_BYTES_MIN = 1 << 20
+"""Below so much free space an I/O error of SQLite is taken for a full disk."""
 
 
 class SqliteEngine:
@@ -138,7 +141,9 @@ def _translate(error: sqlite3.Error, path: Path) -> PaddockError:
                 f"catalog {path} is busy: another process has been writing to it for too long; try again"
             )
         case sqlite3.SQLITE_FULL:
-            return LimitExceeded(f"no space left on the disk that holds catalog {path}; free some and try again")
+            return _no_space(path)
+        case sqlite3.SQLITE_IOERR if _is_full(path):
+            return _no_space(path)
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return Corrupt(f"catalog {path} is damaged ({error}); restore it from a copy of the home")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
@@ -151,3 +156,15 @@ def _translate(error: sqlite3.Error, path: Path) -> PaddockError:
             return Unavailable(f"reading or writing catalog {path} failed ({error}); check the disk and its free space")
         case _:
             return Bug(f"catalog {path}: {error}; please report this")
+
+
+def _no_space(path: Path) -> LimitExceeded:
+    return LimitExceeded(f"no space left on the disk that holds catalog {path}; free some and try again")
+
+
+def _is_full(path: Path) -> bool:
+    """SQLite says only "disk I/O error" where its write-ahead log or the index of that can't grow."""
+    try:
+        return os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize < FREE_BYTES_MIN
+    except OSError:
+        return False

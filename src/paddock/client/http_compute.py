@@ -38,8 +38,10 @@ def job_path(job: str, *rest: str) -> str:
 class HttpPipelines:
     transport: Transport
 
-    def apply(self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False) -> AppliedPipeline:
-        parameters = {"reprocess": reprocess}
+    def apply(
+        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
+    ) -> AppliedPipeline:
+        parameters = {"reprocess": reprocess, "hold": hold}
         path = path_of("pipelines")
         if code is None:
             applied: AppliedPipeline = self.transport.request(

@@ -19,9 +19,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from paddock.client.archives import translated
-from paddock.client.running import OnProgress, RunReport, ensure_repo, get_output, retry_unsuccessful
+from paddock.client.running import RunReport, ensure_current, ensure_repo, get_output
+from paddock.client.working import OnProgress, newest_jobs, work_off
 from paddock.model.errors import Conflict, InvalidInput, NotFound
-from paddock.model.records import DEFAULT_BRANCH, Job, PipelineState
+from paddock.model.records import DEFAULT_BRANCH, PipelineState
 from paddock.model.services import OnTransfer, Paddock
 
 MAP_PROJECT = "map"
@@ -72,12 +73,13 @@ def map_folder(
     names = map_names(source, target)
     _check_running(paddock, names.pipeline)
     spec = _spec(names, source, target, command, glob)
+    before = newest_jobs(paddock, [names.pipeline])
     ensure_repo(paddock, names.repo)
-    put = paddock.files.put_tree(f"{names.repo}@{DEFAULT_BRANCH}", source, mirror=True, on_transfer=on_transfer)
     with _code_folder(command, code, outside=(source, target)) as folder:
-        applied = paddock.pipelines.apply(spec, code=folder)
-    retry_unsuccessful(paddock, [names.pipeline])
-    jobs = _process(paddock, names.pipeline, workers, on_progress)
+        applied = paddock.pipelines.apply(spec, code=folder, hold=True)
+    put = paddock.files.put_tree(f"{names.repo}@{DEFAULT_BRANCH}", source, mirror=True, on_transfer=on_transfer)
+    ensure_current(paddock, names.pipeline)
+    jobs = work_off(paddock, before, workers=workers, on_progress=on_progress)
     get_output(paddock, names.pipeline, DEFAULT_BRANCH, target, on_transfer)
     return RunReport(jobs, (applied,), (put,), time.monotonic() - started)
 
@@ -154,12 +156,3 @@ def _script(word: str, here: Path, outside: Sequence[Path]) -> Path | None:
     except (OSError, ValueError):
         # A word may be anything: too long for a path, or with a NUL in it.
         return None
-
-
-def _process(paddock: Paddock, pipeline: str, workers: int | None, on_progress: OnProgress | None) -> tuple[Job, ...]:
-    """Work off the unfinished jobs of this pipeline, and of no other."""
-    waiting = [job for job in paddock.jobs.list(pipeline=pipeline) if not job.state.final]
-    if not waiting:
-        return ()
-    named = [(pipeline, job.id) for job in reversed(waiting)]
-    return tuple(paddock.process(workers=workers, on_progress=on_progress, jobs=named))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from paddock.client.archives import translated
 from paddock.client.specs import LoadedSpec, apply_all, load_specs, nearest, upstream_first
+from paddock.client.working import OnProgress, newest_jobs, work_off
 from paddock.model.addresses import parse_address, parse_repo
 from paddock.model.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Problem
 from paddock.model.records import (
@@ -22,8 +23,6 @@ from paddock.model.records import (
     PutReport,
 )
 from paddock.model.services import OnTransfer, Paddock
-
-OnProgress = Callable[[Sequence[Job]], None]
 
 _RETRIED = (JobState.FAILURE, JobState.KILLED, JobState.UNRUNNABLE)
 
@@ -85,26 +84,26 @@ def run_specs(
     gets = _planned_gets(specs, outputs or {}, default_project)
     _check_repos(paddock, specs, {parse_address(target).repo.__str__() for target in puts})
     _check_running(paddock, specs)
+    before = newest_jobs(paddock, [spec.address for spec in specs])
     reports, applied = _put_and_apply(paddock, puts, specs, on_transfer)
-    retry_unsuccessful(paddock, [spec.address for spec in specs])
-    jobs = paddock.process(workers=workers, on_progress=on_progress)
+    jobs = work_off(paddock, before, workers=workers, on_progress=on_progress)
     for spec, folder in gets:
         get_output(paddock, spec.address, spec.spec.output_branch, folder, on_transfer)
-    return RunReport(tuple(jobs), tuple(applied), tuple(reports), time.monotonic() - started)
+    return RunReport(jobs, tuple(applied), tuple(reports), time.monotonic() - started)
 
 
 def _put_and_apply(
     paddock: Paddock, puts: Mapping[str, Path], specs: Sequence[LoadedSpec], on_transfer: OnTransfer | None
 ) -> tuple[list[PutReport], list[AppliedPipeline]]:
-    """Data first, because an update kills jobs of the old version before they cost anything.
-
-    Into branches without a commit the specs go first: then the first put makes one commit set of the whole.
-    """
+    """Specs first, without jobs, so that the puts make one commit set of the whole, with the new versions."""
     for target in puts:
         ensure_repo(paddock, target.partition("@")[0])
-    applied = apply_all(paddock, specs) if puts and not any(_has_head(paddock, target) for target in puts) else None
+    applied = apply_all(paddock, specs, hold=True)
     reports = _put_all(paddock, puts, on_transfer)
-    return reports, applied if applied is not None else apply_all(paddock, specs)
+    for spec in specs:
+        if any(_has_head(paddock, f"{repo}@{branch}") for repo, branch in spec.reads):
+            ensure_current(paddock, spec.address)
+    return reports, applied
 
 
 def _put_all(paddock: Paddock, puts: Mapping[str, Path], on_transfer: OnTransfer | None) -> list[PutReport]:
@@ -247,14 +246,15 @@ def ensure_repo(paddock: Paddock, repo: str) -> None:
         pass
 
 
-def retry_unsuccessful(paddock: Paddock, pipelines: Sequence[str]) -> None:
-    """Make a new job for each pipeline, upstream first, whose newest job ended without success.
+def ensure_current(paddock: Paddock, pipeline: str) -> None:
+    """Make a new job where the newest one ended without success, or is of an older version, or there is none.
 
-    A new job takes those downstream along, so they are looked at only after it was made.
+    A new job takes those downstream along, so a chain is looked at from upstream on. An input must have a commit.
     """
-    for name in pipelines:
-        if paddock.pipelines.inspect(name).last_job_state in _RETRIED:
-            paddock.pipelines.rerun(name)
+    newest = paddock.jobs.list(pipeline=pipeline, limit=1)
+    version = paddock.pipelines.inspect(pipeline).version
+    if not newest or newest[0].state in _RETRIED or newest[0].pipeline_version != version:
+        paddock.pipelines.rerun(pipeline)
 
 
 def get_output(paddock: Paddock, pipeline: str, branch: str, folder: Path, on_transfer: OnTransfer | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from paddock.client.archives import translated
 from paddock.model.errors import Conflict, InvalidInput, Problem
-from paddock.model.records import DEFAULT_PROJECT, AppliedPipeline
+from paddock.model.records import DEFAULT_PROJECT, AppliedPipeline, ApplyOutcome
 from paddock.model.services import Paddock
 from paddock.pipelines.documents import SpecText, parse_specs
 from paddock.pipelines.inputs import leaves_of
@@ -103,13 +103,16 @@ def upstream_first(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
     return ordered
 
 
-def apply_all(paddock: Paddock, specs: Sequence[LoadedSpec], *, reprocess: bool = False) -> list[AppliedPipeline]:
+def apply_all(
+    paddock: Paddock, specs: Sequence[LoadedSpec], *, reprocess: bool = False, hold: bool = False
+) -> list[AppliedPipeline]:
     """Create or update every pipeline, in the given order. Those before a failing one stay applied."""
     applied: list[AppliedPipeline] = []
     for item in specs:
         data: Mapping[str, Any] = spec_to_json(item.spec)
-        result = paddock.pipelines.apply(data, code=item.code, reprocess=reprocess)
-        applied.append(replace(result, warnings=item.warnings or result.warnings))
+        result = paddock.pipelines.apply(data, code=item.code, reprocess=reprocess, hold=hold)
+        unchanged = result.outcome is ApplyOutcome.UNCHANGED
+        applied.append(replace(result, warnings=() if unchanged else item.warnings or result.warnings))
     return applied
 
 

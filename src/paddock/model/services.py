@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from paddock.model.ids import CommitId
+from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
 from paddock.model.records import (
     AppliedPipeline,
     Branch,
@@ -109,6 +110,26 @@ class Commits(Protocol):
     def abandon(self, commit: str) -> None:
         """Remove an open commit with all that was written to it."""
 
+    def squash(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
+        """Take a commit (`repo@ref`), or all of a set (its id), out of history; returns those that went.
+
+        Later commits stay as they are, files and all. Conflict, with nothing changed, where a commit is open, a tag or a
+        branch's head, has no later commit that holds its files, or others were computed from it: `recursive` squashes those
+        along. Jobs go with their output commits. Bytes come free by garbage collection.
+        """
+
+    def drop(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
+        """Remove the newest commit of a branch, or all of a set, with its files; returns those that went.
+
+        The branch reads the commit before it, or nothing. Conflict as in `squash`, and where a later commit is built on it.
+        """
+
+    def forget(self, commit: str) -> Sequence[Commit]:
+        """Give up the files of an output commit, or of all those of a set, but keep what is known about them.
+
+        Conflict for a commit that a user made, that a branch reads, that a tag names, or that is still to be read by a job.
+        """
+
     def list(self, repo: str, *, limit: int | None = None) -> Sequence[Commit]:
         """Newest first. `repo` alone lists every commit of the repo; `repo@ref` that commit and its ancestors."""
 
@@ -180,6 +201,15 @@ class Pipelines(Protocol):
         Errors: InvalidInput with every problem; NotFound for a missing input repo; Conflict for a cycle. Nothing is changed then.
         """
 
+    def plan(
+        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, limit: int = 100
+    ) -> JobPlan:
+        """What a job would do if the spec were applied now: how many datums it would run, reuse and drop, and why. Changes nothing.
+
+        limit: datums to show one by one. Compared with the last job that succeeded, on the present heads of the inputs.
+        Errors: InvalidInput with every problem; NotFound for a missing input repo. Cost: as planning the job.
+        """
+
     def list(self, *, project: str | None = None) -> Sequence[Pipeline]: ...
     def inspect(self, pipeline: str, *, version: int | None = None) -> Pipeline: ...
     def delete(self, pipeline: str, *, keep_repo: bool = False) -> None: ...
@@ -218,6 +248,14 @@ class Datums(Protocol):
         """`datum` may be shortened to a unique prefix."""
 
     def logs(self, job: str, datum: str) -> bytes: ...
+    def explain(self, job: str, datum: str) -> DatumExplanation:
+        """Why a datum ran, or did not need to: against the job that its own was compared with."""
+
+    def preview(self, spec: Mapping[str, Any], *, limit: int = 20) -> InputPreview:
+        """The datums that an input makes on the present heads, and what looks wrong. spec: a pipeline's, or only its `input`.
+
+        limit: datums to show one by one. Changes nothing. LimitExceeded: more datums than one job may have.
+        """
 
 
 class Paddock(Protocol):

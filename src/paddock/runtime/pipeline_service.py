@@ -18,6 +18,7 @@ from paddock.catalog.database import Transaction
 from paddock.catalog.pipelines import PipelineRow
 from paddock.model.errors import Conflict, InvalidInput, NotFound
 from paddock.model.ids import CommitId, Digest, new_id
+from paddock.model.plans import JobPlan
 from paddock.model.records import (
     AppliedPipeline,
     ApplyOutcome,
@@ -33,6 +34,7 @@ from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import spec_to_json, validate_spec
 from paddock.runtime import job_steps
 from paddock.runtime.job_records import find_pipeline
+from paddock.runtime.plan_preview import Wanted, plan_spec
 from paddock.storage.ingest import add_tree
 from paddock.versions.branches import output_repo, require_or_make_branch
 from paddock.versions.guards import refuse_cycle, refuse_if_read
@@ -55,13 +57,16 @@ class PipelineService:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def apply(self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False) -> AppliedPipeline:
+    def apply(
+        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
+    ) -> AppliedPipeline:
         """Unchanged where spec and code are as they were (and `reprocess` is not asked for): nothing happens then, and
         warnings are not said again.
 
         An update kills unfinished jobs of the pipeline, and makes a job of the new version on the present heads.
         """
         checked, warnings = validate_spec(spec)
+        _require_code(checked, code)
         pin = self._home.pin()
         version = self._version(checked, code)
         with pin, self._home.catalog.write() as tx:
@@ -79,8 +84,15 @@ class PipelineService:
             pipelines_sql.add_version(
                 tx, row.id, spec=version.spec, transform=version.transform, code=version.code, created=now
             )
-            set_id = self._run(tx, row.id, now=now, no_cache=reprocess)
+            set_id = None if hold else self._run(tx, row.id, now=now, no_cache=reprocess)
             return AppliedPipeline(_record(tx, pipelines_sql.get(tx, row.id)), outcome, tuple(warnings), set_id)
+
+    def plan(
+        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, limit: int = 100
+    ) -> JobPlan:
+        checked, warnings = validate_spec(spec)
+        _require_code(checked, code)
+        return plan_spec(self._home, Wanted(checked, code, reprocess, limit, tuple(warnings)))
 
     def list(self, *, project: str | None = None) -> builtins.list[Pipeline]:
         with self._home.catalog.read() as tx:
@@ -153,10 +165,6 @@ class PipelineService:
                 trees = self._home.trees
                 root = trees.merge(trees.empty(), ingested.table, [], [], writer)
                 writer.flush()
-        elif spec.transform.code is not None:
-            raise InvalidInput(
-                f"pipeline {spec.address} names transform.code {spec.transform.code!r}, but its files were not given"
-            )
         text = json.dumps(spec_to_json(spec), sort_keys=True)
         return _Version(text, transform_digest(spec, root).hex(), root.hex() if root is not None else "")
 
@@ -169,6 +177,13 @@ class PipelineService:
         set_id = CommitId(new_id())
         propagate(tx, [], set_id=set_id, now=now, pipeline_ids=[pipeline_id], no_cache=no_cache)
         return set_id
+
+
+def _require_code(spec: PipelineSpec, code: Path | None) -> None:
+    if spec.transform.code is not None and code is None:
+        raise InvalidInput(
+            f"pipeline {spec.address} names transform.code {spec.transform.code!r}, but its files were not given"
+        )
 
 
 def _input_branches(tx: Transaction, spec: PipelineSpec, now: float) -> builtins.list[BranchRow]:
