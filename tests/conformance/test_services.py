@@ -546,3 +546,21 @@ def test_tags(services: Paddock, repo: str) -> None:
     services.tags.delete(f"{repo}@v1")
     with pytest.raises(NotFound, match="v1"):
         services.tags.inspect(f"{repo}@v1")
+
+
+def test_squash_and_drop_take_commits_out_of_history(services: Paddock, repo: str) -> None:
+    for data in (b"1", b"2", b"3"):
+        put(services, f"{repo}@main", a=data)
+    first, second, third = reversed([commit.id for commit in services.commits.list(repo)])
+    assert [commit.id for commit in services.commits.squash(f"{repo}@main^")] == [second]
+    assert services.commits.inspect(f"{repo}@main").parent == first
+    with pytest.raises(Conflict, match=third):
+        services.commits.drop(first)
+    assert [commit.id for commit in services.commits.drop(third)] == [third]
+    assert read(services, f"{repo}@main:/a") == b"1"
+    with pytest.raises(Conflict, match="a user made it"):
+        services.commits.forget(f"{repo}@main")
+    with pytest.raises(Conflict, match="no output commit"):
+        services.commits.forget(first)
+    with pytest.raises(InvalidInput, match="not a commit set"):
+        services.commits.drop("data", recursive=True)

@@ -50,6 +50,21 @@ def abandon_commit(services: Services, project: str, repo: str, ref: str) -> Non
     services.commits.abandon(address(project, repo, ref))
 
 
+@router.post("/{ref}/squash", summary="Take a commit out of history")
+def squash_commit(services: Services, project: str, repo: str, ref: str, recursive: bool = False) -> Sequence[Commit]:
+    return services.commits.squash(address(project, repo, ref), recursive=recursive)
+
+
+@router.post("/{ref}/drop", summary="Remove the newest commit of a branch")
+def drop_commit(services: Services, project: str, repo: str, ref: str, recursive: bool = False) -> Sequence[Commit]:
+    return services.commits.drop(address(project, repo, ref), recursive=recursive)
+
+
+@router.post("/{ref}/forget", summary="Give up the files of an output commit")
+def forget_commit(services: Services, project: str, repo: str, ref: str) -> Sequence[Commit]:
+    return services.commits.forget(address(project, repo, ref))
+
+
 @sets_router.get("", summary="List commit sets, newest first")
 def list_sets(services: Services, limit: Limit = None) -> Sequence[CommitSet]:
     return services.commits.list_sets(limit=limit)
@@ -58,6 +73,21 @@ def list_sets(services: Services, limit: Limit = None) -> Sequence[CommitSet]:
 @sets_router.post("/{commit_set}/finish", summary="Finish all open commits of a set at once")
 def finish_set(services: Services, commit_set: str) -> Sequence[Commit]:
     return services.commits.finish_set(commit_set)
+
+
+@sets_router.post("/{commit_set}/squash", summary="Take a commit set out of history")
+def squash_set(services: Services, commit_set: str, recursive: bool = False) -> Sequence[Commit]:
+    return services.commits.squash(commit_set, recursive=recursive)
+
+
+@sets_router.post("/{commit_set}/drop", summary="Remove a commit set that is the newest on its branches")
+def drop_set(services: Services, commit_set: str, recursive: bool = False) -> Sequence[Commit]:
+    return services.commits.drop(commit_set, recursive=recursive)
+
+
+@sets_router.post("/{commit_set}/forget", summary="Give up the files of a set's output commits")
+def forget_set(services: Services, commit_set: str) -> Sequence[Commit]:
+    return services.commits.forget(commit_set)
 
 
 @sets_router.get("/{commit_set}", summary="Inspect a commit set")

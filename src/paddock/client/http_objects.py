@@ -120,6 +120,21 @@ class HttpCommits:
     def abandon(self, commit: str) -> None:
         self.transport.request(None, "DELETE", commit_path(commit))
 
+    def squash(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
+        return self._take_out(commit, "squash", recursive)
+
+    def drop(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
+        return self._take_out(commit, "drop", recursive)
+
+    def forget(self, commit: str) -> Sequence[Commit]:
+        return self._take_out(commit, "forget", None)
+
+    def _take_out(self, commit: str, how: str, recursive: bool | None) -> Sequence[Commit]:
+        path = commit_path(commit, how) if "@" in commit else path_of("commit-sets", commit, how)
+        parameters = {"recursive": recursive}
+        result: tuple[Commit, ...] = self.transport.request(tuple[Commit, ...], "POST", path, parameters=parameters)
+        return result
+
     def list(self, repo: str, *, limit: int | None = None) -> Sequence[Commit]:
         path = repo_path(repo.partition("@")[0], "commits")
         ref = str(parse_address(repo).ref) if "@" in repo else None

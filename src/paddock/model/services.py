@@ -130,6 +130,26 @@ class Commits(Protocol):
         Conflict for a commit that a user made, that a branch reads, that a tag names, or that is still to be read by a job.
         """
 
+    def squash(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
+        """Take a commit (`repo@ref`), or all of a set (its id), out of history; returns those that went.
+
+        Later commits stay as they are, files and all. Conflict, with nothing changed, where a commit is open, a tag or a
+        branch's head, has no later commit that holds its files, or others were computed from it: `recursive` squashes those
+        along. Jobs go with their output commits. Bytes come free by garbage collection.
+        """
+
+    def drop(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
+        """Remove the newest commit of a branch, or all of a set, with its files; returns those that went.
+
+        The branch reads the commit before it, or nothing. Conflict as in `squash`, and where a later commit is built on it.
+        """
+
+    def forget(self, commit: str) -> Sequence[Commit]:
+        """Give up the files of an output commit, or of all those of a set, but keep what is known about them.
+
+        Conflict for a commit that a user made, that a branch reads, that a tag names, or that is still to be read by a job.
+        """
+
     def list(self, repo: str, *, limit: int | None = None) -> Sequence[Commit]:
         """Newest first. `repo` alone lists every commit of the repo; `repo@ref` that commit and its ancestors."""
 

@@ -15,6 +15,7 @@ from paddock.model.addresses import Address, check_name, parse_address
 from paddock.model.errors import Conflict, InvalidInput, NotFound
 from paddock.model.ids import new_id
 from paddock.model.records import Commit, CommitOrigin, CommitSet, CommitState
+from paddock.versions import history
 from paddock.versions.guards import refuse_user_write
 from paddock.versions.home import Home
 from paddock.versions.propagate import propagate
@@ -124,6 +125,15 @@ class CommitService:
         address = _address(commit)
         with self._home.catalog.write() as tx:
             _forget_open(tx, _require_open(tx, address))
+
+    def squash(self, commit: str, *, recursive: bool = False) -> tuple[Commit, ...]:
+        return history.squash(self._home, commit, recursive=recursive)
+
+    def drop(self, commit: str, *, recursive: bool = False) -> tuple[Commit, ...]:
+        return history.drop(self._home, commit, recursive=recursive)
+
+    def forget(self, commit: str) -> tuple[Commit, ...]:
+        return history.forget(self._home, commit)
 
     def list(self, repo: str, *, limit: int | None = None) -> builtins.list[Commit]:
         address = parse_address(repo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ from paddock.model.records import Commit, CommitSet
 
 app = group_app("Immutable trees of files, and commit sets.")
 Name = Annotated[str, typer.Argument(metavar="REPO@REF", help="A commit: branch, id or ancestor of one.")]
+Target = Annotated[str, typer.Argument(metavar="COMMIT", help="REPO@REF, or the id of a commit set.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also all that was computed from it.")]
 LIST_LIMIT = 100
 
 
@@ -71,6 +74,38 @@ def abandon(context: typer.Context, commit: Name, json: Json = False) -> None:
         output.document({"abandoned": session.name(commit)})
     else:
         output.line(f"abandoned the open commit {commit}")
+
+
+@app.command("squash")
+def squash(context: typer.Context, target: Target, recursive: Recursive = False, json: Json = False) -> None:
+    """Take a commit, or all of a set, out of history; later commits stay as they are.
+
+    Refused where no later commit holds its files, where a branch or tag reads it, or where others were computed from it.
+    """
+    session = session_of(context)
+    removed = session.paddock.commits.squash(_named(context, target), recursive=recursive)
+    _show_taken(removed, json, "squashed")
+
+
+@app.command("drop")
+def drop(context: typer.Context, target: Target, recursive: Recursive = False, json: Json = False) -> None:
+    """Remove the newest commit of a branch, or all of a set; the branch then reads the one before.
+
+    Refused where a later commit is built on it, where a tag names it, or where others were computed from it.
+    """
+    session = session_of(context)
+    removed = session.paddock.commits.drop(_named(context, target), recursive=recursive)
+    _show_taken(removed, json, "dropped")
+
+
+@app.command("forget")
+def forget(context: typer.Context, target: Target, json: Json = False) -> None:
+    """Give up the files of an output commit, or of all those of a set; what is known about it stays.
+
+    Refused for commits that users made, that a branch or tag reads, or that a job is still to read.
+    """
+    session = session_of(context)
+    _show_taken(session.paddock.commits.forget(_named(context, target)), json, "forgot the files of")
 
 
 @app.command("list")
@@ -130,6 +165,19 @@ def set_(
     )
     output.line("")
     output.table(("pipeline", "job", "datums", "reason"), rows, empty="no jobs")
+
+
+def _named(context: typer.Context, target: str) -> str:
+    """A commit's whole address; the id of a set as it is."""
+    return session_of(context).name(target) if "@" in target else target
+
+
+def _show_taken(commits: Sequence[Commit], json: bool, verb: str) -> None:
+    if json:
+        output.document(commits)
+        return
+    for commit in commits:
+        output.line(f"{verb} commit {output.short_name(commit.project, commit.repo)}@{commit.id}")
 
 
 def _set_id(text: str, address: str, context: typer.Context) -> str:
