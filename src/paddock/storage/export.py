@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from paddock.model.errors import NotFound
@@ -18,14 +17,13 @@ from paddock.model.ids import Digest
 from paddock.model.records import GetReport
 from paddock.model.services import OnTransfer
 from paddock.storage.chunks import ChunkStore
+from paddock.storage.file_writers import write_files
 from paddock.storage.mirror import Mirror
 from paddock.storage.mirror_manifest import Manifest
 from paddock.storage.output_files import OutputFile, output_files
 from paddock.storage.target_directory import TargetDirectory
 from paddock.storage.transfer_progress import TransferProgress
 from paddock.storage.trees import TREE, Trees, below
-
-_GROUP_FILES = 4096
 
 
 def write_tree(
@@ -58,7 +56,9 @@ def write_tree(
     with TargetDirectory(wanted.directory) as output:
 
         def write(files: Iterable[OutputFile]) -> Iterator[tuple[OutputFile, os.stat_result]]:
-            return _write(store, output, files, progress)
+            for file, status in write_files(store, wanted.directory, files):
+                progress.advance(1, file.size)
+                yield file, status
 
         if mirror:
             manifest = Manifest(cache_dir, wanted.place)
@@ -97,16 +97,3 @@ def _wanted(trees: Trees, root: Digest, path: str, target: Path) -> _Wanted:
         count, size = info.files, info.size_bytes
     tables = trees.tables.scan(TREE, root, first, last)
     return _Wanted(output_files(tables, first), count, size, target, target)
-
-
-def _write(
-    store: ChunkStore, output: TargetDirectory, files: Iterable[OutputFile], progress: TransferProgress
-) -> Iterator[tuple[OutputFile, os.stat_result]]:
-    """Write files, telling each as it is done. Chunks are located and read in bulk."""
-    remaining = iter(files)
-    while group := list(islice(remaining, _GROUP_FILES)):
-        pieces = store.read_many(chunk for file in group for chunk in file.chunks)
-        for file in group:
-            status = output.write(file.path, islice(pieces, len(file.chunks)), executable=file.executable)
-            progress.advance(1, file.size)
-            yield file, status

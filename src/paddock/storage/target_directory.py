@@ -125,7 +125,7 @@ class TargetDirectory:
             except FileNotFoundError:
                 if not make:
                     raise
-                os.mkdir(name, dir_fd=parent)
+                _make_directory(name, parent)
                 return os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
         except OSError as error:
             shown = os.path.join(self._root, *names[: depth + 1])
@@ -146,6 +146,13 @@ def _write_all(fd: int, data: bytes) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
+
+
+def _make_directory(name: str, parent: int) -> None:
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        pass  # another writer to the same target was first
 
 
 def _forget(name: str, parent: int) -> None:
