@@ -39,7 +39,7 @@ ALL = dict(commands())
 def section(heading: str) -> str:
     """The text below a heading, up to the next one."""
     found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", PAGE, re.MULTILINE | re.DOTALL)
-    return found[1] if found else ""
+    return found[1].replace("\\|", "|") if found else ""
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -106,6 +106,19 @@ def test_map_versions_the_code_folder(cli: CommandLine, work: Path) -> None:
     assert contents(work / "out")["a"] == "two\n"
 
 
+def test_a_home_inside_the_source_is_not_data(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PADDOCK_HOME", raising=False)
+    (work / "source" / ".paddock").mkdir()
+    monkeypatch.chdir(work / "source")
+    here = CommandLine((), lambda: (lambda read: (read.out, read.err))(capsys.readouterr()))
+    words = ("map", ".", "-o", "../out", "--", "cp", "{in}", "{out}")
+    assert counts(here.json(*words)) == [(3, 3, 0)]
+    assert counts(here.json(*words)) == []
+    assert set(contents(work / "out")) == {"a", "b", "c"}
+
+
 def test_a_failing_map_names_datum_and_log_and_goes_on(cli: CommandLine, work: Path) -> None:
     (work / "double.sh").write_text('echo looking at $1; test $(cat "$1") != 2 || exit 1; cp "$1" "$2/"\n')
     failed = cli(*MAP)

@@ -18,6 +18,7 @@ import pytest
 
 from paddock.client.connection import connect
 from paddock.model.services import Paddock
+from paddock.testing.commands import CommandLine
 from paddock.testing.servers import RunningServer, running_server
 
 API = "/api/v1"
@@ -168,6 +169,33 @@ def apply_slow_and_quick(paddock: Paddock) -> None:
                 "parallelism_spec": {"constant": 1},
             }
         )
+
+
+def test_the_command_works_the_same_against_a_server(
+    server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    cli = CommandLine(("--url", server.url), lambda: (lambda read: (read.out, read.err))(capsys.readouterr()))
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a").write_text("1\n")
+    (tmp_path / "in" / "sub" / "b").write_text("2\n")
+    (tmp_path / "spec.yaml").write_text(
+        "pipeline: {name: swap}\ntransform: {cmd: [sh, -c, 'cp -r /pfs/numbers/* /pfs/out/']}\n"
+        "input: {pfs: {repo: numbers, glob: /*}}\n"
+    )
+    words = ("run", "spec.yaml", "--input", "numbers=in", "--output", "swap=out")
+    assert cli.json(*words)["jobs"][0]["datums"]["run"] == 2
+    assert (tmp_path / "out" / "sub" / "b").read_text() == "2\n"
+    (tmp_path / "in" / "a").unlink()
+    assert cli.json(*words)["jobs"][0]["datums"] == {"total": 1, "run": 0, "reused": 1, "recovered": 0, "failed": 0}
+    assert not (tmp_path / "out" / "a").exists()
+
+    mapped = cli.json("map", "in", "-o", "mapped", "--glob", "/**/b", "--", "cp", "{in}", "{out}")
+    assert mapped["jobs"][0]["datums"]["run"] == 1
+    assert (tmp_path / "mapped" / "b").read_text() == "2\n"
+    assert cli.ok("cat", "swap:/sub/b").output == "2\n"
+    assert cli("cat", "swap:/a").code == 4
 
 
 def test_a_port_in_use_is_a_conflict(tmp_path: Path) -> None:
