@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+WARM = {"python": "python3", "shell": "sh", "node": "node", "r": "Rscript"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,16 @@ def test_output_is_exactly_as_expected(example: Example, tmp_path: Path) -> None
     for pipeline in example.outputs:
         expected = files_below(EXAMPLES / example.folder / "expected" / pipeline)
         assert files_below(work / "out" / pipeline) == expected
+
+
+@pytest.mark.parametrize("language", WARM)
+def test_warm_workers_in_each_language(language: str, tmp_path: Path) -> None:
+    if shutil.which(WARM[language]) is None:
+        pytest.skip(f"{WARM[language]} is not installed")
+    name = f"totals-{language}"
+    test_output_is_exactly_as_expected(
+        Example("warm-workers", (f"{language}.yaml",), ("numbers",), (name,), {name: 5}), tmp_path
+    )
 
 
 def test_word_count_after_a_change_adds_up_only_the_changed_words(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_keys_depend_on_the_transform() -> None:
         {"err_cmd": ["true"], "err_stdin": ["x"]},
         {"image": "x"},
         {"placeholders": True},
+        {"warm": True},
     ],
 )
 def test_the_transform_digest_covers_what_can_change_results(transform: dict[str, Any]) -> None:
@@ -143,6 +144,7 @@ def test_the_transform_digest_covers_what_can_change_results(transform: dict[str
         {"output_branch": "x"},
         {"transform": {"cmd": ["true"], "debug": True, "code": "./elsewhere"}},
         {"transform": {"cmd": ["true"], "accept_return_code": []}},
+        {"transform": {"cmd": ["true"], "warm_datums_max": 5, "warm_memory_max": "1G"}},
     ],
 )
 def test_the_transform_digest_leaves_out_what_cannot(fields: dict[str, Any]) -> None:

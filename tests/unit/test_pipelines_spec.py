@@ -150,6 +150,7 @@ def test_defaults() -> None:
             "err_stdin": [],
             "image": "",
             "placeholders": False,
+            "warm": False,
             "debug": False,
         },
         "input": {
@@ -454,3 +455,30 @@ def test_any_data_is_a_spec_or_a_list_of_problems(data: dict[str, Any]) -> None:
     assert (spec is None) == bool(problems)
     assert all(problem.place and problem.message for problem in problems)
     assert spec is None or validate_spec(spec_to_json(spec)).spec == spec
+
+
+def test_sizes_of_warm_limits() -> None:
+    def limit(value: object) -> object:
+        transform = {"cmd": ["true"], "warm": True, "warm_memory_max": value}
+        return validate_spec({**MINIMAL, "transform": transform}).spec.transform.warm_memory_max
+
+    assert [limit(value) for value in (1, "7", "2k", "1.5Mi", "3G", "1 GiB")] == [
+        1,
+        7,
+        2000,
+        3 << 19,
+        3 * 10**9,
+        1 << 30,
+    ]
+    for wrong in (0, "", "-1", "1X", True, 1.5):
+        with pytest.raises(InvalidInput):
+            limit(wrong)
+
+
+def test_what_contradicts_a_warm_command() -> None:
+    transform = {"cmd": ["cp", "{in}"], "warm": True, "placeholders": True}
+    with pytest.raises(InvalidInput) as raised:
+        validate_spec({**MINIMAL, "transform": transform})
+    assert "started before its datums are known" in str(raised.value.problems)
+    warnings = validate_spec({**MINIMAL, "transform": {"cmd": ["true"], "warm_datums_max": 1}}).warnings
+    assert [warning for warning in warnings if "no effect without warm: true" in warning]

@@ -73,9 +73,25 @@ def _check_transform(findings: Findings, transform: dict[str, Any]) -> None:
             findings.problems.append(((*path, "env", str(name)), problem))
     if transform.get("err_stdin") and not transform.get("err_cmd"):
         findings.warnings.append(((*path, "err_stdin"), "has no effect without err_cmd"))
+    _check_warm(findings, transform)
     if transform.get("code") == "":
         problem = "the path is empty; name the directory of the program, or leave the field out"
         findings.problems.append(((*path, "code"), problem))
+
+
+def _check_warm(findings: Findings, transform: dict[str, Any]) -> None:
+    path = ("transform",)
+    if transform.get("warm") is not True:
+        for name in ("warm_datums_max", "warm_memory_max"):
+            if transform.get(name) is not None:
+                findings.warnings.append(((*path, name), "has no effect without warm: true"))
+        return
+    command = transform.get("cmd")
+    if transform.get("placeholders") is True and isinstance(command, (list, tuple)):
+        for index, word in enumerate(command):
+            if isinstance(word, str) and "{in}" in word:
+                problem = "a warm command is started before its datums are known; read `in` from each datum's line"
+                findings.problems.append(((*path, "cmd", index), problem))
 
 
 def _check_batches(findings: Findings, batches: Any) -> None:

@@ -58,6 +58,9 @@ def transform_digest(spec: PipelineSpec, code_root: Digest | None) -> Digest:
         "user": "",
         "working_dir": transform.working_dir,
     }
+    if transform.warm:
+        # Only where it is set, so that transforms without it keep the digests that they have always had.
+        content["warm"] = True
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return Digest(blake3(_TRANSFORM_CONTEXT + text.encode()).digest())
 

@@ -26,6 +26,7 @@ from paddock.model.globs import compile_glob
 from paddock.model.records import DEFAULT_BRANCH
 from paddock.pipelines.documents import type_name
 from paddock.pipelines.durations import format_duration, parse_duration
+from paddock.pipelines.sizes import parse_size
 
 INT_MAX = 2**63 - 1
 
@@ -76,6 +77,7 @@ Seconds = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str, when_used="unless-none"),
 ]
+ByteCount = Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=INT_MAX)]
 ProjectName = Annotated[str, _named("project")]
 RepoName = Annotated[str, _named("repo")]
 BranchName = Annotated[str, _named("branch")]
@@ -104,6 +106,9 @@ class Transform(SpecModel):
     code: Line | None = None
     image: Line = ""
     placeholders: StrictBool = False
+    warm: StrictBool = False
+    warm_datums_max: Count | None = None
+    warm_memory_max: ByteCount | None = None
     debug: StrictBool = False
     dockerfile: Any = None
     image_pull_secrets: Any = None

@@ -24,6 +24,8 @@ from paddock.runtime.collect import (
 from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER, CodeFolder, InputFolder
 from paddock.runtime.process import CannotStart, Exit, ProcessRunner, find_program
 from paddock.runtime.protocol import BatchTask, DatumTask, TransformTask
+from paddock.runtime.warm_format import task_line
+from paddock.runtime.warm_process import Answer, Misspoke, WarmProcess
 from paddock.runtime.worker_environment import (
     base_environment,
     datum_environment,
@@ -36,6 +38,7 @@ from paddock.runtime.worker_logs import DatumLog
 from paddock.storage.os_errors import translate
 
 _LAST_LINE_MAX = 200
+_ERROR_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,15 @@ class DatumRunner:
         self,
         slot: Slot,
         processes: ProcessRunner,
+        warm: WarmProcess,
         read_chunk: Callable[[Digest, Location], bytes],
         *,
         tick: Callable[[], None],
     ) -> None:
         self._slot = slot
         self._processes = processes
+        self._warm = warm
+        self._warm_transform = ""
         self._tick = tick
         self._inputs = InputFolder(slot.host_pfs, read_chunk, protected=slot.isolated, tick=tick)
         self._dirty = False
@@ -134,6 +140,8 @@ class DatumRunner:
         attempts = _Attempts(DatumLog())
         try:
             self._clear_out()
+            if self._warm_transform not in ("", transform.task.id):
+                self.end_warm()
             self._code.place(transform.task.id, transform.task.code)
             self._dirty = True
             cancelled = not self._try_all(batch, datum, transform, sink, attempts)
@@ -145,6 +153,11 @@ class DatumRunner:
             self._inputs.clear()
         return None if cancelled else _outcome(datum, attempts, time.monotonic() - begin)
 
+    def end_warm(self) -> None:
+        """End the warm process, if there is one, in good order."""
+        self._warm.end()
+        self._warm_transform = ""
+
     def _clear_out(self) -> None:
         """Empty `/pfs/out` if a datum has run since it was last emptied."""
         if self._dirty:
@@ -155,9 +168,13 @@ class DatumRunner:
         self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink, attempts: _Attempts
     ) -> bool:
         """Whether the datum came to an end; False if it was cancelled."""
-        variables = datum_environment(batch, datum, self._slot.pfs) | transform.spec_environment
-        environment = transform.environment | variables
-        self._write_environment(variables)
+        task = transform.task
+        line = task_line(batch, datum, self._slot.pfs) if task.warm else b""
+        environment: dict[bytes, bytes] = {}
+        if not task.warm or task.err_cmd:
+            variables = datum_environment(batch, datum, self._slot.pfs) | transform.spec_environment
+            environment = transform.environment | variables
+            self._write_environment(variables)
         while not attempts.finished:
             attempts.tries += 1
             if attempts.tries > 1:
@@ -165,7 +182,11 @@ class DatumRunner:
                 clear_folder(self._slot.out)
             if attempts.tries == 1 or not self._slot.isolated:
                 self._inputs.place(datum.inputs)
-            ended = self._start(transform, transform.task.cmd, transform.stdin, datum, environment, attempts.log)
+            ended: Exit | CannotStart | Answer | Misspoke
+            if task.warm:
+                ended = self._ask(transform, datum, line, attempts.log)
+            else:
+                ended = self._start(transform, task.cmd, transform.stdin, datum, environment, attempts.log)
             if isinstance(ended, Exit) and ended.cancelled:
                 return False
             self._judge(ended, transform, sink, attempts)
@@ -177,8 +198,17 @@ class DatumRunner:
             attempts.finished = attempts.tries >= transform.task.datum_tries
         return True
 
-    def _judge(self, ended: Exit | CannotStart, transform: Transform, sink: ChunkSink, attempts: _Attempts) -> None:
+    def _judge(
+        self,
+        ended: Exit | CannotStart | Answer | Misspoke,
+        transform: Transform,
+        sink: ChunkSink,
+        attempts: _Attempts,
+    ) -> None:
         """What one try came to; collects the outputs of one that went well."""
+        if isinstance(ended, (Answer, Misspoke)):
+            self._judge_answer(ended, sink, attempts)
+            return
         if isinstance(ended, CannotStart):
             attempts.exit_code, attempts.reason, attempts.finished = None, ended.reason, True
             return
@@ -186,6 +216,10 @@ class DatumRunner:
         if ended.timed_out:
             limit = transform.task.datum_timeout_seconds or 0.0
             attempts.reason = f"the command was stopped after {limit:g} s (datum_timeout)"
+        elif transform.task.warm:
+            attempts.reason = (
+                f"the warm command {_how_it_ended(ended.code)} before it answered{_last_words(attempts.log)}"
+            )
         elif ended.code == 0 or ended.code in transform.task.accept_return_code:
             self._collect(sink, attempts)
         elif disk_is_full(self._slot.out):
@@ -193,6 +227,39 @@ class DatumRunner:
             raise disk_full_error(self._slot.out)
         else:
             attempts.reason = f"the command {_how_it_ended(ended.code)}{_last_words(attempts.log)}"
+
+    def _judge_answer(self, answer: Answer | Misspoke, sink: ChunkSink, attempts: _Attempts) -> None:
+        if isinstance(answer, Misspoke):
+            attempts.exit_code, attempts.reason = None, answer.reason
+        elif not answer.error:
+            attempts.exit_code = 0
+            self._collect(sink, attempts)
+        elif disk_is_full(self._slot.out):
+            raise disk_full_error(self._slot.out)
+        else:
+            attempts.exit_code, attempts.reason = 1, answer.error[:_ERROR_MAX]
+
+    def _ask(
+        self, transform: Transform, datum: DatumTask, line: bytes, log: DatumLog
+    ) -> Exit | CannotStart | Answer | Misspoke:
+        """Let the warm process do one datum; it is started where none runs, and ended where it has reached a limit."""
+        task = transform.task
+        if not self._warm.running:
+            environment = transform.environment | transform.spec_environment
+            words = expand(task.cmd, datum, self._slot.pfs) if task.placeholders else list(task.cmd)
+            program = self._find(transform, words[0] if words else "", environment.get(b"PATH", os.defpath.encode()))
+            if isinstance(program, CannotStart):
+                return program
+            refused = self._warm.start(program, words, environment, cwd=transform.cwd, stdin=transform.stdin)
+            if refused is not None:
+                return refused
+            self._warm_transform = task.id
+        answer = self._warm.ask(line, id=datum.id, timeout_seconds=task.datum_timeout_seconds, log=log)
+        if (task.warm_datums_max is not None and self._warm.datums >= task.warm_datums_max) or (
+            task.warm_memory_bytes is not None and self._warm.memory_exceeds(task.warm_memory_bytes)
+        ):
+            self.end_warm()
+        return answer
 
     def _collect(self, sink: ChunkSink, attempts: _Attempts) -> None:
         slot = self._slot
@@ -209,6 +276,7 @@ class DatumRunner:
         self, datum: DatumTask, transform: Transform, environment: Mapping[bytes, bytes], attempts: _Attempts
     ) -> bool:
         """Run err_cmd after a try that failed; False if it was cancelled."""
+        self.end_warm()  # Running a command ends whatever else runs.
         ended = self._start(transform, transform.task.err_cmd, transform.err_stdin, datum, environment, attempts.log)
         match ended:
             case CannotStart():

@@ -17,7 +17,7 @@ from typing import Protocol
 from paddock.runtime.worker_logs import DatumLog
 
 OUTPUT_PIECE_BYTES = 1 << 16
-_RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
+RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
 _SWEEPS_MAX = 1000
 
 
@@ -110,7 +110,7 @@ class ProcessRunner:
                 ),
                 setsid=True,
                 setsigmask=(),
-                setsigdef=_RESET_SIGNALS,
+                setsigdef=RESET_SIGNALS,
             )
         except (OSError, ValueError) as error:
             return CannotStart(explain_start_failure(program, error))
@@ -123,7 +123,7 @@ class ProcessRunner:
         """Read output and control messages until `process` has ended, and reap it."""
         handle = os.pidfd_open(process)
         self._poll.register(handle, select.POLLIN)
-        deadline = _Deadline(timeout_seconds, self._grace_seconds)
+        deadline = Deadline(timeout_seconds, self._grace_seconds)
         try:
             while True:
                 now = time.monotonic()
@@ -152,12 +152,13 @@ class ProcessRunner:
             return
 
 
-class _Deadline:
+class Deadline:
     """When to ask a command to end, and when to make it."""
 
-    __slots__ = ("_asked", "_at", "_grace_seconds", "cancelled", "passed")
+    __slots__ = ("_asked", "_at", "_grace_seconds", "_timeout_seconds", "cancelled", "passed")
 
     def __init__(self, timeout_seconds: float | None, grace_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
         self._at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self._grace_seconds = grace_seconds
         self._asked = False
@@ -168,6 +169,16 @@ class _Deadline:
         if self._at is None:
             return at_most_seconds * 1000
         return max(0.0, min(self._at - now, at_most_seconds)) * 1000 + 0.5
+
+    def restart(self, now: float) -> None:
+        """Count from `now` anew, unless the time was over."""
+        if self._timeout_seconds is not None and not self.passed:
+            self._at = now + self._timeout_seconds
+
+    def pass_at(self, moment: float) -> None:
+        """The time is over at `moment` at the latest."""
+        if not self.passed:
+            self._at = moment if self._at is None else min(self._at, moment)
 
     def cancel(self, now: float) -> None:
         self.cancelled = True

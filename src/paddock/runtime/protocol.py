@@ -70,7 +70,8 @@ class TransformTask:
 
     cwd: where commands run when the transform names no `working_dir` and has no code; `/` if empty.
     stdin, err_stdin: lines; None means no standard input. placeholders: replace `{in}` and `{out}` in cmd and
-    err_cmd.
+    err_cmd. warm: start the command once, and send it datums as lines (docs/reference/warm-protocol.md);
+    warm_datums_max, warm_memory_bytes: after so many datums, or with more memory, it is ended and started anew.
     """
 
     id: str
@@ -87,6 +88,9 @@ class TransformTask:
     datum_tries: int = 1
     datum_timeout_seconds: float | None = None
     placeholders: bool = False
+    warm: bool = False
+    warm_datums_max: int | None = None
+    warm_memory_bytes: int | None = None
     code: tuple[FileTask, ...] | None = None
 
 

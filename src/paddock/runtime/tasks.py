@@ -115,6 +115,9 @@ def transform_task(
         datum_tries=spec.datum_tries,
         datum_timeout_seconds=spec.datum_timeout,
         placeholders=transform.placeholders,
+        warm=transform.warm,
+        warm_datums_max=transform.warm_datums_max,
+        warm_memory_bytes=transform.warm_memory_max,
         code=None if code is None else _code_files(home, code),
     )
 

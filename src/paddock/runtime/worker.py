@@ -2,7 +2,7 @@
 
     python -m paddock.runtime.worker --socket-fd N --objects ROOT --scratch DIR
         [--sandbox auto|namespaces|directory] [--chunking MIN,AVERAGE,MAX]
-        [--grace-seconds S] [--report-seconds S] [--heartbeat-seconds S]
+        [--grace-seconds S] [--report-seconds S] [--heartbeat-seconds S] [--silence-seconds S]
 
 Started by an engine, with one end of a socket pair (see `protocol`). DIR is this worker's own and empty. It
 imports neither pyarrow nor SQL, so that it starts in well under 100 ms.
@@ -49,6 +49,7 @@ from paddock.runtime.protocol import (
     Trim,
 )
 from paddock.runtime.report_writer import ReportWriter
+from paddock.runtime.warm_process import SILENCE_SECONDS, WarmProcess
 from paddock.runtime.worker_channel import Channel, EngineGoneError
 from paddock.storage.chunks import CHUNKING, ChunkingParameters, read_chunk
 from paddock.storage.objects import LocalObjects, ObjectStore
@@ -72,6 +73,7 @@ class Options:
     grace_seconds: float
     report_seconds: float
     heartbeat_seconds: float
+    silence_seconds: float
 
 
 class Worker:
@@ -88,7 +90,14 @@ class Worker:
             grace_seconds=options.grace_seconds,
             beat_seconds=options.heartbeat_seconds,
         )
-        self._datums = DatumRunner(slot, processes, partial(read_chunk, objects), tick=self.beat)
+        warm = WarmProcess(
+            self,
+            owns_namespace=slot.isolated,
+            grace_seconds=options.grace_seconds,
+            beat_seconds=options.heartbeat_seconds,
+            silence_seconds=options.silence_seconds,
+        )
+        self._datums = DatumRunner(slot, processes, warm, partial(read_chunk, objects), tick=self.beat)
         self._tasks: dict[str, TransformTask] = {}
         self._transforms: dict[str, Transform] = {}
         self._batches: deque[BatchTask] = deque()
@@ -115,6 +124,7 @@ class Worker:
             self._run_batch(batch)
             self._cancelled.discard(batch.lease)
             self._keep.pop(batch.lease, None)
+        self._datums.end_warm()
 
     def look(self) -> bool:
         """Take in messages; whether the batch at work is cancelled."""
@@ -428,6 +438,7 @@ def _parse(words: Sequence[str] | None) -> Options:
     parser.add_argument("--grace-seconds", type=float, default=GRACE_SECONDS)
     parser.add_argument("--report-seconds", type=float, default=REPORT_SECONDS)
     parser.add_argument("--heartbeat-seconds", type=float, default=HEARTBEAT_SECONDS)
+    parser.add_argument("--silence-seconds", type=float, default=SILENCE_SECONDS)
     found = parser.parse_args(words)
     return Options(
         found.socket_fd,
@@ -438,6 +449,7 @@ def _parse(words: Sequence[str] | None) -> Options:
         found.grace_seconds,
         found.report_seconds,
         found.heartbeat_seconds,
+        found.silence_seconds,
     )
 
 

@@ -1,0 +1,423 @@
+"""A user command that is started once and takes datums as lines (docs/reference/warm-protocol.md, design note 021)."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from paddock.runtime.process import (
+    OUTPUT_PIECE_BYTES,
+    RESET_SIGNALS,
+    Attention,
+    CannotStart,
+    Deadline,
+    Exit,
+    end_descendants,
+    explain_start_failure,
+)
+from paddock.runtime.worker_logs import DatumLog
+
+TASK_FD, ANSWER_FD = 3, 4
+TASK_VARIABLE, ANSWER_VARIABLE = b"PADDOCK_WARM_IN", b"PADDOCK_WARM_OUT"
+LINE_BYTES_MAX = 16 << 20
+SILENCE_SECONDS = 60.0
+"""A process that has sent a heartbeat for a datum and is silent for so long is taken for hung."""
+_PIPE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
+_MEMORY_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the process said of the datum: done (`error` is empty) or not."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Misspoke:
+    """The process broke the protocol; it was killed."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Frame:
+    """The answer to a frame: one document per datum, and the bytes that belong to them."""
+
+    documents: list[dict[str, Any]]
+    content: memoryview
+
+
+@dataclass(slots=True)
+class _Child:
+    """A process that runs."""
+
+    pid: int
+    handle: int
+    tasks: int
+    answers: int
+    begun: int = 0
+    frames: bool = False
+    memory_looked: float = 0.0
+    received: bytearray = field(default_factory=bytearray)
+    closed: bool = False
+    """It has closed the descriptor for its answers, before its time was over."""
+
+
+class WarmProcess:
+    """At most one warm process at a time. Not thread-safe.
+
+    The calling process must be the one that orphans fall to (see `ProcessRunner`), and while a warm process
+    runs nothing else may be started: ending one process ends all.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        *,
+        owns_namespace: bool,
+        grace_seconds: float,
+        beat_seconds: float,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        self._attention = attention
+        self._silence_seconds = silence_seconds
+        self._owns_namespace = owns_namespace
+        self._grace_seconds = grace_seconds
+        self._beat_seconds = beat_seconds
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._output, self._output_end = os.pipe()
+        os.set_blocking(self._output, False)
+        self._child: _Child | None = None
+        self._poll = select.poll()
+        self._poll.register(self._output, select.POLLIN)
+        self._poll.register(attention.poll_fd, select.POLLIN)
+
+    @property
+    def running(self) -> bool:
+        """Whether a process runs; one that has ended since it last answered is put away."""
+        child = self._child
+        if child is not None and os.waitid(os.P_PIDFD, child.handle, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            self._reap(child)
+        return self._child is not None
+
+    @property
+    def datums(self) -> int:
+        """How many datums the present process was sent."""
+        return self._child.begun if self._child is not None else 0
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether the present process has said that it takes datums with their content, many at a time."""
+        return self._child is not None and self._child.frames
+
+    def start(
+        self, program: str, words: list[str], environment: Mapping[bytes, bytes], *, cwd: str, stdin: int | None
+    ) -> CannotStart | None:
+        """Start the command; None if that went well. No process may be running."""
+        assert self._child is None, "one warm process at a time"
+        try:
+            os.chdir(cwd)
+        except OSError as error:
+            return CannotStart(f"the working directory {cwd} cannot be entered: {error.strerror}")
+        if stdin is not None:
+            os.lseek(stdin, 0, os.SEEK_SET)
+        task_end, tasks = os.pipe()
+        answers, answer_end = os.pipe()
+        # Above the numbers that the process gets, so that none is overwritten before it is copied.
+        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (task_end, answer_end)]
+        os.close(task_end)
+        os.close(answer_end)
+        variables = {TASK_VARIABLE: b"%d" % TASK_FD, ANSWER_VARIABLE: b"%d" % ANSWER_FD}
+        try:
+            process = os.posix_spawn(
+                program,
+                words,
+                {**environment, **variables},
+                file_actions=(
+                    (os.POSIX_SPAWN_DUP2, self._null if stdin is None else stdin, 0),
+                    (os.POSIX_SPAWN_DUP2, self._output_end, 1),
+                    (os.POSIX_SPAWN_DUP2, self._output_end, 2),
+                    (os.POSIX_SPAWN_DUP2, theirs[0], TASK_FD),
+                    (os.POSIX_SPAWN_DUP2, theirs[1], ANSWER_FD),
+                ),
+                setsid=True,
+                setsigmask=(),
+                setsigdef=RESET_SIGNALS,
+            )
+        except (OSError, ValueError) as error:
+            os.close(tasks)
+            os.close(answers)
+            return CannotStart(explain_start_failure(program, error))
+        finally:
+            os.close(theirs[0])
+            os.close(theirs[1])
+        for pipe in (tasks, answers):
+            os.set_blocking(pipe, False)
+            try:
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            except OSError:
+                pass  # The user's share of pipe memory is used up; smaller pipes only cost time.
+        self._child = _Child(process, os.pidfd_open(process), tasks, answers)
+        self._poll.register(self._child.handle, select.POLLIN)
+        self._poll.register(answers, select.POLLIN)
+        return None
+
+    def ask(self, task: bytes, *, id: str, timeout_seconds: float | None, log: DatumLog) -> Answer | Misspoke | Exit:
+        """Send one datum and wait for its answer. What the process prints meanwhile goes to `log`.
+
+        Exit: it ended instead, was stopped at its deadline, or `Attention.look` said so; nothing of it runs any
+        more then, as after Misspoke.
+        """
+        document = self._exchange(task, 1, timeout_seconds, log)
+        if not isinstance(document, dict):
+            return document
+        if document.get("id") != id:
+            return self._misspoke(f"it answered for datum {str(document.get('id'))[:80]!r} instead of {id}", log)
+        return _answer(document) or self._misspoke("its answer has neither `ok: true` nor a text `error`", log)
+
+    def ask_frame(
+        self, task: bytes, count: int, *, timeout_seconds: float | None, log: DatumLog
+    ) -> Frame | Misspoke | Exit:
+        """Send `count` datums with their content, and wait for the answer to all. Otherwise like `ask`."""
+        document = self._exchange(task, count, timeout_seconds, log)
+        if not isinstance(document, dict):
+            return document
+        documents, size = document.get("frame"), document.get("bytes")
+        if not isinstance(documents, list) or len(documents) != count or not isinstance(size, int):
+            return self._misspoke("it did not answer a frame by a frame of as many datums", log)
+        content = self._content(size, timeout_seconds, log)
+        return Frame(documents, memoryview(content)) if isinstance(content, bytes) else content
+
+    def end(self) -> None:
+        """End of file for the process; SIGTERM and SIGKILL where it stays. What it leaves behind is killed."""
+        child = self._child
+        if child is None:
+            return
+        os.close(child.tasks)
+        child.tasks = -1
+        deadline = Deadline(self._grace_seconds, self._grace_seconds)
+        log = DatumLog(head_bytes_max=0, tail_bytes_max=0)
+        while self._child is not None:
+            ready = self._wait(deadline)
+            if self._output in ready:
+                self._read_output(log)
+            if child.answers in ready and not self._read(child):
+                self._poll.unregister(child.answers)
+            if child.handle in ready:
+                self._reap(child)
+            else:
+                deadline.enforce(child.pid, time.monotonic())
+                self._attention.beat()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        child = self._child
+        if child is not None:
+            end_descendants(owns_namespace=self._owns_namespace)
+            self._reap(child)
+
+    def memory_exceeds(self, limit_bytes: int) -> bool:
+        """Whether the process itself (not what it started) has more resident memory; looked at now and then."""
+        child = self._child
+        now = time.monotonic()
+        if child is None or now - child.memory_looked < _MEMORY_LOOK_SECONDS:
+            return False
+        child.memory_looked = now
+        try:
+            with open(f"/proc/{child.pid}/statm", "rb") as file:  # noqa: PTH123
+                pages = int(file.read().split()[1])
+        except OSError:
+            return False
+        return pages * os.sysconf("SC_PAGE_SIZE") > limit_bytes
+
+    # ---- one exchange --------------------------------------------------------------------------------------
+
+    def _exchange(
+        self, task: bytes, count: int, timeout_seconds: float | None, log: DatumLog
+    ) -> dict[str, Any] | Misspoke | Exit:
+        """Send, and wait for the next document that is an answer."""
+        child = self._child
+        assert child is not None, "the process was started"
+        child.begun += count
+        unsent = memoryview(task)
+        try:
+            unsent = unsent[os.write(child.tasks, unsent) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            unsent = unsent[:0]
+        deadline = Deadline(timeout_seconds, self._grace_seconds)
+        watch = _Watch(deadline, self._silence_seconds)
+        while True:
+            document = self._next_document(child)
+            if isinstance(document, str):
+                return self._misspoke(document, log)
+            if document is not None:
+                if not watch.notes(document, child) and not deadline.passed:
+                    self._read_output(log, everything=True)
+                    return document
+                continue
+            ended = self._wait_for_more(child, deadline, log, unsent)
+            if isinstance(ended, Exit):
+                return Misspoke(watch.reason) if watch.reason and not ended.cancelled else ended
+            unsent = unsent[ended:]
+            watch.check(time.monotonic())
+
+    def _wait_for_more(self, child: _Child, deadline: Deadline, log: DatumLog, unsent: memoryview) -> int | Exit:
+        """Wait until something has happened, and take it in: how many bytes were sent, or how the process ended."""
+        if unsent:
+            self._poll.register(child.tasks, select.POLLOUT)
+        ready = self._wait(deadline)
+        sent = 0
+        if unsent:
+            self._poll.unregister(child.tasks)
+            if child.tasks in ready:
+                try:
+                    sent = os.write(child.tasks, unsent[:_PIPE_BYTES])
+                except BlockingIOError:
+                    pass
+                except BrokenPipeError:
+                    sent = len(unsent)
+        if self._output in ready:
+            self._read_output(log)
+        if child.answers in ready:
+            if self._read(child):
+                return sent
+            self._poll.unregister(child.answers)
+            child.closed = not deadline.passed
+            # Nothing more can come, so it has to go; mostly it is about to.
+            deadline.pass_at(time.monotonic() + self._grace_seconds)
+        if child.handle in ready:
+            timed_out = deadline.passed and not deadline.cancelled and not child.closed
+            code = self._reap(child)
+            self._read_output(log, everything=True)
+            return Exit(code, timed_out=timed_out, cancelled=deadline.cancelled)
+        if self._attention.poll_fd in ready and self._attention.look():
+            deadline.cancel(time.monotonic())
+        deadline.enforce(child.pid, time.monotonic())
+        self._attention.beat()
+        return sent
+
+    def _content(self, size: int, timeout_seconds: float | None, log: DatumLog) -> bytes | Exit:
+        """The next `size` bytes of the answers."""
+        child = self._child
+        assert child is not None, "the process has just answered"
+        deadline = Deadline(timeout_seconds, self._grace_seconds)
+        while len(child.received) < size:
+            ended = self._wait_for_more(child, deadline, log, memoryview(b""))
+            if isinstance(ended, Exit):
+                return ended
+        content = bytes(memoryview(child.received)[:size])
+        del child.received[:size]
+        return content
+
+    def _next_document(self, child: _Child) -> dict[str, Any] | str | None:
+        """The next whole line, parsed; None if there is none yet; a text that says what is wrong with it."""
+        end = child.received.find(b"\n")
+        if end < 0:
+            too_long = len(child.received) > LINE_BYTES_MAX
+            return f"it sent a line of more than {LINE_BYTES_MAX} bytes" if too_long else None
+        line = bytes(child.received[:end])
+        del child.received[: end + 1]
+        try:
+            document = json.loads(line)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            shown = line[:80].decode("utf-8", "replace")
+            return f"it sent {shown!r}, which is not a JSON object; log lines belong on standard output or error"
+        return document
+
+    def _misspoke(self, reason: str, log: DatumLog) -> Misspoke:
+        self._read_output(log, everything=True)
+        self.kill()
+        self._read_output(log, everything=True)
+        return Misspoke(f"the warm command broke the line protocol: {reason}")
+
+    # ---- descriptors and processes -------------------------------------------------------------------------
+
+    def _wait(self, deadline: Deadline) -> set[int]:
+        milliseconds = deadline.wait_milliseconds(time.monotonic(), self._beat_seconds)
+        return {fd for fd, _ in self._poll.poll(milliseconds)}
+
+    def _read(self, child: _Child) -> bool:
+        """Take in answers; False at the end of file."""
+        try:
+            piece = os.read(child.answers, _READ_BYTES)
+        except BlockingIOError:
+            return True
+        child.received += piece
+        return bool(piece)
+
+    def _read_output(self, log: DatumLog, *, everything: bool = False) -> None:
+        try:
+            while piece := os.read(self._output, OUTPUT_PIECE_BYTES):
+                log.add(piece)
+                if not everything:
+                    return
+        except BlockingIOError:
+            return
+
+    def _reap(self, child: _Child) -> int:
+        """Put a process that has ended away, and what it has left behind; its exit code."""
+        self._child = None
+        self._poll.unregister(child.handle)
+        try:
+            self._poll.unregister(child.answers)
+        except KeyError:
+            pass
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+        except ChildProcessError:
+            code = -9
+        for fd in (child.handle, child.answers, child.tasks):
+            if fd >= 0:
+                os.close(fd)
+        end_descendants(owns_namespace=self._owns_namespace)
+        return code
+
+
+class _Watch:
+    """What the lines besides answers mean for the deadline: `ready` restarts it, a heartbeat forbids silence.
+
+    reason: why the process was stopped for its silence, or empty.
+    """
+
+    def __init__(self, deadline: Deadline, silence_seconds: float) -> None:
+        self._deadline = deadline
+        self._silence_seconds = silence_seconds
+        self._heard: float | None = None
+        self.reason = ""
+
+    def notes(self, document: dict[str, Any], child: _Child) -> bool:
+        """Whether the document is not an answer."""
+        if document.get("ready") is True:
+            child.frames = document.get("frames") == 1
+            self._deadline.restart(time.monotonic())
+            return True
+        if document.get("heartbeat") is True:
+            self._heard = time.monotonic()
+            return True
+        return False
+
+    def check(self, now: float) -> None:
+        if self._heard is not None and now - self._heard > self._silence_seconds and not self.reason:
+            self.reason = (
+                f"the warm command was stopped: it sent heartbeats, and then nothing for {self._silence_seconds:g} s"
+            )
+            self._deadline.pass_at(now)
+
+
+def _answer(document: dict[str, Any]) -> Answer | None:
+    if document.get("ok") is True:
+        return Answer()
+    error = document.get("error")
+    return Answer(error or "the command says no reason") if isinstance(error, str) else None
