@@ -12,7 +12,7 @@ LOCK := constraints.txt
 LINTED := src tests bench scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format lock clean
+.PHONY: help demo test soak check bench format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(BIN)/.installed-demo ## Show the main job on real pictures, in under a m
 
 test: $(BIN)/.installed-dev ## Run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(BIN)/.installed-dev ## Run thousands of random lives of a home; prints the seed that fails (ARGS="--minutes 5")
+	@$(BIN)/python scripts/soak.py $(ARGS)
 
 check: $(BIN)/.installed-dev ## Lint, format check, types, layers
 	@$(BIN)/ruff check $(LINTED)

@@ -169,7 +169,7 @@ def test_defaults() -> None:
             }
         },
         "output_branch": "main",
-        "parallelism_spec": {},
+        "parallelism_spec": {"weight": 1},
         "datum_set_spec": {},
         "datum_tries": 3,
         "reprocess_spec": "until_success",

@@ -95,7 +95,9 @@ def test_leases_live_on_by_heartbeats_and_end_without() -> None:
 
 
 @given(st.integers(0, 60), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=200), st.integers(1, 5))
-def test_every_datum_is_accepted_once_whatever_workers_do(count: int, events: list[tuple[int, int]], workers: int) -> None:
+def test_every_datum_is_accepted_once_whatever_workers_do(
+    count: int, events: list[tuple[int, int]], workers: int
+) -> None:
     dispatch = make(count)
     held: list[Lease] = []
     accepted: list[int] = []
@@ -119,3 +121,57 @@ def test_every_datum_is_accepted_once_whatever_workers_do(count: int, events: li
         lease = carve(dispatch, f"last {len(accepted)}", workers=workers)
         accepted += dispatch.report(lease.id, lease.datums, seconds=1, final=True) or []
     assert sorted(accepted) == list(range(count))
+
+
+def test_datums_not_begun_are_taken_over_and_the_first_result_wins() -> None:
+    dispatch = make(4, rule=BatchRule(number=4))
+    slow = carve(dispatch, "slow")
+    dispatch.renew(slow.id, now=1, lease_seconds=30, done=1, running_seconds=0.5)
+    (rescue,) = dispatch.rescues(now=5, most=3)
+    assert (rescue.victim, rescue.datums, rescue.keep) == (slow.id, (3,), 3)
+    thief = dispatch.take_over(rescue, LeaseId("thief"), now=5, lease_seconds=30)
+    assert dispatch.report(thief.id, thief.datums, seconds=1, final=True) == [3]
+    assert dispatch.report(slow.id, slow.datums, seconds=4, final=True) == [0, 1, 2]
+    assert dispatch.idle
+
+
+def test_what_a_thief_loses_waits_once_the_holder_ends_without_it() -> None:
+    dispatch = make(2, rule=BatchRule(number=2))
+    holder = carve(dispatch, "holder")
+    (rescue,) = dispatch.rescues(now=5, most=1)
+    thief = dispatch.take_over(rescue, LeaseId("thief"), now=5, lease_seconds=30)
+    assert not dispatch.lose(thief.id, died=True)
+    assert dispatch.remaining == 0
+    dispatch.report(holder.id, (0,), seconds=1, final=True)
+    assert dispatch.waiting() == [1]
+
+
+def test_a_straggler_runs_twice_and_the_loser_is_void() -> None:
+    dispatch = make(1)
+    lost = carve(dispatch, "lost")
+    assert not dispatch.rescues(now=2, most=1)
+    (rescue,) = dispatch.rescues(now=9, most=1)
+    assert (rescue.datums, rescue.keep) == ((0,), None)
+    winner = dispatch.take_over(rescue, LeaseId("winner"), now=9, lease_seconds=30)
+    assert not dispatch.rescues(now=99, most=1), "two runs of a datum are enough"
+    assert dispatch.report(winner.id, (0,), seconds=1, final=True) == [0]
+    assert dispatch.drop_needless() == [lost.id]
+    assert dispatch.report(lost.id, (0,), seconds=9, final=True) is None
+    assert dispatch.idle
+
+
+def test_seconds_that_cannot_be_are_not_believed() -> None:
+    for lie in (float("nan"), float("inf"), -1.0):
+        dispatch = make(100)
+        lease = carve(dispatch, "a")
+        dispatch.report(lease.id, lease.datums, seconds=lie, final=True, now=1)
+        assert dispatch.seconds_per_datum() is None
+    dispatch = make(100)
+    lease = carve(dispatch, "a")
+    dispatch.report(lease.id, lease.datums, seconds=1e9, final=True, now=4)
+    assert dispatch.seconds_per_datum() == 4 / PROBE_DATUMS
+
+
+def test_a_number_and_a_size_both_hold() -> None:
+    both = BatchRule(number=2, size_bytes=100)
+    assert len(carve(make(9, rule=both), "a").datums) == 2

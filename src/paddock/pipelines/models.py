@@ -156,6 +156,7 @@ class Input(SpecModel):
 
 class ParallelismSpec(SpecModel):
     constant: Count | None = None
+    weight: Count = 1
 
 
 class DatumSetSpec(SpecModel):

@@ -115,6 +115,7 @@ class Dispatch:
         self._deaths: dict[int, int] = {}
         self._leases: dict[LeaseId, Lease] = {}
         self._holders: dict[int, set[LeaseId]] = {}
+        self._needless: list[LeaseId] = []
         self._rule = rule
         self._measured_seconds = 0.0
         self._measured_datums = 0
@@ -130,6 +131,10 @@ class Dispatch:
     @property
     def leases(self) -> Sequence[Lease]:
         return tuple(self._leases.values())
+
+    def waiting(self) -> list[int]:
+        """Datums that no worker holds, in no order; O(their number)."""
+        return self._order[self._next :].tolist() + [datum for piece in self._retry for datum in piece]
 
     def lease(self, id: LeaseId) -> Lease | None:
         return self._leases.get(id)
@@ -216,16 +221,21 @@ class Dispatch:
         current.reported.update(accepted)
         for datum in accepted if self._holders else ():
             for other in self._holders.pop(datum, {lease}) - {lease}:
-                self._leases[other].reported.add(datum)
+                held = self._leases[other]
+                held.reported.add(datum)
+                if len(held.reported) == len(held.datums):
+                    self._needless.append(other)
         self._measure(current, accepted, seconds, now)
         if final:
             del self._leases[lease]
             self._wait_again(self._orphans(current), pieces=RETRY_PIECES)
         return accepted
 
-    def needless(self) -> list[LeaseId]:
-        """Leases all of whose datums were reported, by themselves or by others, and that have not ended."""
-        return [lease.id for lease in self._leases.values() if len(lease.reported) == len(lease.datums)]
+    def drop_needless(self) -> list[LeaseId]:
+        """End the leases whose last datum another one has reported; what they still do is for nothing."""
+        found = [lease for lease in self._needless if self._leases.pop(lease, None) is not None]
+        self._needless.clear()
+        return found
 
     def lose(self, lease: LeaseId, *, died: bool) -> Sequence[int]:
         """The lease's worker is gone or silent: what it did not report waits again, in smaller batches.
@@ -257,6 +267,7 @@ class Dispatch:
         self._retry_datums = 0
         self._leases.clear()
         self._holders.clear()
+        self._needless.clear()
 
     # ---- inside --------------------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ crash is in the catalog: which jobs there are, and which batch results were acce
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
@@ -16,13 +17,17 @@ from paddock.model.errors import PaddockError, Unavailable
 from paddock.model.ids import new_id
 from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
-from paddock.runtime.dispatch import LeaseId
+from paddock.runtime.dispatch import Lease, LeaseId, Rescue
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
-from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready
+from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Trim
 from paddock.versions.home import Home
 
 LEASE_SECONDS = 30.0
 """Heartbeats come every second; a worker silent for so long is taken for hung, and killed."""
+EXPIRY_SECONDS = 1.0
+"""How often the scheduler looks for leases that have ended."""
+RESCUE_SECONDS = 0.25
+"""How often it looks, while workers are idle, for what they could take over from others."""
 LOST_REPORTS_MAX = 3
 FAILED_STARTS_MAX = 3
 
@@ -44,11 +49,21 @@ class Scheduler:
         self._now = now
         self._seen_version: int | None = None
         self._active: dict[int, ActiveJob] = {}
-        self._claims: list[WorkerId] = []
+        self._claims: dict[WorkerId, None] = {}
+        """Workers that wait for a batch, in the order in which they asked."""
         self._leases: dict[LeaseId, tuple[int, WorkerId]] = {}
-        self._knows: dict[WorkerId, set[str]] = defaultdict(set)
+        self._held: Counter[WorkerId] = Counter()
+        self._serving: defaultdict[int, Counter[WorkerId]] = defaultdict(Counter)
+        """Leases of each worker, by job; no zeros."""
+        self._knows: dict[WorkerId, set[str]] = {}
         self._failed_starts = 0
+        self._next_expiry = self._next_rescue = monotonic()
         job_steps.salvage_ended(home, now=now())
+
+    @property
+    def jobs(self) -> Sequence[ActiveJob]:
+        """Jobs at work, as they are between two rounds."""
+        return tuple(self._active.values())
 
     def run_once(self, timeout_seconds: float) -> None:
         """One round; waits at most `timeout_seconds` for a worker's message. Errors of one job fail that job only."""
@@ -88,11 +103,11 @@ class Scheduler:
     def _drop(self, active: ActiveJob) -> None:
         """Stop working on a job that ended by another hand (stopped, replaced by an update, deleted)."""
         for lease in active.dispatch.leases:
-            _, worker = self._leases.pop(lease.id)
-            self._engine.send(worker, Cancel(lease.id))
+            self._engine.send(self._forget(lease.id), Cancel(lease.id))
         active.dispatch.clear()
         del self._active[active.row.id]
         active.pin.release()
+        self._serving.pop(active.row.id, None)
         job_steps.salvage(self._home, active.row.id, now=self._now())
 
     def _settle(self, active: ActiveJob) -> None:
@@ -108,6 +123,7 @@ class Scheduler:
             self._drop(active)
         elif active.dispatch.idle:
             del self._active[active.row.id]
+            self._serving.pop(active.row.id, None)
             job_steps.finish(self._home, active, now=self._now)
         elif not active.table_written:
             job_steps.write_planned(self._home, active)
@@ -121,21 +137,50 @@ class Scheduler:
         for worker in list(self._claims):
             active = self._choose(worker)
             if active is not None:
-                self._claims.remove(worker)
+                del self._claims[worker]
                 self._send_batch(worker, active)
+        if self._claims and self._leases and self._monotonic() >= self._next_rescue:
+            self._next_rescue = self._monotonic() + RESCUE_SECONDS
+            self._rescue()
 
     def _choose(self, worker: WorkerId) -> ActiveJob | None:
-        """The job that the worker serves next: of those with work for it, the one with the fewest leases, then the oldest."""
-        holds = sum(1 for _, holder in self._leases.values() if holder == worker)
-        best: tuple[int, int] | None = None
+        """The job that the worker serves next: of those with work for it, the one with the fewest workers for its weight,
+        then the oldest.
+        """
+        best: tuple[float, int] | None = None
         for id, active in self._active.items():
             remaining = active.dispatch.remaining
-            serving = {self._leases[lease.id][1] for lease in active.dispatch.leases}
-            full = active.workers_max is not None and len(serving | {worker}) > active.workers_max
-            hoards = holds > 0 and remaining < 2 * self._workers
-            if remaining and not full and not hoards:
-                best = min(best, (len(serving), id)) if best is not None else (len(serving), id)
+            hoards = self._held[worker] > 0 and remaining < 2 * self._workers
+            if remaining and not hoards and self._has_room(active, worker):
+                load = len(self._serving[id]) / active.spec.parallelism_spec.weight
+                best = min(best, (load, id)) if best is not None else (load, id)
         return None if best is None else self._active[best[1]]
+
+    def _has_room(self, active: ActiveJob, worker: WorkerId) -> bool:
+        """Whether the job's limit lets this worker serve it."""
+        serving = self._serving[active.row.id]
+        return active.workers_max is None or worker in serving or len(serving) < active.workers_max
+
+    def _rescue(self) -> None:
+        """Let idle workers take over what others have not begun, and run a second time what runs far too long."""
+        idle = [worker for worker in self._claims if not self._held[worker]]
+        for active in list(self._active.values()):
+            found = active.dispatch.rescues(now=self._monotonic(), most=len(idle)) if idle else []
+            for rescue in found:
+                worker = idle[-1]
+                if not self._has_room(active, worker):
+                    break
+                idle.pop()
+                del self._claims[worker]
+                self._take_over(worker, active, rescue)
+                if active.row.id not in self._active:
+                    break
+
+    def _take_over(self, worker: WorkerId, active: ActiveJob, rescue: Rescue) -> None:
+        lease = active.dispatch.take_over(rescue, LeaseId(new_id()), now=self._monotonic(), lease_seconds=LEASE_SECONDS)
+        if rescue.keep is not None:
+            self._engine.send(self._leases[rescue.victim][1], Trim(rescue.victim, rescue.keep))
+        self._send(worker, active, lease)
 
     def _send_batch(self, worker: WorkerId, active: ActiveJob) -> None:
         workers = min(self._workers, active.workers_max or self._workers)
@@ -143,18 +188,33 @@ class Scheduler:
             LeaseId(new_id()), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
         )
         assert lease is not None, "a chosen job has datums that wait"
+        self._send(worker, active, lease)
+
+    def _send(self, worker: WorkerId, active: ActiveJob, lease: Lease) -> None:
         self._leases[lease.id] = (active.row.id, worker)
+        self._held[worker] += 1
+        self._serving[active.row.id][worker] += 1
         try:
             batch = active.tasks.batch(lease.id, lease.datums)
         except PaddockError as error:
             self._fail(active, f"can't read the inputs: {error}")
-            self._claims.append(worker)
+            self._claims[worker] = None
             return
         task = active.transform_task
-        if task.id not in self._knows[worker]:
-            self._knows[worker].add(task.id)
+        knows = self._knows.setdefault(worker, set())
+        if task.id not in knows:
+            knows.add(task.id)
             self._engine.send(worker, task)
         self._engine.send(worker, batch)
+
+    def _forget(self, lease: LeaseId) -> WorkerId:
+        """Take a lease that has ended out of the books; the worker that held it."""
+        job, worker = self._leases.pop(lease)
+        for counts in (self._held, self._serving[job]):
+            counts[worker] -= 1
+            if not counts[worker]:
+                del counts[worker]
+        return worker
 
     def _fail(self, active: ActiveJob, reason: str) -> None:
         job_steps.fail(self._home, active.row, reason, now=self._now())
@@ -168,37 +228,52 @@ class Scheduler:
                 self._worker_gone(event)
             case WorkerMessage(worker, Ready()):
                 self._failed_starts = 0
+                self._knows.setdefault(worker, set())
             case WorkerMessage(worker, Claim()):
-                self._claims.append(worker)
+                self._claims[worker] = None
             case WorkerMessage(worker, Heartbeat() as beat):
-                self._heartbeat(beat)
+                self._heartbeat(worker, beat)
             case WorkerMessage(worker, BatchReport() as report):
-                self._report(report)
+                self._report(worker, report)
             case _:
                 raise AssertionError(f"an engine delivers messages of workers, not {event}")
 
-    def _heartbeat(self, beat: Heartbeat) -> None:
-        held = self._leases.get(LeaseId(beat.lease))
-        if held is not None:
-            active = self._active[held[0]]
-            active.dispatch.renew(LeaseId(beat.lease), now=self._monotonic(), lease_seconds=LEASE_SECONDS)
+    def _holder(self, lease: LeaseId, worker: WorkerId) -> ActiveJob | None:
+        """The job of a lease if it is current and this worker's."""
+        job, holder = self._leases.get(lease, (None, None))
+        return self._active[job] if job is not None and holder == worker else None
 
-    def _report(self, report: BatchReport) -> None:
+    def _heartbeat(self, worker: WorkerId, beat: Heartbeat) -> None:
+        id = LeaseId(beat.lease)
+        active = self._holder(id, worker)
+        if active is not None:
+            active.dispatch.renew(
+                id,
+                now=self._monotonic(),
+                lease_seconds=LEASE_SECONDS,
+                done=beat.done,
+                running_seconds=beat.running_seconds,
+            )
+
+    def _report(self, worker: WorkerId, report: BatchReport) -> None:
         """Accept a report if its lease is current; one transaction. A report of a void lease changes nothing."""
         id = LeaseId(report.lease)
-        held = self._leases.get(id)
-        if held is None:
+        active = self._holder(id, worker)
+        lease = None if active is None else active.dispatch.lease(id)
+        if active is None or lease is None:
             return
-        active = self._active[held[0]]
-        lease = next(each for each in active.dispatch.leases if each.id == id)
-        active.dispatch.renew(id, now=self._monotonic(), lease_seconds=LEASE_SECONDS)
+        now = self._monotonic()
+        active.dispatch.renew(id, now=now, lease_seconds=LEASE_SECONDS)
+        report = _first_reports(active, lease, report)
         if report.batch is not None:
             job_steps.accept(self._home, active, lease, report)
+        positions = tuple(lease.datums[each.position] for each in report.datums)
         seconds = sum(each.seconds for each in report.datums)
-        positions = [lease.datums[each.position] for each in report.datums]
-        active.dispatch.report(id, positions, seconds=seconds, final=report.final)
+        active.dispatch.report(id, positions, seconds=seconds, final=report.final, now=now)
         if report.final:
-            del self._leases[id]
+            self._forget(id)
+        for needless in active.dispatch.drop_needless():
+            self._engine.send(self._forget(needless), Cancel(needless))
         if report.error_code:
             active.lost_reports += 1
             if active.lost_reports >= LOST_REPORTS_MAX:
@@ -206,11 +281,11 @@ class Scheduler:
 
     def _worker_gone(self, event: WorkerGone) -> None:
         worker = event.worker
-        self._claims = [each for each in self._claims if each != worker]
+        self._claims.pop(worker, None)
         started = self._knows.pop(worker, None) is not None
         for id, (job, holder) in list(self._leases.items()):
             if holder == worker:
-                del self._leases[id]
+                self._forget(id)
                 active = self._active[job]
                 for position in active.dispatch.lose(id, died=True):
                     job_steps.record_lost(
@@ -222,9 +297,31 @@ class Scheduler:
                 raise Unavailable(f"workers don't start: {event.reason}")
 
     def _expire(self) -> None:
+        """Kill workers that are silent for too long. One that the engine does not know any more is given up at once."""
         now = self._monotonic()
+        if now < self._next_expiry:
+            return
+        self._next_expiry = now + EXPIRY_SECONDS
+        alive = set(self._engine.workers())
         for active in self._active.values():
             for lease in active.dispatch.expired(now):
-                _, worker = self._leases[lease.id]
+                held = self._leases.get(lease.id)
+                if held is None:
+                    continue
                 active.dispatch.renew(lease.id, now=now, lease_seconds=LEASE_SECONDS)
-                self._engine.kill(worker)
+                if held[1] in alive:
+                    self._engine.kill(held[1])
+                else:
+                    self._worker_gone(WorkerGone(held[1], "it is gone without a word"))
+
+
+def _first_reports(active: ActiveJob, lease: Lease, report: BatchReport) -> BatchReport:
+    """The report without datums that are not the lease's, or that were reported before; without a batch if none is left."""
+    within = [each for each in report.datums if 0 <= each.position < len(lease.datums)]
+    positions = tuple(lease.datums[each.position] for each in within)
+    accepted = active.dispatch.acceptable(lease.id, positions)
+    if len(accepted) == len(report.datums):
+        return report
+    first = dict(zip(reversed(positions), reversed(within), strict=True))
+    kept = tuple(first[position] for position in accepted)
+    return dataclasses.replace(report, datums=kept, batch=report.batch if kept else None)
