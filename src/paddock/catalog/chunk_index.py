@@ -78,6 +78,20 @@ def register(tx: Transaction, packs: Sequence[PackRecord]) -> None:
         tx.executemany(_INSERT_CHUNK, _chunk_rows(pack_id, pack))
 
 
+def enter(tx: Transaction, pack: PackRecord, *, chunks: int) -> None:
+    """Enter some chunks of a pack that may be known already; `chunks`: how many it has in all. For repairs."""
+    row = tx.one("SELECT id FROM packs WHERE name = ?", (pack.pack,))
+    if row is not None:
+        pack_id = int(row[0] or 0)
+        tx.execute("UPDATE packs SET condemned = 0 WHERE id = ?", (pack_id,))
+    else:
+        pack_id = tx.insert(
+            "INSERT INTO packs (name, size_bytes, chunks) VALUES (?, ?, ?) RETURNING id",
+            (pack.pack, pack.bytes, chunks),
+        )
+    tx.executemany(_INSERT_CHUNK, _chunk_rows(pack_id, pack))
+
+
 def _chunk_rows(pack_id: int, pack: PackRecord) -> Iterator[tuple[Value, ...]]:
     # In key order, neighbours fall into one page of the index: half the time of a random order.
     for digest, location in sorted(pack.chunks, key=_digest_of):
@@ -86,3 +100,4 @@ def _chunk_rows(pack_id: int, pack: PackRecord) -> Iterator[tuple[Value, ...]]:
 
 def _digest_of(chunk: tuple[Digest, Location]) -> bytes:
     return chunk[0]
+

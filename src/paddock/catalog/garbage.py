@@ -69,9 +69,12 @@ def next_generation(tx: Transaction) -> int:
     return generation(tx)
 
 
-def roots(tx: Transaction) -> list[RootRow]:
-    """Every root that is in use, by this transaction's snapshot. One may occur several times."""
-    rows: list[Any] = [row for sql in _ROOTS for row in tx.all(sql)]
+def roots(tx: Transaction, *, released: bool = True) -> list[RootRow]:
+    """Every root that is in use, by this transaction's snapshot. One may occur several times.
+
+    released: with those that nothing holds any more, but somebody may still be reading.
+    """
+    rows: list[Any] = [row for sql in (_ROOTS if released else _ROOTS[:-1]) for row in tx.all(sql)]
     return [RootRow(*row) for row in rows]
 
 

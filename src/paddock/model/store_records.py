@@ -59,3 +59,77 @@ class GarbageReport:
 
     def garbage_bytes(self, fate: PackFate) -> int:
         return sum(each.garbage_bytes for each in self.garbage if each.fate is fate)
+
+
+class DamageKind(enum.StrEnum):
+    PACK_MISSING = "pack missing"
+    PACK_DAMAGED = "pack damaged"
+    """Torn, or its own index can't be read."""
+    INDEX_WRONG = "index wrong"
+    """The chunk index says of a pack what is not so."""
+    CHUNK_MISSING = "chunk missing"
+    """Referred to, but in no pack that the index knows."""
+    CHUNK_DAMAGED = "chunk damaged"
+    """Its bytes do not match its digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    kind: DamageKind
+    object: str
+    """The pack, or the chunk's digest."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found, and, after a repair, what is left of it."""
+
+    data: bool
+    """Whether every byte was read, or only references were followed."""
+    packs: int
+    chunks: int
+    bytes: int
+    damages: tuple[Damage, ...]
+    files: tuple[str, ...]
+    """Addresses of files that can't be read (in full) because of it: `project/repo@commit:/path`; the first thousand."""
+    files_hit: int
+    others: tuple[str, ...]
+    """What else is hit: code of pipelines, results and logs of jobs, whole commits."""
+    restored_chunks: int
+    """By a repair: chunks that can be read again."""
+    repaired: tuple[str, ...]
+    """By a repair: what was done, a line each."""
+    seconds: float
+
+    @property
+    def sound(self) -> bool:
+        return not self.damages
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one repo, branch or commit costs. Bytes stored are those of its chunks, compressed, each counted once."""
+
+    kind: str
+    """`repo`, `branch`, `commit`, or `results` (kept results and logs of jobs)."""
+    name: str
+    files: int
+    logical_bytes: int
+    """The sizes of the files of the newest commit (of a commit: its own; of a repo: over its branches' heads)."""
+    stored_bytes: int
+    """Of everything that it refers to, history included."""
+    alone_bytes: int
+    """Of what nothing else of its kind in the home refers to: about what its removal would free."""
+
+    @property
+    def shared_bytes(self) -> int:
+        return self.stored_bytes - self.alone_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    rows: tuple[Usage, ...]
+    packs: int
+    pack_bytes: int
+    """Of the whole home, garbage included."""

@@ -74,10 +74,12 @@ class Marking:
 
     def _segments_of(self, kind: TableKind, root: Digest, holder: str) -> Iterator[_Wanted]:
         self._seen.add(root)
-        found = self._attempt(root, holder, lambda: self._home.tables.root(kind, root))
-        if found is None or not found.segments:
+        if root == self._home.tables.empty(kind):
             return
         self._mark(root)
+        found = self._attempt(root, holder, lambda: self._home.tables.root(kind, root))
+        if found is None:
+            return
         for segment in found.segments:
             if segment.digest not in self._seen:
                 self._seen.add(segment.digest)

@@ -1,0 +1,149 @@
+"""Mends a store: rebuilds the chunk index from the packs, and takes lost chunks from other copies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from paddock.catalog import chunk_index
+from paddock.catalog import garbage as garbage_sql
+from paddock.catalog.garbage import PackRow
+from paddock.model.errors import Corrupt, NotFound
+from paddock.model.ids import Digest, PackId, new_id
+from paddock.model.records import Location, PackRecord
+from paddock.runtime.garbage import chunks_by_pack
+from paddock.runtime.pack_census import chunk_pages
+from paddock.storage.chunks import read_chunk
+from paddock.storage.digest_set import Heads, heads_of, member_of
+from paddock.storage.os_errors import translate
+from paddock.storage.pack_rewriting import PackRewriter
+from paddock.storage.packs import read_pack_index
+from paddock.storage.streams import named_pieces
+from paddock.versions.home import Home
+
+
+class Repair:
+    """One repair, in rounds. Each step is one transaction of its own: a crash leaves what was mended so far.
+
+    source: a directory of files or another home; NotFound where it is not there.
+    """
+
+    def __init__(self, home: Home, source: Path | None) -> None:
+        self.restored = 0
+        self.done: list[str] = []
+        self._home = home
+        self._source = source
+        if source is not None and not source.exists():
+            raise NotFound(f"{source} does not exist; name a directory with the files, or another home")
+        self._rebuilt = False
+
+    def mend(
+        self, lost_packs: Sequence[PackRow], lost_chunks: dict[Digest, int], missing: Heads, *, rebuild: bool
+    ) -> bool:
+        """One round, for what a check found; whether anything changed, so that another check is worth while."""
+        before = len(self.done)
+        if lost_packs or lost_chunks:
+            self._drop(lost_packs, lost_chunks)
+        if rebuild:
+            self._rebuild()
+        if self._source is not None and len(missing):
+            self._take(missing)
+        return len(self.done) > before
+
+    def _drop(self, lost_packs: Sequence[PackRow], lost_chunks: dict[Digest, int]) -> None:
+        """Take out of the index what can't be read; save what can be from packs whose own index is gone."""
+        with PackRewriter(self._home.objects) as rewriter:
+            for row in lost_packs:
+                rewriter.copy([chunk for chunk in chunks_by_pack(self._home, row) if chunk[0] not in lost_chunks])
+            copies = rewriter.finish()
+        with self._home.catalog.write() as tx:
+            garbage_sql.condemn(tx, [row.id for row in lost_packs], garbage_sql.generation(tx))
+            chunk_index.register(tx, copies)
+            for digest, pack in lost_chunks.items():
+                garbage_sql.drop_chunks(tx, pack, [digest])
+            for row in lost_packs:
+                garbage_sql.drop_pack(tx, row.id)
+            garbage_sql.set_epoch(tx, new_id())
+            garbage_sql.next_generation(tx)
+        if lost_chunks:
+            self.done.append(f"took {len(lost_chunks)} chunks that can't be read out of the index")
+        if lost_packs:
+            saved = sum(len(copy.chunks) for copy in copies)
+            self.done.append(f"gave up {len(lost_packs)} lost packs; {saved} of their chunks were saved")
+
+    def _rebuild(self) -> None:
+        """Enter chunks that packs have and the index does not, each read once before."""
+        if self._rebuilt:
+            return
+        self._rebuilt = True
+        entered = 0
+        for info in self._home.objects.list("packs/"):
+            try:
+                record = read_pack_index(self._home.objects, PackId(info.key.rpartition("/")[2]), size=info.size)
+            except (Corrupt, NotFound):
+                continue
+            known = self._home.chunks.locate([digest for digest, _ in record.chunks])
+            absent = [chunk for chunk in record.chunks if chunk[0] not in known]
+            good = [chunk for chunk in absent if self._readable(*chunk)]
+            if good:
+                with self._home.catalog.write() as tx:
+                    chunk_index.enter(tx, PackRecord(record.pack, record.bytes, tuple(good)), chunks=len(record.chunks))
+                entered += len(good)
+        if entered:
+            self.restored += entered
+            self.done.append(f"entered {entered} chunks into the index that packs have and it did not")
+
+    def _readable(self, digest: Digest, place: Location) -> bool:
+        try:
+            read_chunk(self._home.objects, digest, place)
+        except (Corrupt, NotFound):
+            return False
+        return True
+
+    def _take(self, missing: Heads) -> None:
+        """Store chunks among `missing` (sorted) that the source has."""
+        assert self._source is not None, "asked only with a source"
+        taken: set[Digest] = set()
+        with self._home.chunks.writer() as writer:
+            for digest, data in self._offered(self._source, missing):
+                if digest not in taken:
+                    taken.add(digest)
+                    writer.put_named(digest, data)
+            writer.flush()
+        if taken:
+            self.restored += len(taken)
+            self.done.append(f"took {len(taken)} chunks from {self._source}")
+
+    def _offered(self, source: Path, missing: Heads) -> Iterator[tuple[Digest, bytes]]:
+        if (source / "home.json").is_file():
+            with Home.open(source) as other:
+                for page in chunk_pages(other):
+                    for at in np.flatnonzero(member_of(page.heads, missing)).tolist():
+                        digest = Digest(page.digests[at])
+                        try:
+                            yield digest, other.chunks.read(digest)
+                        except (Corrupt, NotFound):
+                            continue  # lost there too
+            return
+        for path in _files_below(source):
+            try:
+                with path.open("rb", buffering=0) as file:
+                    for digest, piece in named_pieces(file, self._home.chunking):
+                        if member_of(heads_of([digest]), missing)[0]:
+                            yield digest, bytes(piece)
+            except OSError as error:
+                raise translate(error, "read", path, reading=True) from error
+
+
+def _files_below(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield source
+        return
+    for directory, _, names in os.walk(source):
+        for name in names:
+            path = Path(directory, name)
+            if path.is_file():
+                yield path
