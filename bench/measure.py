@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,18 @@ def samples_of(repeats: int, prepare: Callable[[int], Callable[[], object]]) -> 
         action = prepare(number)
         samples.append(timed(action))
     return tuple(samples)
+
+
+def rounds_of(
+    repeats: int, contenders: Mapping[str, Callable[[int], Callable[[], object]]]
+) -> dict[str, tuple[float, ...]]:
+    """Seconds of each contender in each round. They take turns, so that a noisy minute hits all of them."""
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(repeats):
+        for name, prepare in contenders.items():
+            action = prepare(number)
+            samples[name].append(timed(action))
+    return {name: tuple(found) for name, found in samples.items()}
 
 
 def median(samples: Sequence[float]) -> float:

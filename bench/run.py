@@ -33,6 +33,7 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "add-again": adding.add_again,
     "commit-one": commits.commit_one,
     "plan": planning.plan,
+    "plan-change": planning.plan_change,
 }
 
 

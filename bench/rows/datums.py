@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import Budget, Result, Settings, fresh, median, paddock, run, samples_of, write_small_files
+from measure import Budget, Result, Settings, fresh, median, paddock, rounds_of, run, samples_of, write_small_files
 
 FILE_BYTES = 2048
 WORKERS = 2
+FLOOR = "posix_spawn, 2 threads"
 
 
 def cp_datums(settings: Settings) -> Result:
@@ -23,20 +24,19 @@ def cp_datums(settings: Settings) -> Result:
         home, target = settings.work / f"home{number}", settings.work / f"target{number}"
         return lambda: map_cp(home, source, target)
 
-    samples = samples_of(settings.repeats, prepare)
+    rounds = rounds_of(settings.repeats, {"Paddock": prepare, **peers(settings, source)})
     expect_files(settings.work / "target0", count)
-    others = {name: median(peer) for name, peer in peers(settings, source).items()}
-    seconds = median(samples)
-    ratio = seconds / others["posix_spawn, 2 threads"]
-    notes = () if shutil.which("parallel") else ("GNU parallel is missing: apt-get install parallel",)
+    samples = rounds.pop("Paddock")
+    others = {name: median(peer) for name, peer in rounds.items()}
+    ratio = median(samples) / others[FLOOR]
     return Result(
         name="cp-datums",
         what=f"{count:,} datums of `cp`, start to finish, with lineage",
-        seconds=seconds,
+        seconds=median(samples),
         samples=samples,
         others=others,
         budgets=(Budget("<= 1.5 x the spawn floor", ratio, 1.5),),
-        notes=notes,
+        notes=() if shutil.which("parallel") else ("GNU parallel is missing: apt-get install parallel",),
     )
 
 
@@ -89,7 +89,7 @@ def expect_files(folder: Path, count: int) -> None:
         raise SystemExit(f"{folder} should hold {count} files, not {found}")
 
 
-def peers(settings: Settings, source: Path) -> dict[str, tuple[float, ...]]:
+def peers(settings: Settings, source: Path) -> dict[str, Callable[[int], Callable[[], object]]]:
     target = settings.work / "peer"
     names = "\0".join(str(path) for path in sorted(source.iterdir())).encode()
 
@@ -104,12 +104,12 @@ def peers(settings: Settings, source: Path) -> dict[str, tuple[float, ...]]:
         fresh(target)
         return lambda: spawn_all(sorted(source.iterdir()), target)
 
-    found = {"posix_spawn, 2 threads": samples_of(settings.repeats, spawn)}
-    xargs = command("xargs", "-0", "-P", str(WORKERS), "-I", "{}", "cp", "{}", str(target))
-    found["xargs -P2"] = samples_of(settings.repeats, xargs)
+    found = {
+        FLOOR: spawn,
+        "xargs -P2": command("xargs", "-0", "-P", str(WORKERS), "-I", "{}", "cp", "{}", str(target)),
+    }
     if shutil.which("parallel"):
-        parallel = command("parallel", "-0", "-j", str(WORKERS), "cp", "{}", str(target))
-        found["GNU parallel -j2"] = samples_of(settings.repeats, parallel)
+        found["GNU parallel -j2"] = command("parallel", "-0", "-j", str(WORKERS), "cp", "{}", str(target))
     return found
 
 

@@ -1,6 +1,8 @@
-"""Planning a job over a million files: from nothing, without running anything."""
+"""Planning a job over a million files, without running anything: from nothing, and after one change."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pyarrow as pa
 from blake3 import blake3
@@ -8,12 +10,16 @@ from measure import Budget, Result, Settings, median, samples_of
 
 from paddock.model.ids import Digest
 from paddock.pipelines.keys import transform_digest
-from paddock.pipelines.spec import PipelineSpec, load_specs
-from paddock.runtime.planner import InputCommit, plan_job
+from paddock.pipelines.spec import load_specs
+from paddock.runtime.job_tables import DATUMS
+from paddock.runtime.plan import InputCommit, Plan
+from paddock.runtime.plan_request import Base
+from paddock.runtime.planner import plan_job
 from paddock.storage.columnar import arrow_schema
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
+PLACE = ("default", "data", "main")
 SPEC = """
 pipeline: copy
 transform: {cmd: [cp, "{in}", "{out}"]}
@@ -23,25 +29,8 @@ input: {pfs: {repo: data, glob: "/*/*"}}
 
 def plan(settings: Settings) -> Result:
     count = settings.size(1_000_000, 20_000)
-    home = Home.open(settings.work / "home", create=True)
-    tree = InputCommit(id="0" * 32, tree=wide_tree(home, count))
-    spec = the_spec()
-    transform = transform_digest(spec, None)
-
-    def action() -> None:
-        planned = plan_job(
-            home,
-            spec,
-            transform=transform,
-            inputs={("default", "data", "main"): tree},
-            base=None,
-            found=lambda keys: {},
-            reuse=True,
-        )
-        if len(planned) != count:
-            raise SystemExit(f"{count} datums should have been planned, not {len(planned)}")
-
-    samples = samples_of(settings.repeats, lambda _: action)
+    bench = Bench(settings.work, count)
+    samples = samples_of(settings.repeats, lambda _: lambda: expect(bench.plan(bench.tree, None).total, count))
     return Result(
         name="plan",
         what=f"plan {count:,} datums from a glob",
@@ -52,24 +41,80 @@ def plan(settings: Settings) -> Result:
     )
 
 
-def the_spec() -> PipelineSpec:
-    (checked,) = load_specs(SPEC, source_name="bench")
-    return checked.spec
+def plan_change(settings: Settings) -> Result:
+    """The next job, after one file of the million has changed."""
+    count = settings.size(1_000_000, 20_000)
+    bench = Bench(settings.work, count)
+    base = bench.finished(bench.plan(bench.tree, None))
+    changed = bench.write(wide_table(range(7, 8), made_up=b"changed"), bench.tree)
+    samples = samples_of(9, lambda _: lambda: expect(len(bench.plan(changed, base)), 1))
+    return Result(
+        name="plan-change",
+        what=f"plan again after 1 of {count:,} files changed",
+        seconds=median(samples),
+        samples=samples,
+        others={},
+        budgets=(Budget("< 0.1 s", median(samples), 0.1),),
+    )
 
 
-def wide_tree(home: Home, count: int) -> Digest:
-    """A tree of `count` files, 1,000 to a folder, whose digests are made up: nothing reads their bytes."""
-    digests = [blake3(number.to_bytes(8, "little")).digest() for number in range(count)]
+class Bench:
+    """A home with one wide tree, and a pipeline that is planned and never run."""
+
+    def __init__(self, work: Path, count: int) -> None:
+        self.home = Home.open(work / "home", create=True)
+        (checked,) = load_specs(SPEC, source_name="bench")
+        self.spec = checked.spec
+        self.transform = transform_digest(self.spec, None)
+        self.tree = self.write(wide_table(range(count)), self.home.trees.empty())
+
+    def write(self, table: pa.Table, base: Digest) -> Digest:
+        with self.home.chunks.writer() as writer:
+            root = self.home.trees.merge(base, table, [], [], writer)
+            writer.flush()
+        return root
+
+    def plan(self, tree: Digest, base: Base | None) -> Plan:
+        return plan_job(
+            self.home,
+            self.spec,
+            transform=self.transform,
+            inputs={PLACE: InputCommit(id="0" * 32, tree=tree)},
+            base=base,
+            found=lambda keys: {},
+            reuse=True,
+        )
+
+    def finished(self, plan: Plan) -> Base:
+        """What the job would leave, had each of its datums been computed in one batch."""
+        for position in range(len(plan)):
+            plan.results.set(position, b"b" * 32, position, b"j" * 16)
+        with self.home.chunks.writer() as writer:
+            datums = self.home.tables.merge(DATUMS, plan.base_datums, plan.table(), None, writer)
+            writer.flush()
+        return Base(
+            datums=datums,
+            tree=self.home.trees.empty(),
+            input=self.spec.input,
+            transform=self.transform,
+            inputs={PLACE: self.tree},
+            settled=True,
+        )
+
+
+def expect(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise SystemExit(f"{wanted} datums should have been planned, not {found}")
+
+
+def wide_table(numbers: range, *, made_up: bytes = b"") -> pa.Table:
+    """Rows of a tree, 1,000 files to a folder, with digests that are made up: nothing reads their bytes."""
     columns = {
-        "path": [f"/d{number // 1000:04d}/f{number:07d}" for number in range(count)],
-        "datum": [b""] * count,
-        "size": [2048] * count,
-        "digest": digests,
-        "executable": [0] * count,
-        "chunks": [[]] * count,
+        "path": [f"/d{number // 1000:04d}/f{number:07d}" for number in numbers],
+        "datum": [b""] * len(numbers),
+        "size": [2048] * len(numbers),
+        "digest": [blake3(number.to_bytes(8, "little") + made_up).digest() for number in numbers],
+        "executable": [0] * len(numbers),
+        "chunks": [[]] * len(numbers),
     }
-    table = pa.table(columns, schema=arrow_schema(TREE))
-    with home.chunks.writer() as writer:
-        root = home.trees.merge(home.trees.empty(), table, [], [], writer)
-        writer.flush()
-    return root
+    return pa.table(columns, schema=arrow_schema(TREE))
