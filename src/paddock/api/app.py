@@ -54,6 +54,7 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
         jobs.router,
         jobs.pipeline_router,
         datums.router,
+        datums.preview_router,
     )
     for router in routers:
         app.include_router(router, prefix=API_ROOT)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from paddock.api.bodies import body_file, uploaded_tree
 from paddock.api.dependencies import Services, Spool
 from paddock.model.archives import ARCHIVE_MEDIA_TYPE
 from paddock.model.errors import InvalidInput, LimitExceeded
+from paddock.model.plans import JobPlan
 from paddock.model.records import AppliedPipeline, Job, Pipeline
 
 SPEC_BYTES_MAX = 16 << 20
+ShownMax = Annotated[int, Query(ge=0, le=100_000)]
 
 router = APIRouter(prefix="/pipelines", tags=["pipelines"])
 
@@ -39,14 +41,35 @@ def apply_pipeline(
     services: Services, spool: Spool, request: Request, reprocess: bool = False, hold: bool = False
 ) -> AppliedPipeline:
     if not request.headers.get("content-type", "").startswith(ARCHIVE_MEDIA_TYPE):
-        spec = _spec(body_file(request).read(SPEC_BYTES_MAX + 1))
+        spec = read_spec(request)
         return services.pipelines.apply(spec, reprocess=reprocess, hold=hold)
     with uploaded_tree(request, spool) as root:
-        text = root / "spec.json"
-        if not text.is_file():
-            raise InvalidInput("the tar stream has no spec.json; send the spec as its first entry")
-        spec = _spec(text.read_bytes())
+        spec = _archived_spec(root)
         return services.pipelines.apply(spec, code=_code(root), reprocess=reprocess, hold=hold)
+
+
+@router.post("/plan", summary="What a job would do if a spec were applied, and why", openapi_extra=_BODY)
+def plan_pipeline(
+    services: Services, spool: Spool, request: Request, reprocess: bool = False, limit: ShownMax = 100
+) -> JobPlan:
+    if not request.headers.get("content-type", "").startswith(ARCHIVE_MEDIA_TYPE):
+        spec = read_spec(request)
+        return services.pipelines.plan(spec, reprocess=reprocess, limit=limit)
+    with uploaded_tree(request, spool) as root:
+        spec = _archived_spec(root)
+        return services.pipelines.plan(spec, code=_code(root), reprocess=reprocess, limit=limit)
+
+
+def read_spec(request: Request) -> Mapping[str, Any]:
+    """The JSON object in a request's body."""
+    return _spec(body_file(request).read(SPEC_BYTES_MAX + 1))
+
+
+def _archived_spec(root: Path) -> Mapping[str, Any]:
+    text = root / "spec.json"
+    if not text.is_file():
+        raise InvalidInput("the tar stream has no spec.json; send the spec as its first entry")
+    return _spec(text.read_bytes())
 
 
 def _spec(text: bytes) -> Mapping[str, Any]:

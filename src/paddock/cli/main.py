@@ -53,6 +53,7 @@ COMMANDS: dict[str, LazyCommand] = {
             "Apply specs, put folders in, work until nothing is left to do, copy results out.",
             _START,
         ),
+        ("plan", "plan", "plan", "What jobs of these specs would run, reuse and drop, why, and how long.", _START),
         ("up", "up", "up", "Serve the HTTP API, with scheduler and workers, until SIGTERM or Ctrl-C.", _START),
         ("why", "why", "why", "Where a file came from, back to the first commits.", _START),
         ("put", "transfer", "put", "Put files or folders into a repo, as one commit.", _FILES),

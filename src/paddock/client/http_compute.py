@@ -8,19 +8,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from paddock.client.archives import ArchiveEntry, pack, scan_folder
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import parse_address, parse_repo
 from paddock.model.archives import ARCHIVE_MEDIA_TYPE
 from paddock.model.ids import CommitId
+from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
 from paddock.model.records import AppliedPipeline, Datum, DatumState, Job, Pipeline
 
 WAIT_STEP_SECONDS = 10.0
 PROGRESS_STEP_SECONDS = 0.5
 UNFINISHED_LIMIT = 10_000
 
+Answer = TypeVar("Answer")
 OnProgress = Callable[[Sequence[Job]], None]
 
 
@@ -42,25 +44,34 @@ class HttpPipelines:
         self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
     ) -> AppliedPipeline:
         parameters = {"reprocess": reprocess, "hold": hold}
-        path = path_of("pipelines")
+        return self._send(AppliedPipeline, path_of("pipelines"), spec, code, parameters)
+
+    def plan(
+        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, limit: int = 100
+    ) -> JobPlan:
+        parameters = {"reprocess": reprocess, "limit": limit}
+        return self._send(JobPlan, path_of("pipelines", "plan"), spec, code, parameters)
+
+    def _send(
+        self,
+        kind: type[Answer],
+        path: str,
+        spec: Mapping[str, Any],
+        code: Path | None,
+        parameters: Mapping[str, Any],
+    ) -> Answer:
+        """POST a spec: as JSON, or with its code as a tar stream."""
         if code is None:
-            applied: AppliedPipeline = self.transport.request(
-                AppliedPipeline, "POST", path, parameters=parameters, body=dict(spec)
-            )
-            return applied
+            plain: Answer = self.transport.request(kind, "POST", path, parameters=parameters, body=dict(spec))
+            return plain
         entries = [
             ArchiveEntry("spec.json", data=json.dumps(dict(spec)).encode()),
             *scan_folder(code, prefix=f"code/{code.resolve().name}"),
         ]
-        result: AppliedPipeline = self.transport.request(
-            AppliedPipeline,
-            "POST",
-            path,
-            parameters=parameters,
-            content=pack(entries),
-            content_type=ARCHIVE_MEDIA_TYPE,
+        answer: Answer = self.transport.request(
+            kind, "POST", path, parameters=parameters, content=pack(entries), content_type=ARCHIVE_MEDIA_TYPE
         )
-        return result
+        return answer
 
     def list(self, *, project: str | None = None) -> Sequence[Pipeline]:
         result: tuple[Pipeline, ...] = self.transport.request(
@@ -147,6 +158,18 @@ class HttpDatums:
 
     def logs(self, job: str, datum: str) -> bytes:
         return b"".join(self.transport.bytes(job_path(job, "datums", datum, "logs")))
+
+    def explain(self, job: str, datum: str) -> DatumExplanation:
+        path = job_path(job, "datums", datum, "explain")
+        result: DatumExplanation = self.transport.request(DatumExplanation, "GET", path)
+        return result
+
+    def preview(self, spec: Mapping[str, Any], *, limit: int = 20) -> InputPreview:
+        path = path_of("datums", "preview")
+        result: InputPreview = self.transport.request(
+            InputPreview, "POST", path, parameters={"limit": limit}, body=dict(spec)
+        )
+        return result
 
 
 def process_all(jobs: HttpJobs, named: Sequence[tuple[str, CommitId]], on_progress: OnProgress | None) -> Sequence[Job]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from paddock.client.archives import translated
+from paddock.model.addresses import parse_address
 from paddock.model.errors import Conflict, InvalidInput, Problem
-from paddock.model.records import DEFAULT_PROJECT, AppliedPipeline, ApplyOutcome
+from paddock.model.records import DEFAULT_BRANCH, DEFAULT_PROJECT, AppliedPipeline, ApplyOutcome
 from paddock.model.services import Paddock
 from paddock.pipelines.documents import SpecText, parse_specs
 from paddock.pipelines.inputs import leaves_of
@@ -72,6 +73,43 @@ def load_specs(files: Sequence[Path], *, default_project: str = DEFAULT_PROJECT)
     if problems:
         raise InvalidInput("the specs can't be applied", problems=tuple(problems))
     return loaded
+
+
+def load_input(text: str, *, default_project: str = DEFAULT_PROJECT) -> Mapping[str, Any]:
+    """A spec, or an input alone, as plain data: from a file, from standard input (`-`), or from `repo[@branch]:/glob`.
+
+    Names that give no project get `default_project`. NotFound: there is no such file; InvalidInput: it does not parse.
+    """
+    if text != str(STANDARD_INPUT) and ":" in text and not Path(text).exists():
+        place, _, glob = text.partition(":")
+        return in_project({"pfs": {**_branch_of(place), "glob": glob or "/"}}, default_project)
+    found = parse_specs(_read(Path(text)), source_name=text)
+    if len(found) != 1:
+        raise InvalidInput(f"{text} holds {len(found)} documents; a preview takes one spec or one input")
+    data = found[0].data
+    if "input" not in data:
+        return in_project(data, default_project)
+    (valid,) = validate_specs(found, default_project=default_project)
+    return spec_to_json(valid.spec)
+
+
+def in_project(node: Mapping[str, Any], project: str) -> Mapping[str, Any]:
+    """An input whose `pfs` nodes all name a project."""
+    placed: dict[str, Any] = {}
+    for kind, value in node.items():
+        if kind == "pfs" and isinstance(value, Mapping):
+            placed[kind] = {"project": project, **value}
+        elif isinstance(value, (list, tuple)):
+            placed[kind] = [in_project(child, project) if isinstance(child, Mapping) else child for child in value]
+        else:
+            placed[kind] = value
+    return placed
+
+
+def _branch_of(text: str) -> dict[str, Any]:
+    address = parse_address(text, default_ref=DEFAULT_BRANCH)
+    named = {"project": address.repo.project} if "/" in text else {}
+    return {**named, "repo": address.repo.repo, "branch": str(address.ref)}
 
 
 def _read(file: Path) -> str:

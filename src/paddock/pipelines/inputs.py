@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +35,9 @@ Flags = NDArray[np.bool_]
 
 DATUMS_MAX = 50_000_000
 """Datums of one job; a product that grows beyond it is a mistake in the spec far more often than meant."""
+
+CROSS_WARNING = 100_000
+"""Datums from which on a preview points at a cross."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +214,20 @@ class Planner:
             case "union":
                 return stack(parts)
             case "cross":
+                self._warn_of_size(parts, names)
                 return cross(parts, names)
             case "join":
                 return self._join(parts, names)
             case _:
                 return self._group(parts)
+
+    def _warn_of_size(self, parts: Sequence[DatumSet], names: str) -> None:
+        sizes = [len(part) for part in parts]
+        if prod(sizes) >= CROSS_WARNING and sum(size > 1 for size in sizes) > 1:
+            shape = " x ".join(f"{size:,}" for size in sizes)
+            self.warnings.append(
+                f"the cross of {names} makes {prod(sizes):,} datums ({shape}); a join, or a glob of / for one of them, makes fewer"
+            )
 
     def names(self, node: Input, first: int) -> str:
         """The names of a node's leaves, for messages."""

@@ -13,11 +13,14 @@ from paddock.catalog import pipelines as pipelines_sql
 from paddock.catalog.jobs import JobRow
 from paddock.model.errors import InvalidInput, NotFound
 from paddock.model.ids import CommitId, DatumId, Digest
+from paddock.model.plans import DatumExplanation, InputPreview
 from paddock.model.records import Datum, DatumInput, DatumState
 from paddock.pipelines.inputs import Leaf, leaves_of
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.batch_format import NOT_STARTED, STATES
 from paddock.runtime.batch_results import read_log
+from paddock.runtime.datum_explain import explain_datum
+from paddock.runtime.input_preview import preview_input
 from paddock.runtime.job_records import find_job
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
 from paddock.runtime.outputs import BatchResults
@@ -65,6 +68,13 @@ class DatumService:
         if batch == NO_BATCH:
             return b""
         return b"".join(read_log(self._home.chunks, Digest(batch), ordinal))
+
+    def explain(self, job: str, datum: str) -> DatumExplanation:
+        view, row = self._find(job, datum)
+        return explain_datum(self._home, view.job, row, _datum(view, BatchResults(self._home), row))
+
+    def preview(self, spec: Mapping[str, Any], *, limit: int = 20) -> InputPreview:
+        return preview_input(self._home, spec, limit=limit)
 
     def _open(self, job: str) -> _JobDatums | None:
         with self._home.catalog.read() as tx:

@@ -12,6 +12,8 @@ from paddock.cli.commands.job import job_address
 from paddock.cli.lazy import group_app
 from paddock.cli.options import JobAddress, Json, Limit
 from paddock.cli.session import session_of
+from paddock.client.specs import load_input
+from paddock.model.plans import PreviewFile
 from paddock.model.records import DatumState
 
 app = group_app("The single units of work of a job.")
@@ -72,3 +74,60 @@ def logs(context: typer.Context, job: JobAddress, datum: Datum) -> None:
     """Print what a datum's command printed."""
     session = session_of(context)
     sys.stdout.buffer.write(session.paddock.datums.logs(session.name(job_address(job)), datum))
+
+
+@app.command("explain")
+def explain(context: typer.Context, job: JobAddress, datum: Datum, json: Json = False) -> None:
+    """Say why a datum ran, or why it did not need to."""
+    session = session_of(context)
+    found = session.paddock.datums.explain(session.name(job_address(job)), datum)
+    if json:
+        output.document(found)
+        return
+    output.fields(
+        (
+            ("datum", found.datum.id),
+            ("job", f"{found.datum.pipeline}@{found.datum.job}"),
+            ("state", found.datum.state.value),
+            ("compared with", found.base),
+        )
+    )
+    for reason in found.reasons:
+        output.line(f"  {output.printable(reason)}")
+
+
+@app.command("preview")
+def preview(
+    context: typer.Context,
+    spec: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC|INPUT",
+            help="A file with a spec or an input in YAML or JSON, '-' for standard input, or repo[@branch]:/glob.",
+        ),
+    ],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Show at most so many datums. Default: 20.")] = 20,
+    json: Json = False,
+) -> None:
+    """List the datums that an input would make, and what looks wrong with it. Nothing is changed."""
+    session = session_of(context)
+    found = session.paddock.datums.preview(load_input(spec, default_project=session.project), limit=limit)
+    if json:
+        output.document(found)
+        return
+    for count in found.inputs:
+        output.line(
+            f"{count.name}: {count.matches} {'match' if count.matches == 1 else 'matches'} of {count.repo}:{count.glob}"
+        )
+    output.line(output.count(found.total, "datum"))
+    for item in found.datums:
+        output.line("  " + ", ".join(map(_shown, item.files)))
+    if len(found.datums) < found.total:
+        output.line(f"  and {found.total - len(found.datums)} more")
+    for warning in found.warnings:
+        output.note(f"warning: {warning}")
+
+
+def _shown(file: PreviewFile) -> str:
+    captures = f" [{' | '.join(file.captures)}]" if file.captures else ""
+    return output.printable(f"{file.name}:{file.path}{'/' if file.directory and file.path != '/' else ''}{captures}")
