@@ -134,7 +134,7 @@ class Dispatch:
 
     def waiting(self) -> list[int]:
         """Datums that no worker holds, in no order; O(their number)."""
-        return self._order[self._next :].tolist() + [datum for piece in self._retry for datum in piece]
+        return [*self._order[self._next :].tolist(), *(datum for piece in self._retry for datum in piece)]
 
     def lease(self, id: LeaseId) -> Lease | None:
         return self._leases.get(id)

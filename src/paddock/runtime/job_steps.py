@@ -25,6 +25,7 @@ from paddock.runtime import result_cache
 from paddock.runtime.active_job import ActiveJob, Outcomes, batch_rule, waiting_positions
 from paddock.runtime.batch_format import STATES, DatumOutcome
 from paddock.runtime.batch_results import read_batch_result
+from paddock.runtime.cost_history import known_seconds
 from paddock.runtime.dispatch import Dispatch, Lease
 from paddock.runtime.job_facts import JobFacts, job_facts
 from paddock.runtime.job_tables import DATUMS
@@ -104,10 +105,13 @@ def _activate(
     )
     _take_up(home, active, facts.reported)
     waiting = waiting_positions(plan, active.outcomes)
+    # With few datums there is nothing to decide, and no time to lose.
+    base = facts.base if len(waiting) > workers else None
     active.dispatch = Dispatch(
-        waiting.tolist(),
+        waiting,
         input_bytes=plan.input_bytes(waiting),
         rule=batch_rule(facts.spec, datums=len(waiting), workers=workers),
+        seconds=None if base is None else known_seconds(home, base.datums, plan.names.take(waiting)),
     )
     return active
 
