@@ -564,3 +564,21 @@ def test_squash_and_drop_take_commits_out_of_history(services: Paddock, repo: st
         services.commits.forget(first)
     with pytest.raises(InvalidInput, match="not a commit set"):
         services.commits.drop("data", recursive=True)
+
+
+# ---- upkeep ------------------------------------------------------------------------------------------------
+
+
+def test_upkeep_of_the_store(services: Paddock, repo: str) -> None:
+    put(services, f"{repo}@main", a=os.urandom(100_000))
+    assert services.store.check(data=True).sound
+    (row,) = services.store.usage(f"{repo}@main").rows
+    assert (row.files, row.logical_bytes) == (1, 100_000)
+    assert row.stored_bytes >= row.alone_bytes >= 100_000
+    services.repos.delete(repo)
+    said = services.store.collect_garbage(grace_seconds=0, dry_run=True)
+    assert said.freed_bytes >= 100_000
+    assert services.store.collect_garbage(grace_seconds=0).freed_bytes == said.freed_bytes
+    assert services.store.collect_garbage().dropped_results == 0
+    with pytest.raises(NotFound):
+        services.store.usage(repo)

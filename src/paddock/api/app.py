@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
-from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos, tags
+from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos, store, tags
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
 from paddock.model.services import Paddock
@@ -54,6 +54,7 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
         jobs.router,
         jobs.pipeline_router,
         datums.router,
+        store.router,
         datums.preview_router,
     )
     for router in routers:

@@ -74,6 +74,21 @@ COMMANDS: dict[str, LazyCommand] = {
         ("pipeline", "pipeline", "app", "Commands that run on data as it changes.", _OBJECTS),
         ("job", "job", "app", "Runs of a pipeline.", _OBJECTS),
         ("datum", "datum", "app", "The single units of work of a job.", _OBJECTS),
+        ("du", "du", "du", "What repos, branches and commits cost on disk, alone and shared with others.", _MORE),
+        (
+            "gc",
+            "gc",
+            "gc",
+            "Remove stored bytes that nothing refers to any more; safe while others put and compute.",
+            _MORE,
+        ),
+        (
+            "fsck",
+            "fsck",
+            "fsck",
+            "Check that everything stored can be read; name the files that damage hits, and repair it.",
+            _MORE,
+        ),
         ("version", "version", "version", "Print the version of Paddock and of Python.", _MORE),
         ("completion", "completion", "completion", "Print the completion script of a shell.", _MORE),
     )

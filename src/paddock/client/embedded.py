@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
-from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Tags
+from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Store, Tags
 from paddock.settings import Settings
 from paddock.versions.home import Home, find_home
 
@@ -99,6 +99,12 @@ class EmbeddedPaddock:
         from paddock.runtime.datum_service import DatumService
 
         return DatumService(self._home)
+
+    @cached_property
+    def store(self) -> Store:
+        from paddock.runtime.store_service import StoreService
+
+        return StoreService(self._home)
 
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         from paddock.runtime.lineage import why

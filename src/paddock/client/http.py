@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from paddock.client.http_compute import HttpDatums, HttpJobs, HttpPipelines, process_all
 from paddock.client.http_files import HttpFiles, path_part
 from paddock.client.http_objects import HttpBranches, HttpCommits, HttpProjects, HttpRepos, commit_path
+from paddock.client.http_store import HttpStore
 from paddock.client.http_tags import HttpTags
 from paddock.client.transport import Transport
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
-from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Tags
+from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Store, Tags
 
 
 class HttpPaddock:
@@ -60,6 +61,10 @@ class HttpPaddock:
     @property
     def datums(self) -> Datums:
         return HttpDatums(self._transport)
+
+    @property
+    def store(self) -> Store:
+        return HttpStore(self._transport)
 
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         parameters = {"path": path_part(address), "inputs_max": inputs_max}

@@ -65,8 +65,12 @@ class Transport:
         body: object = None,
         content: Iterable[bytes] | None = None,
         content_type: str = "application/octet-stream",
+        patient: bool = False,
     ) -> Any:
-        """Send one request, its body JSON or streamed bytes, and build the record `kind` from the answer."""
+        """Send one request, its body JSON or streamed bytes, and build the record `kind` from the answer.
+
+        patient: wait for the answer however long the server works on it.
+        """
         headers = {"Content-Type": content_type} if content is not None else {}
         with self._translated():
             response = self._client.request(
@@ -76,6 +80,7 @@ class Transport:
                 json=body,
                 content=_chunks(content),
                 headers=headers,
+                timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS) if patient else self._client.timeout,
             )
         if response.is_error:
             raise self._error(response)

@@ -32,6 +32,7 @@ from paddock.model.records import (
     Repo,
     Tag,
 )
+from paddock.model.store_records import CheckReport, GarbageReport, UsageReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +110,6 @@ class Commits(Protocol):
 
     def abandon(self, commit: str) -> None:
         """Remove an open commit with all that was written to it."""
-
-    def squash(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
-        """Take a commit (`repo@ref`), or all of a set (its id), out of history; returns those that went.
-
-        Later commits stay as they are, files and all. Conflict, with nothing changed, where a commit is open, a tag or a
-        branch's head, has no later commit that holds its files, or others were computed from it: `recursive` squashes those
-        along. Jobs go with their output commits. Bytes come free by garbage collection.
-        """
-
-    def drop(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
-        """Remove the newest commit of a branch, or all of a set, with its files; returns those that went.
-
-        The branch reads the commit before it, or nothing. Conflict as in `squash`, and where a later commit is built on it.
-        """
-
-    def forget(self, commit: str) -> Sequence[Commit]:
-        """Give up the files of an output commit, or of all those of a set, but keep what is known about them.
-
-        Conflict for a commit that a user made, that a branch reads, that a tag names, or that is still to be read by a job.
-        """
 
     def squash(self, commit: str, *, recursive: bool = False) -> Sequence[Commit]:
         """Take a commit (`repo@ref`), or all of a set (its id), out of history; returns those that went.
@@ -278,6 +259,24 @@ class Datums(Protocol):
         """
 
 
+class Store(Protocol):
+    """Upkeep of the home's bulk storage."""
+
+    def collect_garbage(self, *, grace_seconds: float | None = None, dry_run: bool = False) -> GarbageReport:
+        """Remove stored bytes that nothing refers to and that are older than `grace_seconds` (default: an hour).
+
+        Safe while others put, compute and read. With `dry_run` only say what would go. Conflict: another collection or repair
+        is at work. Corrupt: something in use can't be read; nothing was removed then.
+        """
+
+    def check(self, *, data: bool = False, repair: bool = False, source: Path | None = None) -> CheckReport:
+        """Check that all that is referred to can be read, with `data` every byte. With `repair`, rebuild the chunk index and
+        take lost chunks from `source` (a directory of files, or another home; embedded only), then check again."""
+
+    def usage(self, address: str | None = None) -> UsageReport:
+        """What each repo costs; of a repo also its branches and commits; of `repo@ref` the one commit."""
+
+
 class Paddock(Protocol):
     """What `paddock.connect()` returns. Closing it frees connections; a `with` block does that."""
 
@@ -299,6 +298,8 @@ class Paddock(Protocol):
     def jobs(self) -> Jobs: ...
     @property
     def datums(self) -> Datums: ...
+    @property
+    def store(self) -> Store: ...
 
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         """Where a file came from, back to the first commits."""

@@ -69,7 +69,7 @@ class Repair:
             garbage_sql.set_epoch(tx, new_id())
             garbage_sql.next_generation(tx)
         if lost_chunks:
-            self.done.append(f"took {len(lost_chunks)} chunks that can't be read out of the index")
+            self.done.append(f"took {_chunks(len(lost_chunks))} that can't be read out of the index")
         if lost_packs:
             saved = sum(len(copy.chunks) for copy in copies)
             self.done.append(f"gave up {len(lost_packs)} lost packs; {saved} of their chunks were saved")
@@ -94,7 +94,7 @@ class Repair:
                 entered += len(good)
         if entered:
             self.restored += entered
-            self.done.append(f"entered {entered} chunks into the index that packs have and it did not")
+            self.done.append(f"entered {_chunks(entered)} into the index that packs have and it did not")
 
     def _readable(self, digest: Digest, place: Location) -> bool:
         try:
@@ -115,7 +115,7 @@ class Repair:
             writer.flush()
         if taken:
             self.restored += len(taken)
-            self.done.append(f"took {len(taken)} chunks from {self._source}")
+            self.done.append(f"took {_chunks(len(taken))} from {self._source}")
 
     def _offered(self, source: Path, missing: Heads) -> Iterator[tuple[Digest, bytes]]:
         if (source / "home.json").is_file():
@@ -136,6 +136,10 @@ class Repair:
                             yield digest, bytes(piece)
             except OSError as error:
                 raise translate(error, "read", path, reading=True) from error
+
+
+def _chunks(number: int) -> str:
+    return "1 chunk" if number == 1 else f"{number} chunks"
 
 
 def _files_below(source: Path) -> Iterator[Path]:
