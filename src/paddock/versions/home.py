@@ -86,10 +86,15 @@ class Lock:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
+        self._process = os.getpid()
 
     def release(self) -> None:
         """Idempotent."""
         if self._descriptor is not None:
+            # A child that another thread has just forked, and that has not begun its program yet, has the file open too, and
+            # would keep the lock for that moment. A child itself must not give up its parent's lock.
+            if self._process == os.getpid():
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 
