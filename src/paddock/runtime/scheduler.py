@@ -28,6 +28,8 @@ EXPIRY_SECONDS = 1.0
 """How often the scheduler looks for leases that have ended."""
 RESCUE_SECONDS = 0.25
 """How often it looks, while workers are idle, for what they could take over from others."""
+TABLE_SECONDS = 0.2
+"""A job that ends sooner is not worth a datums table to look at while it runs."""
 LOST_REPORTS_MAX = 3
 FAILED_STARTS_MAX = 3
 
@@ -125,7 +127,7 @@ class Scheduler:
             del self._active[active.row.id]
             self._serving.pop(active.row.id, None)
             job_steps.finish(self._home, active, now=self._now)
-        elif not active.table_written:
+        elif not active.table_written and self._now() - active.started >= TABLE_SECONDS:
             job_steps.write_planned(self._home, active)
 
     # ---- batches -------------------------------------------------------------------------------------------
