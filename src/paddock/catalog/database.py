@@ -24,6 +24,17 @@ IN_LIST_MAX = 500
 """Values in one `IN (…)` list: SQLite plans long lists slowly, and PostgreSQL allows 65,535 parameters."""
 
 
+def schema_version(path: Path) -> int:
+    """The version of the schema in a SQLite file, which must exist. Once it returns, and no one else has the catalog
+    open, the file itself holds all of it: nothing is left in a log beside. Conflict: a newer Paddock wrote it."""
+    engine = SqliteEngine(path)
+    connection = engine.connect()
+    try:
+        return _schema_version(connection, engine.name)
+    finally:
+        connection.close()
+
+
 class Transaction:
     """What a `with catalog.read()` or `.write()` block works through. Not for use after the block."""
 
@@ -81,15 +92,16 @@ class Catalog:
         *,
         exclusive: Callable[[], AbstractContextManager[object]] = nullcontext,
         now: Callable[[], float] = time.time,
+        migrate: bool = True,
     ) -> Catalog:
-        """Open the catalog in a SQLite file, made if missing; an older schema is migrated.
+        """Open the catalog in a SQLite file, made if missing; an older schema is migrated, or refused where `migrate` is false.
 
         exclusive: keeps other processes out of a migration; not entered where the schema is current.
-        Conflict: a newer Paddock wrote the schema.
+        Conflict: a newer Paddock wrote the schema, or an older one did that may not be migrated.
         """
         catalog = cls(SqliteEngine(path))
         try:
-            catalog._migrate(exclusive, now)
+            catalog._migrate(exclusive, now, older=migrate)
         except BaseException:
             catalog.close()
             raise
@@ -166,31 +178,40 @@ class Catalog:
         else:
             self._idle.append(connection)
 
-    def _migrate(self, exclusive: Callable[[], AbstractContextManager[object]], now: Callable[[], float]) -> None:
+    def _migrate(
+        self, exclusive: Callable[[], AbstractContextManager[object]], now: Callable[[], float], *, older: bool
+    ) -> None:
         connection = self._take()
         try:
-            if self._schema_version(connection) == SCHEMA_VERSION:
+            found = _schema_version(connection, self._engine.name)
+            if found == SCHEMA_VERSION:
                 return
+            if found and not older:
+                raise Conflict(
+                    f"catalog {self._engine.name} has schema version {found}, older than version {SCHEMA_VERSION} of this "
+                    "Paddock; bring the home up to date with `paddock upgrade`"
+                )
             # Reading packaged files takes longer than all the rest of opening; few opens need it.
             from paddock.catalog import schema
 
             with exclusive():
-                present = self._schema_version(connection)
+                present = _schema_version(connection, self._engine.name)
                 if present == 0:
                     self._engine.prepare()
                 schema.apply(self._engine, connection, present=present, now=now)
         finally:
             self._give_back(connection)
 
-    def _schema_version(self, connection: Connection) -> int:
-        """The version of the present schema, 0 where there is none; Conflict where it is newer than ours."""
-        if not connection.has_table("schema_versions"):
-            return 0
-        (row,) = connection.rows("SELECT max(version) FROM schema_versions")
-        present = int(row[0] or 0)
-        if present > SCHEMA_VERSION:
-            raise Conflict(
-                f"catalog {self._engine.name} has schema version {present}, but this Paddock knows versions "
-                f"up to {SCHEMA_VERSION}; upgrade with `pip install --upgrade paddock`"
-            )
-        return present
+
+def _schema_version(connection: Connection, name: str) -> int:
+    """The version of the present schema, 0 where there is none; Conflict where it is newer than ours."""
+    if not connection.has_table("schema_versions"):
+        return 0
+    (row,) = connection.rows("SELECT max(version) FROM schema_versions")
+    present = int(row[0] or 0)
+    if present > SCHEMA_VERSION:
+        raise Conflict(
+            f"catalog {name} has schema version {present}, but this Paddock knows versions "
+            f"up to {SCHEMA_VERSION}; upgrade with `pip install --upgrade paddock`"
+        )
+    return present

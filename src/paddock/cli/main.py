@@ -89,6 +89,7 @@ COMMANDS: dict[str, LazyCommand] = {
             "Check that everything stored can be read; name the files that damage hits, and repair it.",
             _MORE,
         ),
+        ("upgrade", "upgrade", "upgrade", "Bring a home that an older Paddock wrote up to date.", _MORE),
         ("version", "version", "version", "Print the version of Paddock and of Python.", _MORE),
         ("completion", "completion", "completion", "Print the completion script of a shell.", _MORE),
     )

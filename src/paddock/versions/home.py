@@ -53,18 +53,21 @@ them.
 """
 
 HOME_DIRECTORY = ".paddock"
-_HOME_FILE = "home.json"
-_CATALOG_FILE = "catalog.db"
+HOME_FILE = "home.json"
+CATALOG_FILE = "catalog.db"
+UPGRADE_DIRECTORY = "upgrade"
+JOURNAL = "journal.json"
 _PIN = "pin-"
+_USE = "use"
 _OURS = frozenset(
     {
         "objects",
         "cache",
         "locks",
-        _CATALOG_FILE,
-        f"{_CATALOG_FILE}-wal",
-        f"{_CATALOG_FILE}-shm",
-        f"{_HOME_FILE}.new",
+        CATALOG_FILE,
+        f"{CATALOG_FILE}-wal",
+        f"{CATALOG_FILE}-shm",
+        f"{HOME_FILE}.new",
     }
 )
 _CHUNKING = {"min_bytes": 256 << 10, "average_bytes": 1 << 20, "max_bytes": 4 << 20}
@@ -114,22 +117,24 @@ class Lock:
 class Home:
     """An open home. Safe for many threads; several processes may have one open at once."""
 
-    def __init__(self, path: Path, file: HomeFile, catalog: Catalog, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, file: HomeFile, catalog: Catalog, clock: Callable[[], float], use: Lock) -> None:
         self.path = path
         self.id = file.id
         self.catalog = catalog
         self.now = clock
         self._chunking = file.chunking
+        self._use = use
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False, clock: Callable[[], float] = time.time) -> Home:
         """Open the home at `path`; with `create`, make one where nothing is.
 
         Several processes may create one home at once: one does, the others open it. NotFound: there is none.
-        InvalidInput: the directory holds other things. Conflict: a newer Paddock wrote it.
+        InvalidInput: the directory holds other things. Conflict: a newer Paddock wrote it, or an older one did, and it
+        was not upgraded yet.
         """
         path = path.expanduser().absolute()
-        file = _read_home_file(path)
+        file = read_home_file(path)
         if file is None:
             if not create:
                 raise NotFound(
@@ -137,11 +142,13 @@ class Home:
                     "another with --home"
                 )
             file = _create(path, clock)
-        database = path / _CATALOG_FILE
-        if not database.exists():
-            raise Corrupt(f"home {path} has lost its catalog {_CATALOG_FILE}; restore it from a copy of the home")
-        catalog = Catalog.open(database, exclusive=lambda: wait_lock(path, "home"), now=clock)
-        return cls(path, file, catalog, clock)
+        use = _use(path)
+        try:
+            _refuse_old(path, file)
+            return cls(path, file, _open_catalog(path, clock), clock, use)
+        except BaseException:
+            use.release()
+            raise
 
     @property
     def cache(self) -> Path:
@@ -226,6 +233,7 @@ class Home:
 
     def close(self) -> None:
         self.catalog.close()
+        self._use.release()
 
     def __enter__(self) -> Home:
         return self
@@ -297,6 +305,43 @@ def _lock(path: Path, name: str, operation: int) -> Lock | None:
     return Lock(descriptor)
 
 
+def use_alone(path: Path) -> Lock:
+    """Keep everyone else from opening the home. Conflict: someone has it open."""
+    lock = try_lock(path, _USE)
+    if lock is None:
+        raise Conflict(
+            f"home {path} is in use by another process; end it first (a server with Ctrl-C, a run by waiting for it)"
+        )
+    return lock
+
+
+def _use(path: Path) -> Lock:
+    lock = _lock(path, _USE, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    if lock is None:
+        raise Unavailable(f"home {path} is being upgraded by another process; try again when that has ended")
+    return lock
+
+
+def _refuse_old(path: Path, file: HomeFile) -> None:
+    if (path / UPGRADE_DIRECTORY / JOURNAL).exists():
+        raise Conflict(
+            f"an upgrade of home {path} was begun and has not ended; go on with `paddock upgrade`, or go back with "
+            "`paddock upgrade --undo`"
+        )
+    if file.format_version < FORMAT_VERSION:
+        raise Conflict(
+            f"home {path} has format version {file.format_version}, older than version {FORMAT_VERSION} of this Paddock; "
+            "bring it up to date with `paddock upgrade`"
+        )
+
+
+def _open_catalog(path: Path, clock: Callable[[], float]) -> Catalog:
+    database = path / CATALOG_FILE
+    if not database.exists():
+        raise Corrupt(f"home {path} has lost its catalog {CATALOG_FILE}; restore it from a copy of the home")
+    return Catalog.open(database, exclusive=lambda: wait_lock(path, "home"), now=clock, migrate=False)
+
+
 # ---- creation ----------------------------------------------------------------------------------------------
 
 
@@ -309,14 +354,14 @@ def _create(path: Path, clock: Callable[[], float]) -> HomeFile:
         for part in ("locks", "objects", "cache"):
             (path / part).mkdir(parents=True, exist_ok=True)
     with wait_lock(path, "home"):
-        present = _read_home_file(path)
+        present = read_home_file(path)
         if present is not None:
             return present
-        with closing(Catalog.open(path / _CATALOG_FILE, now=clock)) as catalog, catalog.write() as tx:
+        with closing(Catalog.open(path / CATALOG_FILE, now=clock)) as catalog, catalog.write() as tx:
             if projects.find(tx, DEFAULT_PROJECT) is None:
                 projects.insert(tx, DEFAULT_PROJECT, "", clock())
         file = HomeFile(new_id(), FORMAT_VERSION, dict(_CHUNKING))
-        _write_home_file(path, file)
+        write_home_file(path, file)
         return file
 
 
@@ -331,46 +376,44 @@ def _refuse_foreign(path: Path) -> None:
     foreign = sorted(names - _OURS)
     if foreign:
         raise InvalidInput(
-            f"{path} is not a Paddock home: it has no {_HOME_FILE} but holds {foreign[0]!r}; name a home, or "
+            f"{path} is not a Paddock home: it has no {HOME_FILE} but holds {foreign[0]!r}; name a home, or "
             "an empty directory, with --home"
         )
 
 
-def _read_home_file(path: Path) -> HomeFile | None:
-    """The content of `home.json`, or None where there is none. Conflict where its format is newer than
-    ours.
-    """
+def read_home_file(path: Path, *, newest: int = FORMAT_VERSION) -> HomeFile | None:
+    """The content of `home.json`, or None where there is none. Conflict where its format is newer than `newest`."""
     try:
-        with _translated(path), (path / _HOME_FILE).open(encoding="utf-8") as stream:
+        with _translated(path), (path / HOME_FILE).open(encoding="utf-8") as stream:
             content: Any = json.load(stream)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise Corrupt(f"{path / _HOME_FILE} is damaged ({error}); restore it from a copy") from None
+        raise Corrupt(f"{path / HOME_FILE} is damaged ({error}); restore it from a copy") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
-        raise Corrupt(f"{path / _HOME_FILE} is damaged (no format version); restore it from a copy")
-    if version > FORMAT_VERSION:
+        raise Corrupt(f"{path / HOME_FILE} is damaged (no format version); restore it from a copy")
+    if version > newest:
         raise Conflict(
             f"home {path} has format version {version}, but this Paddock knows versions up to "
-            f"{FORMAT_VERSION}; upgrade with `pip install --upgrade paddock`"
+            f"{newest}; upgrade with `pip install --upgrade paddock`"
         )
     try:
         return HomeFile(str(content["id"]), version, {name: int(content["chunking"][name]) for name in _CHUNKING})
     except (KeyError, TypeError, ValueError):
-        raise Corrupt(f"{path / _HOME_FILE} is damaged (no id or chunking); restore it from a copy") from None
+        raise Corrupt(f"{path / HOME_FILE} is damaged (no id or chunking); restore it from a copy") from None
 
 
-def _write_home_file(path: Path, file: HomeFile) -> None:
+def write_home_file(path: Path, file: HomeFile) -> None:
     content = {"format_version": file.format_version, "id": file.id, "chunking": file.chunking}
-    new = path / f"{_HOME_FILE}.new"
+    new = path / f"{HOME_FILE}.new"
     with _translated(path):
         with new.open("w", encoding="utf-8") as stream:
             json.dump(content, stream, indent=2)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())
-        new.replace(path / _HOME_FILE)
+        new.replace(path / HOME_FILE)
         for directory in (path, path.parent):
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             try:
