@@ -19,6 +19,7 @@ from paddock.settings import Settings
 from paddock.versions.home import Home, find_home
 
 if TYPE_CHECKING:
+    from paddock.runtime.datum_debug import DebugRun
     from paddock.runtime.engines.local import WorkerOptions
 
 
@@ -105,6 +106,12 @@ class EmbeddedPaddock:
         from paddock.runtime.store_service import StoreService
 
         return StoreService(self._home)
+
+    def debug_datum(self, job: str, datum: str, *, shell: bool, output: Path | None = None) -> DebugRun:
+        """Run one datum's command, or a shell in its place, on this process's terminal; see `runtime.datum_debug`."""
+        from paddock.runtime.datum_debug import debug_datum
+
+        return debug_datum(self._home, job, datum, shell=shell, sandbox_mode=self._settings.sandbox, output=output)
 
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         from paddock.runtime.lineage import why

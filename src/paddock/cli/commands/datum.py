@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,8 +14,13 @@ from paddock.cli.lazy import group_app
 from paddock.cli.options import JobAddress, Json, Limit
 from paddock.cli.session import session_of
 from paddock.client.specs import load_input
+from paddock.model.errors import InvalidInput, UserCodeFailed
 from paddock.model.plans import PreviewFile
 from paddock.model.records import DatumState
+
+if TYPE_CHECKING:
+    from paddock.client.embedded import EmbeddedPaddock
+    from paddock.runtime.datum_debug import DebugRun
 
 app = group_app("The single units of work of a job.")
 Datum = Annotated[str, typer.Argument(metavar="DATUM", help="Its id, or a unique start of it.")]
@@ -131,3 +137,56 @@ def preview(
 def _shown(file: PreviewFile) -> str:
     captures = f" [{' | '.join(file.captures)}]" if file.captures else ""
     return output.printable(f"{file.name}:{file.path}{'/' if file.directory and file.path != '/' else ''}{captures}")
+
+
+@app.command("rerun")
+def rerun(
+    context: typer.Context,
+    job: JobAddress,
+    datum: Datum,
+    target: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new directory that gets what the command left in /pfs/out.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a datum's command again on this terminal, with its inputs, environment and code. Nothing is committed.
+
+    Fails where the command fails, with the same exit code that `paddock run` has for failed datums.
+    """
+    ran = _debug(context, job, datum, shell=False, target=target)
+    if json:
+        output.document(ran)
+    else:
+        output.note(
+            f"datum {ran.datum} ended with exit code {ran.code}; {output.count(len(ran.files), 'file')} in /pfs/out"
+        )
+        for path, size in ran.files:
+            output.note(f"  {output.printable(path)} ({output.size(size)})")
+    if ran.code:
+        raise UserCodeFailed(
+            f"datum {ran.datum} ended with exit code {ran.code}; `paddock datum shell` opens a shell in its place"
+        )
+
+
+@app.command("shell")
+def shell(
+    context: typer.Context,
+    job: JobAddress,
+    datum: Datum,
+    target: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new directory that gets what is in /pfs/out at the end.")
+    ] = None,
+) -> None:
+    """Open a shell ($SHELL, else /bin/sh) in a datum's place: its /pfs, environment, code and working directory.
+
+    What is written to /pfs/out is thrown away at the end, unless --output names a directory for it.
+    """
+    _debug(context, job, datum, shell=True, target=target)
+
+
+def _debug(context: typer.Context, job: str, datum: str, *, shell: bool, target: Path | None) -> DebugRun:
+    session = session_of(context)
+    if session.remote:
+        raise InvalidInput("datums run in the foreground on a home of this machine; name it with --home, without --url")
+    home = cast("EmbeddedPaddock", session.paddock)
+    return home.debug_datum(session.name(job_address(job)), datum, shell=shell, output=target)
