@@ -26,7 +26,7 @@ from paddock.model.store_records import Usage, UsageReport
 from paddock.runtime.marking import Marking, file_chunk_heads
 from paddock.runtime.pack_census import chunk_pages
 from paddock.storage.columnar import decode_segment
-from paddock.storage.digest_set import DigestSet, Heads, heads, member_of
+from paddock.storage.digest_set import DigestSet, Heads, heads, member_of, unique
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 from paddock.versions.resolve import require_repo, resolve_commit
@@ -114,7 +114,7 @@ class _Costs:
             known = self._segments.get(segment.digest)
             if known is None:
                 table = decode_segment(TREE, self._home.chunks.read(segment.digest))
-                known = np.unique(np.append(file_chunk_heads(table), heads(segment.digest)))
+                known = unique(np.append(file_chunk_heads(table), heads(segment.digest)))
                 self._segments[segment.digest] = known
             found.add(known)
 

@@ -54,10 +54,18 @@ class DigestSet:
 
     def _merge(self) -> None:
         if self._pending:
-            added = np.unique(np.concatenate(self._pending))
+            together = np.concatenate([self._sorted, *self._pending])
             self._pending.clear()
             self._pending_count = 0
-            self._sorted = np.union1d(self._sorted, added) if len(self._sorted) else added
+            self._sorted = unique(together)
+
+
+def unique(some: Heads) -> Heads:
+    """Sorted, each once; sorts `some` in place. (Sorting is four times as fast here as the hashing of `np.unique`.)"""
+    some.sort()
+    keep = np.ones(len(some), dtype=bool)
+    keep[1:] = some[1:] != some[:-1]
+    return some[keep]
 
 
 def member_of(some: Heads, ordered: Heads) -> npt.NDArray[np.bool_]:
