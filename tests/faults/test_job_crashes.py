@@ -209,3 +209,18 @@ def _alive(pid: int) -> bool:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
         return False
+
+
+def test_where_namespaces_are_forbidden_paddock_says_so_once_and_works(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "source" / name).write_text(name)
+    forbid = "echo 0 > /proc/sys/user/max_mnt_namespaces || exit 99; exec "
+    command = f"{sys.executable} -m paddock --home home map source -o target -- cp '{{in}}' '{{out}}/'"
+    shell = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid + command]
+    done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if done.returncode == 99:
+        pytest.skip("this system has no user namespaces to forbid others in")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this system allows no private /pfs") == 1
+    assert sorted(path.name for path in (tmp_path / "target").iterdir()) == ["a", "b", "c"]

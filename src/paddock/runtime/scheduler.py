@@ -7,6 +7,7 @@ crash is in the catalog: which jobs there are, and which batch results were acce
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ TABLE_SECONDS = 0.2
 """A job that ends sooner is not worth a datums table to look at while it runs."""
 LOST_REPORTS_MAX = 3
 FAILED_STARTS_MAX = 3
+
+LOG = logging.getLogger("paddock")
 
 
 class Scheduler:
@@ -59,6 +62,7 @@ class Scheduler:
         """Leases of each worker, by job; no zeros."""
         self._knows: dict[WorkerId, set[str]] = {}
         self._failed_starts = 0
+        self._told = False
         self._next_expiry = self._next_rescue = monotonic()
         job_steps.salvage_ended(home, now=now())
 
@@ -228,9 +232,10 @@ class Scheduler:
         match event:
             case WorkerGone():
                 self._worker_gone(event)
-            case WorkerMessage(worker, Ready()):
+            case WorkerMessage(worker, Ready() as ready):
                 self._failed_starts = 0
                 self._knows.setdefault(worker, set())
+                self._tell_of_sandbox(ready)
             case WorkerMessage(worker, Claim()):
                 self._claims[worker] = None
             case WorkerMessage(worker, Heartbeat() as beat):
@@ -244,6 +249,16 @@ class Scheduler:
         """The job of a lease if it is current and this worker's."""
         job, holder = self._leases.get(lease, (None, None))
         return self._active[job] if job is not None and holder == worker else None
+
+    def _tell_of_sandbox(self, ready: Ready) -> None:
+        """Say once that there is no private /pfs here, because commands that name it will fail."""
+        if ready.sandbox == "directory" and ready.reason and not self._told:
+            self._told = True
+            LOG.warning(
+                "this system allows no private /pfs (%s): commands find their files below $PADDOCK_PFS, {in} and {out} instead; "
+                "set PADDOCK_SANDBOX=directory to say that you know",
+                ready.reason,
+            )
 
     def _heartbeat(self, worker: WorkerId, beat: Heartbeat) -> None:
         id = LeaseId(beat.lease)
