@@ -24,15 +24,19 @@ def raise_for_failures(paddock: Paddock, jobs: Sequence[Job]) -> None:
 
 
 def _problems(paddock: Paddock, job: Job) -> list[Problem]:
+    """The job with its reason; where datums failed, how many and which, for the job's reason only repeats the first."""
     name = output.short_name(job.project, job.pipeline)
-    found = [Problem(name, f"{job.state.value}: {job.reason}")]
-    if job.datums.failed:
-        address = f"{name}@{job.id}"
-        found += [_datum_problem(address, datum) for datum in _failed_datums(paddock, job)]
-        hidden = job.datums.failed - DATUMS_SHOWN
-        if hidden > 0:
-            more = f"paddock datum list {address} --state failed"
-            found.append(Problem(name, f"and {output.count(hidden, 'more failed datum')}: {more}"))
+    datums = _failed_datums(paddock, job) if job.datums.failed else []
+    if not datums:
+        told = job.reason.startswith(job.state.value)
+        return [Problem(name, job.reason if told else f"{job.state.value}: {job.reason}")]
+    address = f"{name}@{job.id}"
+    count = f"{job.datums.failed} of {output.count(job.datums.total, 'datum')} failed"
+    found = [Problem(name, count), *(_datum_problem(address, datum) for datum in datums)]
+    hidden = job.datums.failed - DATUMS_SHOWN
+    if hidden > 0:
+        more = f"paddock datum list {address} --state failed"
+        found.append(Problem(name, f"and {output.count(hidden, 'more failed datum')}: {more}"))
     return found
 
 
@@ -46,7 +50,7 @@ def _failed_datums(paddock: Paddock, job: Job) -> list[Datum]:
 
 
 def _datum_problem(address: str, datum: Datum) -> Problem:
-    inputs = ", ".join(f"{item.name}{output.printable(item.path)}" for item in datum.inputs) or "no input"
+    inputs = ", ".join(f"{item.name}:{output.printable(item.path)}" for item in datum.inputs) or "no input"
     return Problem(
         f"datum {datum.id[:12]} ({inputs})", f"{datum.reason}; its log: paddock datum logs {address} {datum.id[:12]}"
     )
