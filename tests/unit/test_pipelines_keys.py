@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from blake3 import blake3
@@ -12,7 +12,7 @@ from blake3 import blake3
 from paddock.model.ids import Digest
 from paddock.pipelines import keys
 from paddock.pipelines.inputs import leaves_of, plan_datums
-from paddock.pipelines.keys import DatumNames, datum_ids_and_keys, transform_digest
+from paddock.pipelines.keys import datum_ids_and_keys, transform_digest
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import validate_spec
 from paddock.testing.matches import FakeMatches, match_paths
@@ -30,9 +30,16 @@ def spec_of(node: dict[str, Any], **fields: Any) -> PipelineSpec:
     return validate_spec({"pipeline": "p", "transform": {"cmd": ["true"]}, "input": node, **fields}).spec
 
 
-def names_of(node: dict[str, Any], matches: Sequence[FakeMatches], transform: Digest = TRANSFORM) -> DatumNames:
+class Names(NamedTuple):
+    ids: list[bytes]
+    keys: list[bytes]
+    sort_names: list[str]
+
+
+def names_of(node: dict[str, Any], matches: Sequence[FakeMatches], transform: Digest = TRANSFORM) -> Names:
     spec = spec_of(node)
-    return datum_ids_and_keys(plan_datums(spec.input, matches), leaves_of(spec), matches, transform)
+    ids, keys, names = datum_ids_and_keys(plan_datums(spec.input, matches), leaves_of(spec), matches, transform)
+    return Names(list(ids), list(keys), names.to_pylist())
 
 
 def field(text: str) -> bytes:
@@ -175,4 +182,4 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_input_without_matches_has_no_names() -> None:
-    assert names_of({"pfs": {"repo": "a", "glob": "/*"}}, [match_paths("/*", [])]) == DatumNames([], [], [])
+    assert names_of({"pfs": {"repo": "a", "glob": "/*"}}, [match_paths("/*", [])]) == Names([], [], [])

@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from blake3 import blake3
 
 from paddock.model.ids import Digest
 from paddock.pipelines.inputs import DatumSet, Integers, Leaf, Matches, group_values, join_values
 from paddock.pipelines.models import PipelineSpec
+from paddock.pipelines.packed import PackedBytes
 
 _ID_CONTEXT = b"paddock.datum-id.v1\0"
 _KEY_CONTEXT = b"paddock.datum-key.v1\0"
@@ -34,11 +36,11 @@ BLOCK_DATUMS = 32_768
 
 
 class DatumNames(NamedTuple):
-    """Names of the datums of a set, one position each."""
+    """Names of the datums of a set, one position each. sort_names: an Arrow array of text."""
 
-    ids: list[bytes]
-    keys: list[bytes]
-    sort_names: list[str]
+    ids: PackedBytes
+    keys: PackedBytes
+    sort_names: pa.Array
 
 
 def transform_digest(spec: PipelineSpec, code_root: Digest | None) -> Digest:
@@ -70,26 +72,23 @@ def datum_ids_and_keys(
 ) -> DatumNames:
     """Name all datums of a set. Equal elements have equal ids and sort names, wherever in the set they stand.
 
-    Cost: about 3 s and little memory beyond the names for a million datums.
+    Cost: about 2 s and little memory beyond the names for a million datums.
     """
     encoders = [_Encoder(leaf, found) for leaf, found in zip(leaves, matches, strict=True)]
     starts = _offsets_of_leaves(matches)
-    context = _KEY_CONTEXT + transform
-    names = DatumNames([], [], [])
+    ids: list[bytes] = []
+    keys: list[bytes] = []
+    names: list[pa.Array] = [pa.array([], pa.string())]
     for first in range(0, len(datums), BLOCK_DATUMS):
         offsets = datums.offsets[first : first + BLOCK_DATUMS + 1]
         files = slice(int(offsets[0]), int(offsets[-1]))
-        used, positions = np.unique(starts[datums.leaf[files]] + datums.match[files], return_inverse=True)
+        used, places = _distinct(starts[datums.leaf[files]] + datums.match[files])
         for_ids, for_keys, paths = _encode(encoders, used, starts)
-        places = positions.tolist()
-        rows = (offsets - offsets[0]).tolist()
-        single = len(places) == len(rows) - 1 and bool(np.all(np.diff(offsets) == 1))
-        ids = _hash_rows(for_ids, places, None if single else rows, _ID_CONTEXT, 16)
-        names.ids.extend(ids)
-        names.keys.extend(_hash_rows(for_keys, places, None if single else rows, context, 32))
-        first_paths = [paths[place] for place in places] if single else _first_paths(paths, places, rows)
-        names.sort_names.extend(f"{path} {id.hex()}" for path, id in zip(first_paths, ids, strict=True))
-    return names
+        rows = offsets - offsets[0]
+        ids.append(_hash_rows(for_ids, places, rows, _ID_CONTEXT, 16))
+        keys.append(_hash_rows(for_keys, places, rows, _KEY_CONTEXT + transform, 32))
+        names.append(_sort_names(_first_paths(paths, places, rows), ids[-1]))
+    return DatumNames(PackedBytes(b"".join(ids), 16), PackedBytes(b"".join(keys), 32), pa.concat_arrays(names))
 
 
 class _Encoder:
@@ -103,18 +102,16 @@ class _Encoder:
         self._joins = [_field(value) for value in join_values(leaf, matches)] if leaf.join_on else None
         self._groups = [_field(value) for value in group_values(leaf, matches)] if leaf.group_by else None
 
-    def encode(self, positions: Sequence[int]) -> tuple[list[bytes], list[bytes], list[str]]:
+    def encode(self, positions: Sequence[int]) -> tuple[pa.Array, pa.Array, pa.Array]:
         """The fields for the id, those for the key, and the path of each match."""
         matches = self._matches
-        paths = [matches.paths[position] for position in positions]
-        fields = [_field(path) for path in paths]
-        name, origin = self._name, self._origin
-        for_ids = [origin + field for field in fields]
-        for_keys = [
-            name + field + matches.digests[position] + tail
-            for field, position, tail in zip(fields, positions, self._tails(positions), strict=True)
-        ]
-        return for_ids, for_keys, paths
+        paths = pa.array([matches.paths[position] for position in positions], pa.string())
+        plain = paths.cast(pa.binary())
+        lengths = pc.binary_length(plain)
+        sizes = pa.Array.from_buffers(pa.binary(4), len(lengths), [None, lengths.buffers()[1]]).cast(pa.binary())
+        digests = pa.array([matches.digests[position] for position in positions], pa.binary())
+        tails = pa.array(self._tails(positions), pa.binary())
+        return _joined(self._origin, sizes, plain), _joined(self._name, sizes, plain, digests, tails), paths
 
     def _tails(self, positions: Sequence[int]) -> list[bytes]:
         """Flags, `join_on` and `group_by` of each match."""
@@ -143,35 +140,50 @@ def _offsets_of_leaves(matches: Sequence[Matches]) -> Integers:
     return np.cumsum([0, *(len(found.paths) for found in matches)])
 
 
-def _encode(
-    encoders: Sequence[_Encoder], used: Integers, starts: Integers
-) -> tuple[list[bytes], list[bytes], list[str]]:
+def _distinct(positions: Integers) -> tuple[Integers, Integers]:
+    """The distinct positions, sorted, and for each position its place among them."""
+    if np.all(np.diff(positions) > 0):
+        return positions, np.arange(len(positions))
+    used, places = np.unique(positions, return_inverse=True)
+    return used, places.astype(np.int64)
+
+
+def _encode(encoders: Sequence[_Encoder], used: Integers, starts: Integers) -> tuple[pa.Array, pa.Array, pa.Array]:
     """What `_Encoder.encode` gives for each file of `used`, a sorted list of positions over all leaves."""
-    for_ids: list[bytes] = []
-    for_keys: list[bytes] = []
-    paths: list[str] = []
     bounds = np.searchsorted(used, starts)
-    for index, encoder in enumerate(encoders):
-        positions = (used[bounds[index] : bounds[index + 1]] - starts[index]).tolist()
-        encoded = encoder.encode(positions)
-        for_ids += encoded[0]
-        for_keys += encoded[1]
-        paths += encoded[2]
+    encoded = [
+        encoder.encode((used[bounds[index] : bounds[index + 1]] - starts[index]).tolist())
+        for index, encoder in enumerate(encoders)
+    ]
+    for_ids, for_keys, paths = (pa.concat_arrays(column) for column in zip(*encoded, strict=True))
     return for_ids, for_keys, paths
 
 
-def _first_paths(paths: list[str], places: list[int], rows: list[int]) -> list[str]:
-    return [paths[places[start]] if start < end else "" for start, end in pairwise(rows)]
+def _joined(*parts: bytes | pa.Array) -> pa.Array:
+    """Arrays of bytes, joined element by element; a part that is `bytes` stands in each element."""
+    columns = [pa.scalar(part, pa.binary()) if isinstance(part, bytes) else part for part in parts]
+    return pc.binary_join_element_wise(*columns, pa.scalar(b"", pa.binary()))
 
 
-def _hash_rows(
-    fields: list[bytes], places: list[int], rows: list[int] | None, context: bytes, size: int
-) -> list[bytes]:
-    """The hash of each datum: of the context and its files' fields. rows: offsets into `places`; None for
-    one file each."""
-    if rows is None:
-        return [blake3(context + fields[place]).digest(length=size) for place in places]
-    return [
-        blake3(context + b"".join([fields[place] for place in places[start:end]])).digest(length=size)
-        for start, end in pairwise(rows)
-    ]
+def _first_paths(paths: pa.Array, places: Integers, rows: Integers) -> pa.Array:
+    """The path of the first file of each datum; empty for a datum without files."""
+    some = rows[:-1] < rows[1:]
+    if some.all():
+        return paths.take(pa.array(places[rows[:-1]], pa.int64()))
+    first = np.full(len(some), -1, np.int64)
+    first[some] = places[rows[:-1][some]]
+    return paths.take(pa.array(first, pa.int64(), mask=~some)).fill_null("")
+
+
+def _sort_names(paths: pa.Array, ids: bytes) -> pa.Array:
+    digits = pa.Array.from_buffers(pa.binary(32), len(paths), [None, pa.py_buffer(ids.hex().encode())])
+    return _joined(paths.cast(pa.binary()), b" ", digits.cast(pa.binary())).cast(pa.string())
+
+
+def _hash_rows(fields: pa.Array, places: Integers, rows: Integers, context: bytes, size: int) -> bytes:
+    """The joined hashes of the datums: each of the context and its files' fields. rows: offsets into `places`."""
+    taken = fields.take(pa.array(places, pa.int64()))
+    if len(places) != len(rows) - 1 or not np.all(np.diff(rows) == 1):
+        lists = pa.ListArray.from_arrays(pa.array(rows, pa.int32()), taken)
+        taken = pc.binary_join(lists, pa.scalar(b"", pa.binary()))
+    return b"".join([blake3(message).digest(length=size) for message in _joined(context, taken).to_pylist()])

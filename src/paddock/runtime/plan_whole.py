@@ -14,8 +14,9 @@ from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.pipelines.inputs import DatumSet, Leaf, plan_datums
 from paddock.pipelines.keys import datum_ids_and_keys
+from paddock.pipelines.packed import PackedBytes
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
-from paddock.runtime.plan import KEPT, RUN, InputCommit, Integers, PackedBytes, Plan, ResultPlaces
+from paddock.runtime.plan import KEPT, RUN, InputCommit, Integers, Plan, ResultPlaces
 from paddock.runtime.plan_request import Base, PlanRequest
 from paddock.storage.columnar import bisect_key, single_array
 from paddock.storage.matching import Matches, match_tree
@@ -57,12 +58,8 @@ def plan_whole(trees: Trees, request: PlanRequest) -> Plan:
 
 def name_datums(datum_set: DatumSet, leaves: Sequence[Leaf], matches: Sequence[Matches], transform: Digest) -> Datums:
     """The datums in order of their sort names, each once (two siblings of a union may match the same file)."""
-    ids, keys, names = datum_ids_and_keys(datum_set, leaves, matches, transform)
-    array = pa.array(names, pa.string())
-    del names
-    packed = PackedBytes.of(ids, 16), PackedBytes.of(keys, 32)
-    del ids, keys
-    datums = Datums(datum_set, array, *packed)
+    ids, keys, array = datum_ids_and_keys(datum_set, leaves, matches, transform)
+    datums = Datums(datum_set, array, ids, keys)
     if len(array) < 2 or pc.all(pc.less(array[:-1], array[1:])).as_py():
         return datums
     order = pc.sort_indices(
