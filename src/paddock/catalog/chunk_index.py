@@ -14,7 +14,7 @@ _INSERT_CHUNK = (
     "INSERT INTO chunks (digest, pack_id, position, stored, size, codec) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (digest) DO UPDATE SET pack_id = excluded.pack_id, position = excluded.position,"
     " stored = excluded.stored, size = excluded.size, codec = excluded.codec"
-    " WHERE (SELECT condemned FROM packs WHERE packs.id = chunks.pack_id) <> 0"
+    " WHERE COALESCE((SELECT condemned FROM packs WHERE packs.id = chunks.pack_id), 1) <> 0"
 )
 
 

@@ -133,11 +133,5 @@ def drop_chunks(tx: Transaction, pack_id: int, digests: Sequence[bytes]) -> int:
 
 
 def drop_pack(tx: Transaction, pack_id: int) -> None:
-    """Remove a pack's row, and all chunks that the index still has in it. Costs a pass over the index."""
-    tx.execute("DELETE FROM chunks WHERE pack_id = ?", (pack_id,))
-    tx.execute("DELETE FROM packs WHERE id = ?", (pack_id,))
-
-
-def drop_empty_pack(tx: Transaction, pack_id: int) -> None:
     """Remove the row of a pack in which the index has no chunk."""
     tx.execute("DELETE FROM packs WHERE id = ?", (pack_id,))

@@ -86,8 +86,13 @@ class _Check:
         stored = {info.key.rpartition("/")[2]: info for info in self.home.objects.list("packs/")}
         self.packs, self.bytes = len(stored), sum(info.size for info in stored.values())
         counts = self._indexed_counts()
+        suspects: list[tuple[PackRow, PackRecord | None]] = []
         for row in rows:
-            self._check_pack(row, stored.get(row.name), counts.get(row.id, 0), data=data)
+            suspects += self._check_pack(row, stored.get(row.name), counts.get(row.id, 0), data=data)
+        if suspects:
+            indexed = chunks_by_pack(self.home, [row.id for row, _ in suspects])
+            for row, record in suspects:
+                self._check_suspect(row, record, indexed[row.id], lost=row.name not in stored)
 
     def _indexed_counts(self) -> dict[int, int]:
         counts: dict[int, int] = {}
@@ -97,46 +102,53 @@ class _Check:
                 counts[pack] = counts.get(pack, 0) + count
         return counts
 
-    def _check_pack(self, row: PackRow, info: ObjectInfo | None, indexed: int, *, data: bool) -> None:
-        if info is None and not self._gone_since(row):
-            chunks = chunks_by_pack(self.home, row)
-            self._note(DamageKind.PACK_MISSING, row.name, f"pack {row.name} is missing, with {len(chunks)} chunks")
-            self._lose(row, chunks)
-            self.lost_packs.append(row)
-        elif info is not None:
-            try:
-                record = read_pack_index(self.home.objects, PackId(row.name), size=info.size)
-            except NotFound:
-                return  # collected meanwhile
-            except Corrupt as error:
-                self._note(DamageKind.PACK_DAMAGED, row.name, error.message)
-                self.lost_packs.append(row)
-                self._read(row, chunks_by_pack(self.home, row))
-            else:
-                self._compare(row, record, indexed, data=data)
+    def _check_pack(
+        self, row: PackRow, info: ObjectInfo | None, indexed: int, *, data: bool
+    ) -> list[tuple[PackRow, PackRecord | None]]:
+        """The pack, with its own index where that can be read, if it has to be compared with the chunk index row by row."""
+        if info is None:
+            return [] if self._gone_since(row) else [(row, None)]
+        try:
+            record = read_pack_index(self.home.objects, PackId(row.name), size=info.size)
+        except NotFound:
+            return []  # collected meanwhile
+        except Corrupt as error:
+            self._note(DamageKind.PACK_DAMAGED, row.name, error.message)
+            return [(row, None)]
+        own = dict(record.chunks)
+        places = self.home.chunks.locate(list(own))
+        here = [(digest, place) for digest, place in places.items() if place.pack == row.name]
+        right = [chunk for chunk in here if own[chunk[0]] == chunk[1]]
+        if data:
+            self._read(row, right)
+        return [(row, record)] if len(right) != indexed else []
+
+    def _check_suspect(
+        self, row: PackRow, record: PackRecord | None, indexed: Sequence[tuple[Digest, Location]], *, lost: bool
+    ) -> None:
+        """Note what of the chunks that the index has in a pack can't be read."""
+        if record is not None:
+            own = dict(record.chunks)
+            wrong = [chunk for chunk in indexed if own.get(chunk[0]) != chunk[1]]
+            if wrong:
+                self._note(
+                    DamageKind.INDEX_WRONG,
+                    row.name,
+                    f"the chunk index has {len(wrong)} chunks in pack {row.name} where there are none; "
+                    "`paddock fsck --repair` rebuilds it",
+                )
+                self._lose(row, wrong)
+            return
+        self.lost_packs.append(row)
+        if lost:
+            self._note(DamageKind.PACK_MISSING, row.name, f"pack {row.name} is missing, with {len(indexed)} chunks")
+            self._lose(row, indexed)
+        else:
+            self._read(row, indexed)
 
     def _gone_since(self, row: PackRow) -> bool:
         with self.home.catalog.read() as tx:
             return all(each.id != row.id for each in garbage_sql.packs(tx))
-
-    def _compare(self, row: PackRow, record: PackRecord, indexed: int, *, data: bool) -> None:
-        """The index against the pack's own index, and with `data` the chunks against their digests."""
-        own = dict(record.chunks)
-        places = self.home.chunks.locate(list(own))
-        here = [(digest, place) for digest, place in places.items() if place.pack == row.name]
-        wrong = [chunk for chunk in here if own[chunk[0]] != chunk[1]]
-        if wrong or len(here) != indexed:
-            unknown = [chunk for chunk in chunks_by_pack(self.home, row) if chunk[0] not in own]
-            if wrong or unknown:
-                self._note(
-                    DamageKind.INDEX_WRONG,
-                    row.name,
-                    f"the chunk index has {len(wrong) + len(unknown)} chunks in pack {row.name} where there are none; "
-                    "`paddock fsck --repair` rebuilds it",
-                )
-                self._lose(row, [*wrong, *unknown])
-        if data:
-            self._read(row, [chunk for chunk in here if own[chunk[0]] == chunk[1]])
 
     def _read(self, row: PackRow, chunks: Sequence[tuple[Digest, Location]]) -> None:
         """Read chunks of one pack, and note those that are damaged."""

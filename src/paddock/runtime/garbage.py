@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from paddock.catalog import chunk_index
 from paddock.catalog import garbage as garbage_sql
 from paddock.catalog.garbage import PackRow, RootRow
@@ -239,7 +241,7 @@ class _Collection:
         try:
             record = self._index_of(pack)
         except (Corrupt, NotFound):
-            return chunks_by_pack(self.home, pack)
+            return chunks_by_pack(self.home, [pack.id])[pack.id]
         places = self.home.chunks.locate([digest for digest, _ in record.chunks])
         return [(digest, place) for digest, place in places.items() if place.pack == pack.name]
 
@@ -252,7 +254,7 @@ class _Collection:
         digests = sorted(digest for digest, _ in self._chunks_of(pack))
         with self.home.catalog.write() as tx:
             garbage_sql.drop_chunks(tx, pack.id, digests)
-            garbage_sql.drop_empty_pack(tx, pack.id)
+            garbage_sql.drop_pack(tx, pack.id)
         self._delete(pack_key(PackId(pack.name)), pack.size_bytes)
 
     def _remove_strays(self, registered: set[str], drained: int) -> None:
@@ -306,9 +308,11 @@ class _Collection:
 _REMOVED = (PackFate.UNUSED, PackFate.SPARSE, PackFate.ORPHAN, PackFate.UNFINISHED)
 
 
-def chunks_by_pack(home: Home, pack: PackRow) -> list[tuple[Digest, Location]]:
-    """The chunks that the index has in a pack whose own index can't be read. Costs a pass over the whole index."""
-    from_index: list[Digest] = []
+def chunks_by_pack(home: Home, pack_ids: Sequence[int]) -> dict[int, list[tuple[Digest, Location]]]:
+    """{pack row id: the chunks that the index has in it}, for packs whose own index can't be asked. One pass over the index."""
+    found: dict[int, list[Digest]] = {id: [] for id in pack_ids}
+    wanted = np.array(pack_ids, dtype=np.int64)
     for page in chunk_pages(home):
-        from_index += [Digest(page.digests[at]) for at in (page.packs == pack.id).nonzero()[0].tolist()]
-    return list(home.chunks.locate(from_index).items())
+        for at in np.flatnonzero(np.isin(page.packs, wanted)).tolist():
+            found[int(page.packs[at])].append(Digest(page.digests[at]))
+    return {id: list(home.chunks.locate(digests).items()) for id, digests in found.items()}

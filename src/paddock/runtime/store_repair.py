@@ -55,9 +55,10 @@ class Repair:
 
     def _drop(self, lost_packs: Sequence[PackRow], lost_chunks: dict[Digest, int]) -> None:
         """Take out of the index what can't be read; save what can be from packs whose own index is gone."""
+        indexed = chunks_by_pack(self._home, [row.id for row in lost_packs]) if lost_packs else {}
         with PackRewriter(self._home.objects) as rewriter:
             for row in lost_packs:
-                rewriter.copy([chunk for chunk in chunks_by_pack(self._home, row) if chunk[0] not in lost_chunks])
+                rewriter.copy([chunk for chunk in indexed[row.id] if chunk[0] not in lost_chunks])
             copies = rewriter.finish()
         with self._home.catalog.write() as tx:
             garbage_sql.condemn(tx, [row.id for row in lost_packs], garbage_sql.generation(tx))
@@ -65,6 +66,7 @@ class Repair:
             for digest, pack in lost_chunks.items():
                 garbage_sql.drop_chunks(tx, pack, [digest])
             for row in lost_packs:
+                garbage_sql.drop_chunks(tx, row.id, sorted(digest for digest, _ in indexed[row.id]))
                 garbage_sql.drop_pack(tx, row.id)
             garbage_sql.set_epoch(tx, new_id())
             garbage_sql.next_generation(tx)
