@@ -13,6 +13,7 @@ from paddock.cli.lazy import group_app
 from paddock.cli.options import JobAddress, Json, Limit
 from paddock.cli.progress import job_progress
 from paddock.cli.session import session_of
+from paddock.client.timing import JobTiming, job_timing
 from paddock.model.records import Job
 
 LIST_LIMIT = 50
@@ -59,12 +60,22 @@ def list_(
 
 
 @app.command("inspect")
-def inspect(context: typer.Context, job: JobAddress, json: Json = False) -> None:
+def inspect(
+    context: typer.Context,
+    job: JobAddress,
+    timing: Annotated[
+        bool,
+        typer.Option("--timing", help="Also where the time went, the slowest datums, and what more workers bring."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show one job."""
     session = session_of(context)
-    found = session.paddock.jobs.inspect(session.name(job_address(job)))
+    name = session.name(job_address(job))
+    found = session.paddock.jobs.inspect(name)
+    times = job_timing(session.paddock, name) if timing else None
     if json:
-        output.document(found)
+        output.document(found if times is None else {"job": found, "timing": times})
         return
     counts = found.datums
     output.fields(
@@ -84,6 +95,33 @@ def inspect(context: typer.Context, job: JobAddress, json: Json = False) -> None
             ("time", output.duration(found.seconds)),
         )
     )
+    if times is not None:
+        _show_timing(times)
+
+
+def _show_timing(times: JobTiming) -> None:
+    output.line("")
+    output.fields(
+        (
+            ("wait to start", output.duration(times.wait_seconds)),
+            (
+                "computed",
+                f"{output.count(times.computed, 'datum')} in {output.duration(times.datum_seconds)} of worker time",
+            ),
+            ("at once", f"{times.parallel:.2f} datums on average"),
+            ("not datums", f"{output.duration(times.rest_seconds)} (planning, handing out, merging, idle workers)"),
+        )
+    )
+    if not times.slowest:
+        return
+    output.line("\nslowest datums")
+    for datum in times.slowest:
+        inputs = ", ".join(f"{item.name}:{output.printable(item.path)}" for item in datum.inputs)
+        output.line(f"  {datum.id}  {output.duration(datum.seconds):>8}  {inputs}")
+    output.line("\nat best, the datums alone take")
+    for each in times.forecasts:
+        workers = output.count(each.workers, "worker")
+        output.line(f"  {workers:>10}  {output.duration(each.seconds):>8}  {each.efficiency:4.0%} of them busy")
 
 
 @app.command("wait")
