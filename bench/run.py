@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from measure import Result, Settings
-from rows import adding, commits, datums, planning, start
+from rows import adding, commits, datums, planning, start, warm
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -29,6 +29,8 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "cli-start": start.cli_start,
     "cp-datums": datums.cp_datums,
     "cp-again": datums.cp_again,
+    "warm-command": warm.warm_command,
+    "warm-function": warm.warm_function,
     "add-small": adding.add_small,
     "add-again": adding.add_again,
     "commit-one": commits.commit_one,

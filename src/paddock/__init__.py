@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from paddock.client.connection import connect as connect
     from paddock.client.mapping import map_folder as map_folder
     from paddock.client.running import run_specs as run_specs
+    from paddock.functions.inputs import cross as cross
+    from paddock.functions.inputs import glob as glob
+    from paddock.functions.inputs import group as group
+    from paddock.functions.inputs import join as join
+    from paddock.functions.inputs import union as union
+    from paddock.functions.pipeline import PipelineFunction as PipelineFunction
+    from paddock.functions.pipeline import pipeline as pipeline
     from paddock.model.errors import AlreadyExists as AlreadyExists
     from paddock.model.errors import Bug as Bug
     from paddock.model.errors import Conflict as Conflict
@@ -53,6 +60,13 @@ _HOMES = {
     "Transferred": "paddock.model.services",
     "Unavailable": "paddock.model.errors",
     "UserCodeFailed": "paddock.model.errors",
+    "PipelineFunction": "paddock.functions.pipeline",
+    "cross": "paddock.functions.inputs",
+    "glob": "paddock.functions.inputs",
+    "group": "paddock.functions.inputs",
+    "join": "paddock.functions.inputs",
+    "pipeline": "paddock.functions.pipeline",
+    "union": "paddock.functions.inputs",
     "connect": "paddock.client.connection",
     "map_folder": "paddock.client.mapping",
     "run_specs": "paddock.client.running",

@@ -213,3 +213,94 @@ def test_a_command_that_is_not_there_is_named(worker: WorkerHarness) -> None:
     transform = TransformTask(id="none", project="default", pipeline="test", cmd=("no-such-command",), warm=True)
     ran = worker.run(transform, [worker.file_datum(b"a")]).datums[0]
     assert "'no-such-command' is not found in PATH" in ran.reason
+
+
+FRAMES = """
+import json, os, sys, time
+tasks = os.fdopen(int(os.environ["PADDOCK_WARM_IN"]), "rb")
+answers = int(os.environ["PADDOCK_WARM_OUT"])
+def say(*contents, **fields): os.write(answers, json.dumps(fields).encode() + b"\\n" + b"".join(contents))
+def frame(answer):
+    content, documents, results = tasks.read(document["bytes"]), [], []
+    for id, inputs in document["frame"]:
+        size = inputs[0][2][0][1]
+        data, content = content[:size], content[size:]
+        made, *made_bytes = answer(data)
+        documents.append({"id": id, **made})
+        results += made_bytes
+    say(*results, frame=documents, bytes=sum(map(len, results)))
+def line(text):
+    open(document["out"] + "/result", "w").write(text)
+    say(id=document["id"], ok=True)
+def good(data): return {"ok": True, "files": [["/result", len(data)]], "log": 1}, data, b"L"
+say(ready=True, frames=1)
+for row in tasks:
+    document = json.loads(row)
+"""
+
+
+def frames(script: str, **fields: Any) -> TransformTask:
+    identity = hashlib.sha256(repr((script, sorted(fields.items()))).encode()).hexdigest()[:16]
+    cmd = (sys.executable, "-S", "-E", "-c", FRAMES + script)
+    return TransformTask(id=identity, project="default", pipeline="test", cmd=cmd, warm=True, **fields)
+
+
+def many(worker: WorkerHarness, count: int) -> list[Any]:
+    contents = {f"/{number}": f"{number}".encode() for number in range(count)}
+    files = worker.store_many(contents)
+    return [worker.datum(input_of("in", file.path, file)) for file in files]
+
+
+def test_frames_carry_contents_results_and_logs(worker: WorkerHarness) -> None:
+    ran = worker.run(frames("    frame(good) if 'frame' in document else line('line')\n"), many(worker, 500)).datums
+    assert ran[0].files == {"/result": b"line"}
+    assert [each.files["/result"] for each in ran[1:]] == [f"{number}".encode() for number in range(1, 500)]
+    assert {each.log for each in ran[1:]} == {b"L"}
+    assert {each.state for each in ran} == {DatumState.SUCCESS}
+
+
+def test_a_failure_in_a_frame_is_tried_again_by_a_line(worker: WorkerHarness) -> None:
+    script = "    frame(lambda data: ({'error': 'not here'},) if data == b'7' else good(data))"
+    script += " if 'frame' in document else line('by line')\n"
+    ran = worker.run(frames(script, datum_tries=2), many(worker, 20)).datums
+    assert (ran[7].tries, ran[7].files) == (2, {"/result": b"by line"})
+    assert b"paddock: not here" in ran[7].log
+    assert [each.tries for each in ran].count(1) == 19
+    (failed,) = [each for each in worker.run(frames(script, datum_tries=1), many(worker, 20)).datums if each.reason]
+    assert (failed.state, failed.reason, failed.tries) == (DatumState.FAILED, "not here", 1)
+
+
+def test_a_crash_in_a_frame_costs_no_other_datum_a_try(worker: WorkerHarness) -> None:
+    script = "    frame(lambda data: os._exit(9) if data == b'7' else good(data))"
+    script += " if 'frame' in document else os._exit(8) if document['in'].endswith('/7') else line('by line')\n"
+    ran = worker.run(frames(script, datum_tries=2), many(worker, 20)).datums
+    assert ran[7].reason == "the warm command ended with exit code 8 before it answered and printed nothing"
+    assert [number for number, each in enumerate(ran) if each.state is DatumState.FAILED] == [7]
+    assert {each.tries for number, each in enumerate(ran) if number != 7} == {1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "say(frame=[], bytes=0)",
+        "say(frame=[{'id': 'x', 'ok': True} for _ in document['frame']], bytes=0)",
+        "frame(lambda data: ({'ok': True, 'files': [['/a', 99]]}, b'short'))",
+        "frame(lambda data: ({},))",
+        "frame(lambda data: (dict(ok=True, files=5),))",
+        "say(frame='x', bytes='y')",
+    ],
+)
+def test_a_frame_that_makes_no_sense_is_done_by_lines(worker: WorkerHarness, answer: str) -> None:
+    script = f"    if 'frame' in document: {answer}; continue\n    line('by line')\n"
+    ran = worker.run(frames(script), many(worker, 6)).datums
+    assert [each.files for each in ran] == [{"/result": b"by line"}] * 6
+
+
+def test_paths_that_no_file_system_has_are_refused(worker: WorkerHarness) -> None:
+    reasons = []
+    for names in (["../up"], ["/a/../b"], ["x"], ["/"], ["/a", "/a"], ["/a", "/a/b"]):
+        files = [[name, 0] for name in names]
+        script = f"    frame(lambda data: ({{'ok': True, 'files': {files!r}}},)) if 'frame' in document else line('')\n"
+        reasons.append(worker.run(frames(script, datum_tries=1), many(worker, 2)).datums[1].reason)
+    assert ["can't be the path of an output" in reason for reason in reasons] == [True] * 4 + [False] * 2
+    assert reasons[4:] == ["it gives one output path twice", "/pfs/out/a is a file and a directory (of /a/b) at once"]

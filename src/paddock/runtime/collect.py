@@ -98,7 +98,7 @@ class Collector:
         small = self.sink.chunking.min_bytes
         if state.st_size <= small:
             # A file no longer than the shortest chunk is one chunk: no need to look for cuts.
-            data = os.read(descriptor, small)
+            data = os.read(descriptor, state.st_size) if state.st_size else b""
             digest = self.sink.put(data) if data else EMPTY_DIGEST
             self.rows.append(OutputFile(name, len(data), digest, executable, ()))
             return
@@ -196,7 +196,8 @@ class _TickingReader:
 def clear_folder(path: str) -> None:
     """Remove everything in a directory, but not itself (it may be a mount point). Raises LimitExceeded, Unavailable."""
     try:
-        os.chmod(path, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+        if stat.S_IMODE(os.stat(path).st_mode) != 0o755:
+            os.chmod(path, 0o755)
         with os.scandir(os.fsencode(path)) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,16 @@ from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER, CodeFolder
 from paddock.runtime.process import CannotStart, Exit, ProcessRunner, find_program
 from paddock.runtime.protocol import BatchTask, DatumTask, TransformTask
 from paddock.runtime.warm_format import task_line
-from paddock.runtime.warm_process import Answer, Misspoke, WarmProcess
+from paddock.runtime.warm_frames import (
+    FRAME_BYTES_MAX,
+    FRAME_DATUMS_MAX,
+    FrameAnswer,
+    content_bytes,
+    frame_answers,
+    frame_task,
+    store_files,
+)
+from paddock.runtime.warm_process import Answer, Frame, Misspoke, WarmProcess
 from paddock.runtime.worker_environment import (
     base_environment,
     datum_environment,
@@ -39,6 +48,8 @@ from paddock.storage.os_errors import translate
 
 _LAST_LINE_MAX = 200
 _ERROR_MAX = 2000
+_FRAME_SECONDS = 0.05
+"""A frame holds so many datums that it takes about this long: cheap for small ones, and soon over when cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +136,54 @@ class DatumRunner:
         self._processes = processes
         self._warm = warm
         self._warm_transform = ""
+        self._frame_datums = 1
+        self._read_chunk = read_chunk
         self._tick = tick
         self._inputs = InputFolder(slot.host_pfs, read_chunk, protected=slot.isolated, tick=tick)
         self._dirty = False
         self._code = CodeFolder(slot.host_pfs, read_chunk, protected=slot.isolated)
 
-    def run(self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink) -> DatumOutcome | None:
+    def run_from(
+        self,
+        batch: BatchTask,
+        position: int,
+        transform: Transform,
+        sink: ChunkSink,
+        *,
+        end: Callable[[], int],
+    ) -> Iterator[DatumOutcome]:
+        """Run datums of the batch in order, from `position` on up to `end()`, which is asked before each step.
+
+        Ends early where a datum was cancelled. Errors as `run`.
+        """
+        while position < (limit := end()):
+            count = self._frame_count(batch.datums[position:limit], transform.task)
+            outcomes: Sequence[DatumOutcome | None]
+            if count:
+                outcomes = self._run_frame(batch, batch.datums[position : position + count], transform, sink)
+            else:
+                outcomes = (self.run(batch, batch.datums[position], transform, sink),)
+            for outcome in outcomes:
+                if outcome is None:
+                    return
+                position += 1
+                yield outcome
+
+    def run(
+        self,
+        batch: BatchTask,
+        datum: DatumTask,
+        transform: Transform,
+        sink: ChunkSink,
+        attempts: _Attempts | None = None,
+    ) -> DatumOutcome | None:
         """Run one datum to its end; None if it was cancelled. `/pfs/out` is empty before and after.
 
-        Every failure of user code, of inputs or of the scratch disk becomes the outcome's reason. ReportLostError: an
+        attempts: those that were made already. Every failure of user code, of inputs or of the scratch disk becomes the outcome's reason. ReportLostError: an
         output could not be stored. What the control channel raises passes through; the worker must end then.
         """
         begin = time.monotonic()
-        attempts = _Attempts(DatumLog())
+        attempts = attempts or _Attempts(DatumLog())
         try:
             self._clear_out()
             if self._warm_transform not in ("", transform.task.id):
@@ -175,13 +221,15 @@ class DatumRunner:
             variables = datum_environment(batch, datum, self._slot.pfs) | transform.spec_environment
             environment = transform.environment | variables
             self._write_environment(variables)
+        placed = False
         while not attempts.finished:
             attempts.tries += 1
             if attempts.tries > 1:
                 attempts.log.say(f"try {attempts.tries} of {transform.task.datum_tries}")
                 clear_folder(self._slot.out)
-            if attempts.tries == 1 or not self._slot.isolated:
+            if not placed or not self._slot.isolated:
                 self._inputs.place(datum.inputs)
+                placed = True
             ended: Exit | CannotStart | Answer | Misspoke
             if task.warm:
                 ended = self._ask(transform, datum, line, attempts.log)
@@ -254,12 +302,107 @@ class DatumRunner:
             if refused is not None:
                 return refused
             self._warm_transform = task.id
+            self._frame_datums = 1
         answer = self._warm.ask(line, id=datum.id, timeout_seconds=task.datum_timeout_seconds, log=log)
+        self._recycle(task)
+        return answer
+
+    def _recycle(self, task: TransformTask) -> None:
+        """End a warm process that has reached a limit."""
         if (task.warm_datums_max is not None and self._warm.datums >= task.warm_datums_max) or (
             task.warm_memory_bytes is not None and self._warm.memory_exceeds(task.warm_memory_bytes)
         ):
             self.end_warm()
-        return answer
+
+    # ---- frames --------------------------------------------------------------------------------------------
+
+    def _frame_count(self, datums: Sequence[DatumTask], task: TransformTask) -> int:
+        """How many of these datums the next frame holds; 0: the first of them goes by a line."""
+        warm = self._warm
+        if not task.warm or task.err_cmd or self._warm_transform != task.id or not warm.takes_frames:
+            return 0
+        most = self._frame_datums
+        if task.warm_datums_max is not None:
+            most = min(most, task.warm_datums_max - warm.datums)
+        count = size = 0
+        for datum in datums[:most]:
+            size += content_bytes(datum)
+            if size > FRAME_BYTES_MAX:
+                break
+            count += 1
+        return count
+
+    def _run_frame(
+        self, batch: BatchTask, datums: Sequence[DatumTask], transform: Transform, sink: ChunkSink
+    ) -> Sequence[DatumOutcome | None]:
+        """Run datums in one exchange; those of a frame that went wrong, and those that failed, go by a line again."""
+        begin = time.monotonic()
+        try:
+            task = frame_task(datums, self._read_chunk)
+        except PaddockError:
+            return self._run_lines(batch, datums, transform, sink)
+        log = DatumLog()
+        frame = self._warm.ask_frame(task, len(datums), timeout_seconds=transform.task.datum_timeout_seconds, log=log)
+        if isinstance(frame, Exit) and frame.cancelled:
+            return (None,)
+        answers = frame_answers(frame, datums) if isinstance(frame, Frame) else ""
+        if isinstance(answers, str):
+            if answers:
+                self._warm.kill()
+            self._frame_datums = 1
+            return self._run_lines(batch, datums, transform, sink)
+        seconds = time.monotonic() - begin
+        if seconds < _FRAME_SECONDS / 2:
+            self._frame_datums = min(self._frame_datums * 2, FRAME_DATUMS_MAX)
+        elif seconds > _FRAME_SECONDS:
+            self._frame_datums = max(1, self._frame_datums // 2)
+        self._recycle(transform.task)
+        share = seconds / len(datums)
+        return [
+            self._frame_outcome(batch, datum, answer, share, transform, sink)
+            for datum, answer in zip(datums, answers, strict=True)
+        ]
+
+    def _run_lines(
+        self, batch: BatchTask, datums: Sequence[DatumTask], transform: Transform, sink: ChunkSink
+    ) -> Sequence[DatumOutcome | None]:
+        outcomes: list[DatumOutcome | None] = []
+        for datum in datums:
+            outcomes.append(self.run(batch, datum, transform, sink))
+            if outcomes[-1] is None:
+                break
+        return outcomes
+
+    def _frame_outcome(
+        self,
+        batch: BatchTask,
+        datum: DatumTask,
+        answer: FrameAnswer,
+        share: float,
+        transform: Transform,
+        sink: ChunkSink,
+    ) -> DatumOutcome | None:
+        attempts = _Attempts(DatumLog(), tries=1, exit_code=0)
+        if answer.log:
+            attempts.log.add(answer.log)
+        if answer.error:
+            attempts.exit_code, attempts.reason = 1, answer.error[:_ERROR_MAX]
+        else:
+            self._store(answer, sink, attempts)
+        if not attempts.succeeded:
+            attempts.log.say(attempts.reason)
+            if transform.task.datum_tries > 1:
+                return self.run(batch, datum, transform, sink, attempts)
+        return _outcome(datum, attempts, share if answer.seconds is None else answer.seconds)
+
+    def _store(self, answer: FrameAnswer, sink: ChunkSink, attempts: _Attempts) -> None:
+        try:
+            attempts.files = store_files(answer.files, sink)
+            attempts.succeeded = True
+        except OutputError as error:
+            attempts.reason = str(error)
+        except PaddockError as error:
+            raise ReportLostError(error) from error
 
     def _collect(self, sink: ChunkSink, attempts: _Attempts) -> None:
         slot = self._slot

@@ -29,7 +29,7 @@ LINE_BYTES_MAX = 16 << 20
 SILENCE_SECONDS = 60.0
 """A process that has sent a heartbeat for a datum and is silent for so long is taken for hung."""
 _PIPE_BYTES = 1 << 20
-_READ_BYTES = 1 << 20
+_READ_BYTES = 64 << 10
 _MEMORY_LOOK_SECONDS = 0.2
 
 

@@ -24,7 +24,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,10 +47,11 @@ from paddock.runtime.protocol import (
     TransformTask,
     Trim,
 )
+from paddock.runtime.read_ahead import ReadAhead
 from paddock.runtime.report_writer import ReportWriter
 from paddock.runtime.warm_process import SILENCE_SECONDS, WarmProcess
 from paddock.runtime.worker_channel import Channel, EngineGoneError
-from paddock.storage.chunks import CHUNKING, ChunkingParameters, read_chunk
+from paddock.storage.chunks import CHUNKING, ChunkingParameters
 from paddock.storage.objects import LocalObjects, ObjectStore
 
 REPORT_SECONDS = 2.0
@@ -90,6 +90,7 @@ class Worker:
             grace_seconds=options.grace_seconds,
             beat_seconds=options.heartbeat_seconds,
         )
+        self._chunks = ReadAhead(objects)
         warm = WarmProcess(
             self,
             owns_namespace=slot.isolated,
@@ -97,7 +98,7 @@ class Worker:
             beat_seconds=options.heartbeat_seconds,
             silence_seconds=options.silence_seconds,
         )
-        self._datums = DatumRunner(slot, processes, warm, partial(read_chunk, objects), tick=self.beat)
+        self._datums = DatumRunner(slot, processes, warm, self._chunks.read, tick=self.beat)
         self._tasks: dict[str, TransformTask] = {}
         self._transforms: dict[str, Transform] = {}
         self._batches: deque[BatchTask] = deque()
@@ -182,6 +183,7 @@ class Worker:
             for file in each.files
             for digest, at in file.chunks
         }
+        self._chunks.expect(batch.datums)
         running = self._running = _Running(batch, time.monotonic())
         self._next_beat = running.since + self._options.heartbeat_seconds
         position = 0
@@ -209,19 +211,25 @@ class Worker:
         results: list[DatumResult] = []
         report = ReportWriter(self._objects, known, chunking=self._options.chunking)
         try:
-            while position < self._end(batch) and batch.lease not in self._cancelled:
-                datum = batch.datums[position]
-                running.datum, running.since = datum.id, time.monotonic()
-                outcome = self._datums.run(batch, datum, transform, report.writer)
-                if outcome is None:
-                    break
+
+            def end() -> int:
+                """Where to stop for now; asked before each step."""
+                late = time.monotonic() - begin > self._options.report_seconds
+                full = report.output_bytes > REPORT_BYTES_MAX
+                if batch.lease in self._cancelled or (results and (late or full)):
+                    return position
+                if position < len(batch.datums):
+                    running.datum, running.since = batch.datums[position].id, time.monotonic()
+                return self._end(batch)
+
+            for outcome in self._datums.run_from(batch, position, transform, report.writer, end=end):
                 row = report.add(outcome)
                 results.append(
                     DatumResult(
                         position,
                         row,
-                        datum.id,
-                        datum.key,
+                        outcome.id,
+                        outcome.key,
                         outcome.state,
                         outcome.seconds,
                         outcome.reason,
@@ -232,8 +240,6 @@ class Worker:
                 running.done += 1
                 running.failed += outcome.state is DatumState.FAILED
                 self.beat()
-                if time.monotonic() - begin > self._options.report_seconds or report.output_bytes > REPORT_BYTES_MAX:
-                    break
             self._finish_part(running, report, results, final=position >= self._end(batch))
         finally:
             report.abort()

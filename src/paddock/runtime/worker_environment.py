@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 
 from paddock.runtime.materialize import CODE_FOLDER, OUT_FOLDER
 from paddock.runtime.protocol import BatchTask, DatumTask, InputTask, TransformTask
 
-_PLACEHOLDER = re.compile(r"\{(in|out)\}")
+_PLACEHOLDER = re.compile(r"\{(in|out|python)\}")
 
 
 def base_environment(inherited: Mapping[bytes, bytes], transform: TransformTask, pfs: str) -> dict[bytes, bytes]:
@@ -67,9 +68,11 @@ def input_path(each: InputTask, pfs: str) -> str:
 
 
 def expand(words: Sequence[str], datum: DatumTask, pfs: str) -> list[str]:
-    """Replace `{in}` by the path of the datum's first input and `{out}` by the output directory; nothing else."""
+    """Replace `{in}` by the path of the datum's first input, `{out}` by the output directory, and `{python}` by
+    the Python that runs this worker; nothing else.
+    """
     first = input_path(datum.inputs[0], pfs) if datum.inputs else pfs
-    values = {"in": first, "out": f"{pfs}/{OUT_FOLDER}"}
+    values = {"in": first, "out": f"{pfs}/{OUT_FOLDER}", "python": sys.executable}
     return [_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in words]
 
 
