@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from measure import Result, Settings
-from rows import adding, commits, datums, planning, start, warm
+from rows import adding, commits, datums, planning, scheduling, start, warm
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -36,6 +36,9 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "commit-one": commits.commit_one,
     "plan": planning.plan,
     "plan-change": planning.plan_change,
+    "first-datum": scheduling.first_datum,
+    "two-workers": scheduling.two_workers,
+    "heavy-tail": scheduling.heavy_tail,
 }
 
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -13,7 +14,9 @@ from paddock.runtime import scheduler as scheduler_module
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.dispatch import Dispatch, Lease
 from paddock.runtime.protocol import BatchReport
+from paddock.testing.simulation import Clock, SimulatedEngine
 from paddock.testing.simulation_run import simulate
+from paddock.versions.home import Home
 
 SEEDS = range(4)
 CANARY_SEEDS = range(10)
@@ -67,3 +70,14 @@ def test_canary_results_are_accepted_twice(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Dispatch, "acceptable", accept_all)
     monkeypatch.setattr(scheduler_module, "_first_reports", unfiltered)
     assert caught(folder)
+
+
+def test_a_server_has_its_workers_before_there_is_work(folder: Path) -> None:
+    clock = Clock()
+    with Home.open(folder / "home", create=True, clock=clock) as home:
+        engine = SimulatedEngine(home, clock, Random(0), datum_seconds=lambda _: 0.0)
+        scheduler = scheduler_module.Scheduler(home, engine, workers=3, monotonic=clock, now=clock)
+        scheduler.run_once(0.0)
+        assert len(engine.workers()) == 0
+        scheduler.start_workers()
+        assert len(engine.workers()) == 3

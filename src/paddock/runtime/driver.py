@@ -19,6 +19,8 @@ OnProgress = Callable[[Sequence[Job]], None]
 
 POLL_SECONDS = 0.02
 """How often a waiting process looks at the catalog's change counter (a read of a few microseconds)."""
+SERVER_POLL_SECONDS = 0.01
+"""The same for a server, of which a commit's first datum is expected within 50 ms."""
 PROGRESS_SECONDS = 0.1
 SCHEDULER_LOCK = "scheduler"
 
@@ -108,8 +110,10 @@ class Server:
         try:
             while not self._stop.is_set():
                 with _scheduling(self._home, workers=self._workers, options=self._options) as scheduler:
+                    if scheduler is not None:
+                        scheduler.start_workers()
                     while scheduler is not None and not self._stop.is_set():
-                        scheduler.run_once(POLL_SECONDS)
+                        scheduler.run_once(SERVER_POLL_SECONDS)
                 self._stop.wait(POLL_SECONDS)
         except BaseException as error:  # noqa: BLE001 (kept for whoever looks after the server; the thread ends)
             self.error = error

@@ -66,6 +66,10 @@ class Scheduler:
         self._next_expiry = self._next_rescue = monotonic()
         job_steps.salvage_ended(home, now=now())
 
+    def start_workers(self) -> None:
+        """Start all workers now, and not when there is work: the first datum of a job then waits for none."""
+        self._engine.scale(self._workers)
+
     @property
     def jobs(self) -> Sequence[ActiveJob]:
         """Jobs at work, as they are between two rounds."""

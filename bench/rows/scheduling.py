@@ -1,0 +1,115 @@
+"""How soon a job's first datum runs, and how well two workers share the work."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from measure import Budget, Result, Settings, fresh, median, paddock, samples_of
+
+from paddock.client.embedded import EmbeddedPaddock
+from paddock.client.timing import job_timing
+from paddock.testing.servers import running_server
+
+SPIN = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; cp {in} {out}"
+"""Some 100 ms of one core."""
+WAIT_SECONDS = 30.0
+
+
+def first_datum(settings: Settings) -> Result:
+    """From the call that commits to the first line of the datum's command, with a server up."""
+    home, stamp = settings.work / "home", settings.work / "stamp"
+    with EmbeddedPaddock.open(home) as client, running_server(home, workers=1):
+        client.repos.create("data")
+        script = f"date +%s.%N > {stamp}.new; mv {stamp}.new {stamp}"
+        client.pipelines.apply(_spec("first", script))
+        samples = tuple(_first(client, stamp, number) for number in range(settings.size(20, 5)))
+    seconds = median(samples)
+    return Result(
+        name="first-datum",
+        what="from a commit to its first datum running, server up",
+        seconds=seconds,
+        samples=samples,
+        others={},
+        budgets=(Budget("< 0.05 s", seconds, 0.05),),
+    )
+
+
+def _first(client: EmbeddedPaddock, stamp: Path, number: int) -> float:
+    stamp.unlink(missing_ok=True)
+    begin = time.time()
+    client.files.put("data@main:/file", b"%d" % number)
+    while not stamp.exists():
+        if time.time() - begin > WAIT_SECONDS:
+            raise SystemExit("no datum ran; is a server at work?")
+        time.sleep(0.0005)
+    began = float(stamp.read_text())
+    client.jobs.wait(["first@head"])
+    return began - begin
+
+
+def two_workers(settings: Settings) -> Result:
+    """Datums of about 100 ms that use a core each: one worker against two."""
+    source = fresh(settings.work / "source")
+    for number in range(settings.size(100, 16)):
+        (source / f"f{number:03}").write_bytes(b"%d" % number)
+
+    def prepare(workers: int) -> Callable[[int], Callable[[], object]]:
+        def one(number: int) -> Callable[[], object]:
+            home, target = (settings.work / f"{name}{workers}-{number}" for name in ("home", "target"))
+            words = ["-o", str(target), "-j", str(workers), "--", "sh", "-c", SPIN]
+            return lambda: paddock(home, "map", str(source), *words)
+
+        return one
+
+    samples = samples_of(settings.repeats, prepare(2))
+    alone = median(samples_of(settings.repeats, prepare(1)))
+    return Result(
+        name="two-workers",
+        what=f"{len(list(source.iterdir()))} datums of about 100 ms on two workers",
+        seconds=median(samples),
+        samples=samples,
+        others={"one worker": alone},
+        budgets=(Budget("one worker / 1.9", median(samples) / alone, 1 / 1.9),),
+        notes=(f"{len(os.sched_getaffinity(0))} cores; other load on the machine counts against it",),
+    )
+
+
+def heavy_tail(settings: Settings) -> Result:
+    """One datum in a hundred takes fifty times as long; computed a second time, with the times of the first known."""
+    count = settings.size(400, 100)
+    with EmbeddedPaddock.open(settings.work / "home") as client:
+        client.repos.create("data")
+        client.commits.start("data@main")
+        for number in range(count):
+            client.files.put(f"data@main:/f{number:04}", b"%d" % number)
+        client.commits.finish("data@main")
+        script = "case $data in *50) sleep 1;; *) sleep 0.02;; esac; cp $data /pfs/out/"
+        client.pipelines.apply(_spec("tail", script))
+        client.process(workers=2)
+        ratios, samples = [], []
+        for _ in range(settings.repeats):
+            client.pipelines.rerun("tail", reprocess=True)
+            client.process(workers=2)
+            times = job_timing(client, "tail@head")
+            samples.append(times.run_seconds)
+            ratios.append(times.run_seconds / times.forecasts[1].seconds)
+    return Result(
+        name="heavy-tail",
+        what=f"{count} datums, 1 % of them 50 times as long, two workers",
+        seconds=median(samples),
+        samples=tuple(samples),
+        others={"longest-first bound": median(samples) / median(ratios)},
+        budgets=(Budget("<= 1.1 x the bound", median(ratios), 1.1),),
+    )
+
+
+def _spec(name: str, script: str) -> dict[str, Any]:
+    return {
+        "pipeline": {"name": name},
+        "transform": {"cmd": ["sh", "-c", script]},
+        "input": {"pfs": {"repo": "data", "glob": "/*"}},
+    }
