@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,11 +20,35 @@ from paddock.storage.columnar import arrow_schema
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
+FOLDER_FILES = 1000
 PLACE = ("default", "data", "main")
 SPEC = """
 pipeline: copy
 transform: {cmd: [cp, "{in}", "{out}"]}
 input: {pfs: {repo: data, glob: "/*/*"}}
+"""
+JOIN = """
+pipeline: copy
+transform: {cmd: [cp, "{in}", "{out}"]}
+input:
+  join:
+    - pfs: {name: file, repo: data, glob: "/(*)/*", join_on: $1}
+    - pfs: {name: folder, repo: data, glob: "/(*)", join_on: $1}
+"""
+GROUP = """
+pipeline: copy
+transform: {cmd: [cp, "{in}", "{out}"]}
+input:
+  group:
+    - pfs: {repo: data, glob: "/(*)/*", group_by: $1}
+"""
+CROSS = """
+pipeline: copy
+transform: {cmd: [cp, "{in}", "{out}"]}
+input:
+  cross:
+    - pfs: {name: file, repo: data, glob: "/d0000/*"}
+    - pfs: {name: folder, repo: data, glob: "/*"}
 """
 
 
@@ -43,14 +68,33 @@ def plan(settings: Settings) -> Result:
 
 def plan_change(settings: Settings) -> Result:
     """The next job, after one file of the million has changed."""
+    return _change(settings, "plan-change", SPEC, lambda folders: 1)
+
+
+def plan_change_join(settings: Settings) -> Result:
+    """Each file with its folder, by the folder's name: a change of one file reaches all files of its folder."""
+    return _change(settings, "plan-change-join", JOIN, lambda folders: FOLDER_FILES)
+
+
+def plan_change_group(settings: Settings) -> Result:
+    return _change(settings, "plan-change-group", GROUP, lambda folders: 1)
+
+
+def plan_change_cross(settings: Settings) -> Result:
+    """The files of one folder with each folder: the changed file meets every folder, and the changed folder every file."""
+    return _change(settings, "plan-change-cross", CROSS, lambda folders: folders + FOLDER_FILES - 1)
+
+
+def _change(settings: Settings, name: str, spec: str, reached: Callable[[int], int]) -> Result:
     count = settings.size(1_000_000, 20_000)
-    bench = Bench(settings.work, count)
+    bench = Bench(settings.work, count, spec)
     base = bench.finished(bench.plan(bench.tree, None))
     changed = bench.write(wide_table(range(7, 8), made_up=b"changed"), bench.tree)
-    samples = samples_of(9, lambda _: lambda: expect(len(bench.plan(changed, base)), 1))
+    wanted = reached(count // FOLDER_FILES)
+    samples = samples_of(9, lambda _: lambda: expect(len(bench.plan(changed, base)), wanted))
     return Result(
-        name="plan-change",
-        what=f"plan again after 1 of {count:,} files changed",
+        name=name,
+        what=f"plan again after 1 of {count:,} files changed; {wanted:,} datums to run",
         seconds=median(samples),
         samples=samples,
         others={},
@@ -61,9 +105,9 @@ def plan_change(settings: Settings) -> Result:
 class Bench:
     """A home with one wide tree, and a pipeline that is planned and never run."""
 
-    def __init__(self, work: Path, count: int) -> None:
+    def __init__(self, work: Path, count: int, spec: str = SPEC) -> None:
         self.home = Home.open(work / "home", create=True)
-        (checked,) = load_specs(SPEC, source_name="bench")
+        (checked,) = load_specs(spec, source_name="bench")
         self.spec = checked.spec
         self.transform = transform_digest(self.spec, None)
         self.tree = self.write(wide_table(range(count)), self.home.trees.empty())
@@ -89,6 +133,7 @@ class Bench:
         """What the job would leave, had each of its datums been computed in one batch."""
         for position in range(len(plan)):
             plan.results.set(position, b"b" * 32, position, b"j" * 16)
+        plan.successes[:] = True
         with self.home.chunks.writer() as writer:
             datums = self.home.tables.merge(DATUMS, plan.base_datums, plan.table(), None, writer)
             writer.flush()
