@@ -104,9 +104,7 @@ def test_garbage_younger_than_the_grace_period_is_kept(paddock: EmbeddedPaddock,
     assert fates(gc(home, grace_seconds=HOUR)) == [PackFate.UNUSED]
 
 
-def test_a_sparse_pack_is_rewritten_and_a_fuller_one_is_not(
-    paddock: EmbeddedPaddock, home: Home, tmp_path: Path
-) -> None:
+def test_a_sparse_pack_is_rewritten(paddock: EmbeddedPaddock, home: Home, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in range(10):
@@ -123,14 +121,21 @@ def test_a_sparse_pack_is_rewritten_and_a_fuller_one_is_not(
     assert read(paddock, "data@main:/3") == noise(3)
     assert gc(home).garbage == ()
 
-    for name in range(10, 20):
+
+def test_a_pack_that_is_mostly_in_use_stays(paddock: EmbeddedPaddock, home: Home, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in range(10):
         (source / str(name)).write_bytes(noise(name))
-    paddock.files.put_tree("data@main:/all", source)
-    paddock.repos.create("other")
-    paddock.files.put_tree("other@main", source)
-    for name in range(10, 13):
-        paddock.files.put(f"data@next:/{name}", b"x")
-    assert gc(home).rewritten_bytes == 0
+    paddock.repos.create("old")
+    paddock.files.put_tree("old@main", source)
+    for name in range(7):
+        paddock.files.copy(f"old@main:/{name}", f"data@main:/{name}")
+    paddock.repos.delete("old")
+    report = gc(home)
+    assert fates(report) == [PackFate.PARTLY_USED]
+    assert (report.rewritten_bytes, report.freed_bytes, report.removed_packs) == (0, 0, 0)
+    assert 300_000 < report.garbage_bytes(PackFate.PARTLY_USED) < 310_000
 
 
 def _overhead(report: GarbageReport, home: Home) -> int:
