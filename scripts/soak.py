@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 from paddock.testing.simulation_run import simulate
 
 MEMORY = Path("/dev/shm")
+ROOT = Path(__file__).resolve().parents[1]
+PROPERTIES = "tests/property"
 
 
 def scheduler(seed: int, folder: Path) -> None:
@@ -25,7 +28,21 @@ def scheduler(seed: int, folder: Path) -> None:
     simulate(seed, folder)
 
 
-TARGETS: dict[str, Callable[[int, Path], None]] = {"scheduler": scheduler}
+def properties(seed: int, folder: Path) -> None:
+    """The property tests of the suite (stores, tables, plans against simple models) with another seed."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        f"--hypothesis-seed={seed}",
+        f"--basetemp={folder / 'tmp'}",
+        PROPERTIES,
+    ]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+TARGETS: dict[str, Callable[[int, Path], None]] = {"scheduler": scheduler, "properties": properties}
 """Each takes a seed and an empty folder, and raises where something is wrong."""
 
 
@@ -34,7 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(TARGETS), help="this target; may be given again")
     parser.add_argument("--seed", type=int, default=None, help="the first seed (default: by chance)")
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds for each target (default 1000)")
-    parser.add_argument("--minutes", type=float, default=None, help="stop each target after so long")
+    parser.add_argument("--minutes", type=float, default=10.0, help="stop each target after so long (default 10)")
     parser.add_argument("--work", type=Path, default=None, help="where homes go (default: memory, else TMPDIR)")
     return parser.parse_args()
 
@@ -42,7 +59,7 @@ def arguments() -> argparse.Namespace:
 def soak(name: str, options: argparse.Namespace) -> bool:
     """Whether every seed went well."""
     first = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    deadline = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
+    deadline = time.monotonic() + 60 * options.minutes
     work = options.work or (MEMORY if os.access(MEMORY, os.W_OK) else None)
     done = 0
     for seed in range(first, first + options.seeds):
