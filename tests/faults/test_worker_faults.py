@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,6 +49,15 @@ class Signal:
     def wait(self) -> bytes:
         with self.path.open("rb") as pipe:
             return pipe.read()
+
+
+def wait_for_processes(mark: str, count: int) -> list[int]:
+    """The processes with this in their environment, as soon as there are so many; a new one shows none for a moment."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while len(found := processes_with(mark)) < count:
+        assert time.monotonic() < deadline, f"only {len(found)} of {count} processes started"
+        select.select([], [], [], 0.01)
+    return found
 
 
 def wait_gone(processes: Sequence[int]) -> None:
@@ -171,8 +181,7 @@ class TestDeath:
         task = shell(f"sleep 1000 & setsid sleep 1000 & echo >{reached.path}; wait", env=dict([mark.split("=")]))
         mortal.start(task, [mortal.file_datum(b"x")])
         reached.wait()
-        user = processes_with(mark)
-        assert len(user) >= 3
+        user = wait_for_processes(mark, 3)
         return user + processes_with(f"{mortal.scratch}")
 
     def test_kill_of_the_worker(self, mortal: WorkerHarness, tmp_path: Path) -> None:
