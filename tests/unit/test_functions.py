@@ -16,7 +16,7 @@ import pytest
 import paddock
 from paddock.functions.code import CodeFolder, project_code
 from paddock.functions.environment import LOCK_FILE, check_environment
-from paddock.functions.loading import load_function
+from paddock.functions.loading import load_function, load_pipelines
 from paddock.functions.values import Element, arguments, result_files, signature_of
 from paddock.model.errors import Conflict, InvalidInput, NotFound
 from paddock.model.records import ApplyOutcome, JobState
@@ -111,7 +111,7 @@ FILES = {
     "pkg/inner/__init__.py": "from ..side import x\n",
     "pkg/side.py": "x = 1\n",
     "pkg/unused.py": "",
-    "late.py": "def change(text): return text.upper()\n",
+    "late.py": "def change(text: str) -> str: return text.upper()\n",
     "unused.py": "this is not even Python\n",
 }
 
@@ -199,7 +199,45 @@ class TestPipelines:
             assert job.up_per.apply(pd).outcome is ApplyOutcome.UNCHANGED
             (project / "pkg" / "unused.py").write_text("1")
             assert job.up_per.apply(pd).outcome is ApplyOutcome.UNCHANGED
-            (project / "late.py").write_text("def change(text): return text * 2\n")
+            (project / "late.py").write_text("def change(text: str) -> str: return text * 2\n")
             assert job.up_per.apply(pd).outcome is ApplyOutcome.UPDATED
             pd.process(workers=1)
             assert b"".join(pd.files.read("up-per@main:/two")) == b"twotwo"
+
+
+class TestFromTheCommandLine:
+    @pytest.fixture
+    def folder(self, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        (tmp_path / "texts").mkdir()
+        for name in ("one", "two"):
+            (tmp_path / "texts" / name).write_text(name)
+        monkeypatch.chdir(project)
+        return tmp_path
+
+    def test_map_calls_a_plain_function(self, folder: Path) -> None:
+        with paddock.connect(str(folder / "home")) as pd:
+            report = paddock.map_folder(pd, folder / "texts", folder / "out", [], function="late:change", workers=1)
+            assert report.jobs[0].state is JobState.SUCCESS, report.jobs[0].reason
+            assert (folder / "out" / "two").read_text() == "TWO"
+            again = paddock.map_folder(pd, folder / "texts", folder / "out", [], function="late:change", workers=1)
+            assert again.jobs == ()
+            with pytest.raises(InvalidInput, match="brings its own code"):
+                paddock.map_folder(pd, folder / "texts", folder / "out", ["cp"], function="late:change")
+
+    def test_run_takes_a_python_file_for_a_spec(self, folder: Path, project: Path) -> None:
+        with paddock.connect(str(folder / "home")) as pd:
+            inputs, outputs = {"texts": folder / "texts"}, {"up-per": folder / "out"}
+            report = paddock.run_specs(pd, [Path("job.py")], inputs=inputs, outputs=outputs, workers=1)
+            assert [job.state for job in report.jobs] == [JobState.SUCCESS] * 2
+            assert (folder / "out" / "one").read_text() == "ONE"
+
+    def test_files_that_are_no_pipelines_are_named(self, project: Path) -> None:
+        (project / "not-a-name.py").write_text("")
+        for name, message in (
+            ("late.py", "defines no pipeline"),
+            ("unused.py", "line 1"),
+            ("not-a-name.py", "rename it"),
+            ("absent.py", "does not exist"),
+        ):
+            with pytest.raises((InvalidInput, NotFound), match=message):
+                load_pipelines(project / name)

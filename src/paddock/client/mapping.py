@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ from typing import Any
 from paddock.client.archives import translated
 from paddock.client.running import RunReport, ensure_current, ensure_repo, get_output
 from paddock.client.working import OnProgress, newest_jobs, work_off
+from paddock.functions.code import CodeFolder, project_code
+from paddock.functions.inputs import glob as glob_input
+from paddock.functions.loading import load_local_function
+from paddock.functions.pipeline import check_parameters, function_transform, module_of
 from paddock.model.errors import Conflict, InvalidInput, NotFound
 from paddock.model.records import DEFAULT_BRANCH, PipelineState
 from paddock.model.services import OnTransfer, Paddock
@@ -58,6 +62,7 @@ def map_folder(
     *,
     glob: str = DEFAULT_GLOB,
     code: Path | None = None,
+    function: str | None = None,
     workers: int | None = None,
     on_transfer: OnTransfer | None = None,
     on_progress: OnProgress | None = None,
@@ -66,16 +71,20 @@ def map_folder(
 
     The command runs in the present directory, with the datum at `/pfs/in` and `/pfs/out`; `{in}` and `{out}` in its
     words stand for the datum's path and the output folder. code: a folder that is versioned with the command; without
-    it, files below the present directory that words of the command name. A failed job leaves `target` as it was.
+    it, files below the present directory that words of the command name. function: `module:function`, found from the
+    present directory, instead of a command (which is empty then) and code. A failed job leaves `target` as it was.
     """
     started = time.monotonic()
     source, target = _checked_folders(source, target)
     names = map_names(source, target)
     _check_running(paddock, names.pipeline)
-    spec = _spec(names, source, target, command, glob)
+    chosen = _load_function(function, command, code) if function is not None else None
+    transform = _command_transform(command) if chosen is None else chosen.transform
+    spec = _spec(names, source, target, transform, glob)
     before = newest_jobs(paddock, [names.pipeline])
     ensure_repo(paddock, names.repo)
-    with _code_folder(command, code, outside=(source, target)) as folder:
+    own_code = code if chosen is None else chosen.code.path
+    with _code_folder(command, own_code, outside=(source, target)) as folder:
         applied = paddock.pipelines.apply(spec, code=folder, hold=True)
     put = paddock.files.put_tree(f"{names.repo}@{DEFAULT_BRANCH}", source, mirror=True, on_transfer=on_transfer)
     ensure_current(paddock, names.pipeline)
@@ -106,13 +115,33 @@ def _check_running(paddock: Paddock, pipeline: str) -> None:
         raise Conflict(f"pipeline {pipeline} is stopped; start it with `paddock pipeline start {pipeline}`")
 
 
-def _spec(names: MapNames, source: Path, target: Path, command: Sequence[str], glob: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Function:
+    transform: dict[str, Any]
+    code: CodeFolder
+
+
+def _load_function(text: str, command: Sequence[str], code: Path | None) -> _Function:
+    if command or code is not None:
+        raise InvalidInput(f"function {text} brings its own code; leave out the command and --code")
+    function = load_local_function(text, Path.cwd())
+    check_parameters(function, glob_input(INPUT_NAME))
+    module, file = module_of(function)
+    transform = function_transform(f"{module}:{function.__qualname__}", {})
+    return _Function(transform, CodeFolder(project_code(module, file)))
+
+
+def _command_transform(command: Sequence[str]) -> dict[str, Any]:
     if not command or not command[0]:
         raise InvalidInput("no command is given; write it after --, as in: paddock map photos -o out -- cp {in} {out}")
+    return {"cmd": [*command], "working_dir": str(Path.cwd()), "placeholders": True}
+
+
+def _spec(names: MapNames, source: Path, target: Path, transform: Mapping[str, Any], glob: str) -> dict[str, Any]:
     return {
         "pipeline": {"project": MAP_PROJECT, "name": names.pipeline.partition("/")[2]},
         "description": f"paddock map {source} -o {target}",
-        "transform": {"cmd": [*command], "working_dir": str(Path.cwd()), "placeholders": True},
+        "transform": transform,
         "input": {
             "pfs": {
                 "project": MAP_PROJECT,

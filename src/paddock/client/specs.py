@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from paddock.client.archives import translated
+from paddock.functions.code import CodeFolder
+from paddock.functions.loading import load_pipelines
 from paddock.model.addresses import parse_address
 from paddock.model.errors import Conflict, InvalidInput, Problem
 from paddock.model.records import DEFAULT_BRANCH, DEFAULT_PROJECT, AppliedPipeline, ApplyOutcome
@@ -17,18 +19,21 @@ from paddock.model.services import Paddock
 from paddock.pipelines.documents import SpecText, parse_specs
 from paddock.pipelines.inputs import leaves_of
 from paddock.pipelines.models import PipelineSpec
-from paddock.pipelines.spec import spec_to_json, validate_specs
+from paddock.pipelines.spec import spec_to_json, validate_spec, validate_specs
 
 STANDARD_INPUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSpec:
-    """One checked spec. code: the local folder or file that `transform.code` names, resolved."""
+    """One checked spec. code: the local folder or file that `transform.code` names, resolved; that of a function is
+    removed with `holder`.
+    """
 
     spec: PipelineSpec
     code: Path | None
     warnings: tuple[str, ...]
+    holder: CodeFolder | None = None
 
     @property
     def address(self) -> str:
@@ -43,7 +48,8 @@ class LoadedSpec:
 
 
 def load_specs(files: Sequence[Path], *, default_project: str = DEFAULT_PROJECT) -> list[LoadedSpec]:
-    """Read and check the specs of all files, in order; `-` is standard input.
+    """Read and check the specs of all files; `-` is standard input. A `.py` file is imported: its functions that are
+    pipelines are specs, and come last.
 
     InvalidInput lists every fault of every file, each with its line; NotFound for a file that is not there.
     `transform.code` counts from its spec file's folder. Nothing is applied.
@@ -51,7 +57,10 @@ def load_specs(files: Sequence[Path], *, default_project: str = DEFAULT_PROJECT)
     texts: list[SpecText] = []
     folders: list[Path] = []
     problems: list[Problem] = []
+    modules = [file for file in files if file.suffix == ".py"]
     for file in files:
+        if file in modules:
+            continue
         try:
             found = parse_specs(_read(file), source_name=str(file))
         except InvalidInput as error:
@@ -72,6 +81,15 @@ def load_specs(files: Sequence[Path], *, default_project: str = DEFAULT_PROJECT)
         loaded.append(LoadedSpec(item.spec, code, item.warnings))
     if problems:
         raise InvalidInput("the specs can't be applied", problems=tuple(problems))
+    return loaded + [spec for file in modules for spec in _load_module(file, default_project)]
+
+
+def _load_module(file: Path, default_project: str) -> list[LoadedSpec]:
+    loaded = []
+    for function in load_pipelines(file):
+        valid = validate_spec(function.spec, default_project=default_project)
+        holder = function.code_folder()
+        loaded.append(LoadedSpec(valid.spec, holder.path, tuple(valid.warnings), holder))
     return loaded
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paddock.model.addresses import parse_repo
-from paddock.model.records import DEFAULT_BRANCH, DEFAULT_PROJECT
+from paddock.model.records import DEFAULT_BRANCH
 
 InputSpec = Mapping[str, Any]
 """A node of a spec's `input`."""
@@ -25,12 +25,12 @@ def glob(
 ) -> InputSpec:
     """One datum for each match of `pattern` in `repo` (`[project/]repo`).
 
-    name: of the function's parameter that gets it; the repo's name if None.
+    name: of the function's parameter that gets it; the repo's name if None. Without a project: the pipeline's.
     """
-    project, plain = _split(repo)
-    fields: dict[str, Any] = {"repo": plain, "glob": pattern, "branch": branch, "name": name or plain}
-    if project != DEFAULT_PROJECT:
-        fields["project"] = project
+    address = parse_repo(repo)
+    fields: dict[str, Any] = {"repo": address.repo, "glob": pattern, "branch": branch, "name": name or address.repo}
+    if "/" in repo:
+        fields["project"] = address.project
     options = {"join_on": join_on, "outer_join": outer_join, "group_by": group_by, "empty_files": empty_files}
     return {"pfs": fields | {key: value for key, value in options.items() if value}}
 
@@ -61,8 +61,3 @@ def input_names(node: InputSpec) -> list[str]:
     if leaf is not None:
         return [leaf["name"]]
     return list(dict.fromkeys(name for parts in node.values() for part in parts for name in input_names(part)))
-
-
-def _split(repo: str) -> tuple[str, str]:
-    address = parse_repo(repo)
-    return address.project, address.repo

@@ -1,11 +1,15 @@
-"""Find a function by `module:name`."""
+"""Find functions: one by `module:name`, or all pipelines of a file."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from paddock.functions.pipeline import PipelineFunction
 from paddock.model.errors import InvalidInput, NotFound
 
 
@@ -31,3 +35,41 @@ def load_function(text: str) -> Callable[..., Any]:
     if not callable(function):
         raise InvalidInput(f"{text} is no function but {type(found).__name__}; name a function")
     return function  # type: ignore[no-any-return]
+
+
+def load_local_function(text: str, folder: Path) -> Callable[..., Any]:
+    """`load_function` with `folder` as the first place for modules. It stays there: functions import late."""
+    _search(folder)
+    return load_function(text)
+
+
+def load_pipelines(file: Path) -> list[PipelineFunction[..., Any]]:
+    """Import a file as a module, and take the pipelines that it defines, in order.
+
+    InvalidInput: it cannot be imported, or defines none. NotFound: it is not there.
+    """
+    if not file.is_file():
+        raise NotFound(f"{file} does not exist; name a Python file with functions decorated by @paddock.pipeline")
+    if not file.stem.isidentifier():
+        raise InvalidInput(f"{file} can't be imported: the name of a module is letters, digits and '_'; rename it")
+    _search(file.resolve().parent)
+    try:
+        module: ModuleType = importlib.import_module(file.stem)
+    except SyntaxError as error:
+        raise InvalidInput(f"{file}, line {error.lineno}: {error.msg}") from None
+    found = getattr(module, "__file__", None)
+    if found is None or Path(found).resolve() != file.resolve():
+        raise InvalidInput(f"{file} can't be imported: another module is called {file.stem}; rename it")
+    pipelines = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, PipelineFunction) and value.function.__module__ == file.stem
+    ]
+    if not pipelines:
+        raise InvalidInput(f"{file} defines no pipeline; decorate a function with @paddock.pipeline(input=…)")
+    return pipelines
+
+
+def _search(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

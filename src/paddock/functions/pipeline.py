@@ -13,7 +13,7 @@ from paddock.functions.code import CodeFolder, project_code
 from paddock.functions.inputs import InputSpec, input_names
 from paddock.functions.values import signature_of
 from paddock.model.errors import InvalidInput
-from paddock.model.records import DEFAULT_PROJECT, AppliedPipeline
+from paddock.model.records import AppliedPipeline
 from paddock.model.services import Paddock
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ class PipelineFunction(Generic[P, R]):
         """The spec of the pipeline, as `pipeline apply` takes it; its code is `code_folder()`."""
         module, _ = module_of(self.function)
         return {
-            "pipeline": {"project": self._fields["project"], "name": self._fields["name"]},
+            "pipeline": self._fields["pipeline"],
             "description": (inspect.getdoc(self.function) or "").partition("\n")[0],
             "transform": function_transform(f"{module}:{self.function.__qualname__}", self._fields["env"]),
             "input": self.input,
@@ -60,21 +60,20 @@ def pipeline(
     *,
     input: InputSpec,
     name: str | None = None,
-    project: str = DEFAULT_PROJECT,
+    project: str | None = None,
     env: dict[str, str] | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, R]], PipelineFunction[P, R]]:
     """Make a function a pipeline over `input` (see `glob`, `cross`, `union`, `join`, `group`).
 
-    name: of the pipeline; the function's, with `-` for `_`, if None. options: other fields at the top of a spec, such as
+    name: of the pipeline; the function's, with `-` for `_`, if None. project: the caller's if None. options: other fields at the top of a spec, such as
     `datum_tries` or `parallelism_spec`. The function stays callable as it was.
     """
 
     def decorate(function: Callable[P, R]) -> PipelineFunction[P, R]:
         chosen = name or function.__name__.replace("_", "-")
-        return PipelineFunction(
-            function, input, {"name": chosen, "project": project, "env": env or {}, "options": options}
-        )
+        reference = {"name": chosen} if project is None else {"name": chosen, "project": project}
+        return PipelineFunction(function, input, {"pipeline": reference, "env": env or {}, "options": options})
 
     return decorate
 

@@ -18,8 +18,10 @@ from paddock.client.mapping import DEFAULT_GLOB, map_folder
 def map_(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder to work on.")],
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="The command, and its words, after '--'.")],
     target: Annotated[Path, typer.Option("--output", "-o", metavar="TARGET", help="The folder for the results.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- CMD…]", help="The command, and its words, after '--'.")
+    ] = None,
     glob: Annotated[
         str, typer.Option("--glob", metavar="PATTERN", help="What in SOURCE is one unit of work.")
     ] = DEFAULT_GLOB,
@@ -27,6 +29,10 @@ def map_(
     code: Annotated[
         Path | None,
         typer.Option("--code", metavar="DIR", help="A folder to version with the command; a change in it recomputes."),
+    ] = None,
+    function: Annotated[
+        str | None,
+        typer.Option("--function", metavar="MODULE:NAME", help="A Python function to call instead of a command."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -36,6 +42,9 @@ def map_(
     /pfs/in, and puts results into /pfs/out; {in} and {out} in its words stand for the datum's path and the output
     folder. Results appear in TARGET, and what no longer exists in SOURCE disappears there. Files below the current
     directory that the command's words name (a script) count as code: a change in one computes again.
+
+    --function names a Python function below the current directory, which takes and returns bytes, text, a table or a
+    picture; it runs in processes that stay warm.
 
     Example: paddock map photos -o small -- convert {in} -resize 50% {out}/
     """
@@ -49,9 +58,10 @@ def map_(
             session.paddock,
             source,
             target,
-            command,
+            command or [],
             glob=glob,
             code=code,
+            function=function,
             workers=workers,
             on_transfer=on_transfer,
             on_progress=on_progress,

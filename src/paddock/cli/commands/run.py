@@ -19,7 +19,12 @@ from paddock.model.errors import InvalidInput
 
 def run(
     context: typer.Context,
-    specs: Annotated[list[Path], typer.Argument(metavar="SPEC…", help="Specs in YAML or JSON; '-' is standard input.")],
+    specs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SPEC…", help="Specs in YAML or JSON, or Python files with pipelines; '-' is standard input."
+        ),
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Option(
