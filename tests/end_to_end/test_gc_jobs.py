@@ -99,6 +99,7 @@ def test_a_damaged_result_is_named_by_the_job_that_needs_it(data: EmbeddedPaddoc
         assert check_store(fresh.home, repair=True).sound
 
 
+@pytest.mark.slow
 def test_collections_beside_jobs_lose_nothing(data: EmbeddedPaddock) -> None:
     """Two chained pipelines compute, fail to be reused, and are given up, while collections run all the time."""
     stop = threading.Event()

@@ -72,6 +72,7 @@ def assert_clean_after_another(path: Path) -> None:
     assert_whole(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_each_operation_on_the_objects_fails_once(template: Path, tmp_path: Path, after: bool) -> None:
     for number in range(1, 200):
