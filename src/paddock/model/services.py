@@ -10,29 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from paddock.model.ids import CommitId
-from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
-from paddock.model.records import (
-    AppliedPipeline,
-    Branch,
-    Commit,
-    CommitSet,
-    Datum,
-    DatumState,
-    FileDiff,
-    FileInfo,
-    GetReport,
-    Job,
-    Origin,
-    Pipeline,
-    Project,
-    PutReport,
-    Repo,
-    Tag,
-)
-from paddock.model.store_records import CheckReport, GarbageReport, UsageReport
+if TYPE_CHECKING:
+    # Every command imports this module, and a record costs half a millisecond to define.
+    from paddock.model.ids import CommitId
+    from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
+    from paddock.model.records import (
+        AppliedPipeline,
+        Branch,
+        Commit,
+        CommitSet,
+        Datum,
+        DatumState,
+        FileDiff,
+        FileInfo,
+        GetReport,
+        Job,
+        Origin,
+        Pipeline,
+        Project,
+        PutReport,
+        Repo,
+        Tag,
+    )
+    from paddock.model.store_records import CheckReport, GarbageReport, UsageReport
 
 
 @dataclass(frozen=True, slots=True)
