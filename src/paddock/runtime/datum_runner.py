@@ -352,9 +352,12 @@ class DatumRunner:
             self._frame_datums = 1
             return self._run_lines(batch, datums, transform, sink)
         seconds = time.monotonic() - begin
-        if seconds < _FRAME_SECONDS / 2:
+        # What the process says it took: waiting for a busy processor is no reason for smaller frames.
+        said = [answer.seconds for answer in answers if answer.seconds is not None]
+        work = sum(said) if len(said) == len(answers) else seconds
+        if work < _FRAME_SECONDS / 2:
             self._frame_datums = min(self._frame_datums * 2, FRAME_DATUMS_MAX)
-        elif seconds > _FRAME_SECONDS:
+        elif work > _FRAME_SECONDS:
             self._frame_datums = max(1, self._frame_datums // 2)
         self._recycle(transform.task)
         share = seconds / len(datums)

@@ -48,6 +48,8 @@ def map_(
 
     Example: paddock map photos -o small -- convert {in} -resize 50% {out}/
     """
+    if not command and function is None:
+        raise typer.BadParameter("write the command after --, or name a function", param_hint="'-- CMD…'")
     session = session_of(context)
     session.interrupted = "interrupted; finished datums are kept, the same command goes on from there"
     with (
