@@ -46,7 +46,9 @@ def insert(tx: Transaction, repo_id: int, name: str, created: float, *, head_id:
     """The new branch's id; its tip is its head. The caller has checked that no branch has the name; AlreadyExists: a tag has."""
     tag = tags.find(tx, repo_id, name)
     if tag is not None:
-        raise AlreadyExists(f"branch {name} can't be made: {tag} is a tag; choose another name, or delete the tag first")
+        raise AlreadyExists(
+            f"branch {name} can't be made: {tag} is a tag; choose another name, or delete the tag first"
+        )
     return tx.insert(
         "INSERT INTO branches (repo_id, name, head_id, tip_id, open_id, created) VALUES (?, ?, ?, ?, NULL, "
         "?) RETURNING id",

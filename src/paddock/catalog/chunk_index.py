@@ -100,4 +100,3 @@ def _chunk_rows(pack_id: int, pack: PackRecord) -> Iterator[tuple[Value, ...]]:
 
 def _digest_of(chunk: tuple[Digest, Location]) -> bytes:
     return chunk[0]
-
