@@ -14,7 +14,7 @@ import pytest
 
 from paddock.model.records import DatumState
 from paddock.runtime import sandbox
-from paddock.runtime.protocol import Cancel, Heartbeat, TransformTask
+from paddock.runtime.protocol import Cancel, Claim, Heartbeat, TransformTask
 from paddock.testing.workers import WorkerHarness, input_of, shell
 
 SERVE = """
@@ -304,3 +304,14 @@ def test_paths_that_no_file_system_has_are_refused(worker: WorkerHarness) -> Non
         reasons.append(worker.run(frames(script, datum_tries=1), many(worker, 2)).datums[1].reason)
     assert ["can't be the path of an output" in reason for reason in reasons] == [True] * 4 + [False] * 2
     assert reasons[4:] == ["it gives one output path twice", "/pfs/out/a is a file and a directory (of /a/b) at once"]
+
+
+def test_a_batch_that_arrives_while_a_long_report_is_sent_is_run(worker: WorkerHarness) -> None:
+    transform = frames("    frame(good) if 'frame' in document else line('line')\n")
+    datums = many(worker, 3000)
+    first = worker.start(transform, datums)
+    while not isinstance(worker.receive(), Claim):
+        pass
+    second = worker.start(transform, datums[:1])
+    assert len(worker.finish(first).datums) == 3000
+    assert len(worker.finish(second).datums) == 1

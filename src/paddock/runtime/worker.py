@@ -118,7 +118,9 @@ class Worker:
         while not (self._draining and not self._batches):
             if not self._batches:
                 self._claim()
-                self._channel.wait()
+                if not self._channel.received:
+                    # Sending a long report takes messages in, perhaps the very batch that would be waited for.
+                    self._channel.wait()
                 self._take_messages()
                 continue
             batch = self._batches.popleft()
