@@ -69,7 +69,9 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} name {name!r} is invalid: use letters, digits, '_' and '-' only, and at least one of them"
         )
     if len(name) > NAME_LENGTH_MAX:
-        raise InvalidInput(f"{kind} name {name!r} is {len(name)} characters long; at most {NAME_LENGTH_MAX} are allowed")
+        raise InvalidInput(
+            f"{kind} name {name!r} is {len(name)} characters long; at most {NAME_LENGTH_MAX} are allowed"
+        )
     if kind == "branch" and is_commit_id(name):
         raise InvalidInput(f"branch name {name!r} looks like a commit id; choose another name")
     return name
@@ -124,7 +126,9 @@ def parse_ref(text: str) -> Ref:
     return Ref(match["name"], tuple(steps))
 
 
-def parse_address(text: str, *, default_project: str = DEFAULT_PROJECT, default_ref: str | None = DEFAULT_BRANCH) -> Address:
+def parse_address(
+    text: str, *, default_project: str = DEFAULT_PROJECT, default_ref: str | None = DEFAULT_BRANCH
+) -> Address:
     """Parse `[project/]repo[@ref][:/path]`; a missing ref becomes `default_ref`, or an error where that is None."""
     if not text:
         raise InvalidInput("the address is empty; write [project/]repo@branch-or-commit[:/path]")
@@ -139,5 +143,7 @@ def parse_address(text: str, *, default_project: str = DEFAULT_PROJECT, default_
         else:
             raise InvalidInput("name a branch or commit after '@'")
     except InvalidInput as error:
-        raise InvalidInput(f"address {text!r} does not parse: {error.message}. The form is [project/]repo@branch-or-commit[:/path]") from None
+        raise InvalidInput(
+            f"address {text!r} does not parse: {error.message}. The form is [project/]repo@branch-or-commit[:/path]"
+        ) from None
     return Address(repo, ref, check_path(path) if colon else None)
