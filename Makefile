@@ -12,15 +12,15 @@ LOCK := constraints.txt
 LINTED := src tests bench scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check bench format lock clean
+.PHONY: help bytecode demo test soak check bench format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(BIN)/.installed-demo ## Show the main job on real pictures, in under a minute
+demo: $(BIN)/.installed-demo bytecode ## Show the main job on real pictures, in under a minute
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
-test: $(BIN)/.installed-dev ## Run the whole test suite
+test: $(BIN)/.installed-dev bytecode ## Run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 soak: $(BIN)/.installed-dev ## Run thousands of random lives of a home; prints the seed that fails (ARGS="--minutes 5")
@@ -32,7 +32,7 @@ check: $(BIN)/.installed-dev ## Lint, format check, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(BIN)/.installed-demo ## Measure against peers and floors (ARGS="--quick" for a short run)
+bench: $(BIN)/.installed-demo bytecode ## Measure against peers and floors (ARGS="--quick" for a short run)
 	@$(BIN)/python bench/run.py $(ARGS)
 
 format: $(BIN)/.installed-dev ## Rewrite the code in the project's format
@@ -46,6 +46,10 @@ lock: ## Renew constraints.txt from pyproject.toml (needs uv)
 clean: ## Remove what the other targets made
 	@rm -rf $(VENV) demo-output bench/results build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Where the environment forbids Python to write bytecode, every command would compile the package anew.
+bytecode: | $(BIN)/python
+	@$(BIN)/python -m compileall -qq src
 
 $(BIN)/python:
 	@sh scripts/make_venv.sh $(VENV) $(PYTHON)
