@@ -21,7 +21,7 @@ demo: $(BIN)/.installed-demo bytecode ## Show the main job on real pictures, in 
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
 test: $(BIN)/.installed-dev bytecode ## Run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 soak: $(BIN)/.installed-dev ## Run thousands of random lives of a home; prints the seed that fails (ARGS="--minutes 5")
 	@$(BIN)/python scripts/soak.py $(ARGS)
