@@ -91,7 +91,7 @@ def read_and_hash(folder: Path) -> int:
 
 def git_repository(work: Path, source: Path, number: int) -> Callable[[], object]:
     repository = fresh(work / f"git{number}") / ".git"
-    git = ["git", f"--git-dir={repository}", f"--work-tree={source}", "-c", "core.autocrlf=false"]
+    git = ["git", f"--git-dir={repository}", f"--work-tree={source}", "-c", "core.autocrlf=false", "-c", "gc.auto=0"]
     run(["git", "init", "--quiet", "--bare", str(repository)])
     run([*git, "config", "core.bare", "false"])
     identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]

@@ -48,7 +48,7 @@ def run(
     session = session_of(context)
     session.interrupted = "interrupted; finished datums are kept, the same command goes on from there"
     with (
-        transfer_progress("put") as on_transfer,
+        transfer_progress("copy") as on_transfer,
         job_progress(workers=workers_known(session, workers)) as on_progress,
     ):
         report = run_specs(
