@@ -61,41 +61,6 @@ def _job(home: Home, tx: Transaction, name: str = "edges", set_id: str = "a" * 3
     return jobs.insert(tx, set_id=set_id, pipeline_id=pipeline.id, version=1, commit_id=commit_id, created=1.0)
 
 
-def test_a_lease_is_reported_once_and_only_while_it_is_current(home: Home) -> None:
-    add_pipeline(home, "edges", ["data"])
-    with home.catalog.write() as tx:
-        job = _job(home, tx)
-        number = batches.insert(tx, job, first=0, last=10, worker="w1", lease_expires=5.0)
-        assert batches.insert(tx, job, first=10, last=12, worker="w2", lease_expires=9.0) == number + 1
-        assert [row.number for row in batches.expired(tx, 5.0)] == [number]
-        assert batches.renew(tx, job, number, attempt=1, lease_expires=8.0)
-        assert batches.expired(tx, 5.0) == []
-        assert batches.lease(tx, job, number, worker="w3", lease_expires=9.0) is None
-        assert batches.free(tx, job, number, attempt=1)
-        assert not batches.free(tx, job, number, attempt=1)
-        assert batches.lease(tx, job, number, worker="w3", lease_expires=9.0) == 2
-        assert not batches.report(tx, job, number, attempt=1, result="aa", run=1, recovered=0, failed=0)
-        assert not batches.renew(tx, job, number, attempt=1, lease_expires=99.0)
-        assert batches.report(tx, job, number, attempt=2, result="bb", run=9, recovered=0, failed=1)
-        assert not batches.report(tx, job, number, attempt=2, result="cc", run=9, recovered=0, failed=1)
-        done = batches.get(tx, job, number)
-        assert done is not None
-        assert (done.state, done.result, done.run, done.failed, done.worker) == ("done", "bb", 9, 1, "w3")
-
-
-def test_the_leases_of_a_dead_process_are_void_at_once_and_reports_stay(home: Home) -> None:
-    add_pipeline(home, "edges", ["data"])
-    with home.catalog.write() as tx:
-        job = _job(home, tx)
-        done = batches.insert(tx, job, first=0, last=1, worker="w", lease_expires=5.0)
-        batches.report(tx, job, done, attempt=1, result="aa", run=1, recovered=0, failed=0)
-        leased = batches.insert(tx, job, first=1, last=2, worker="w", lease_expires=5.0)
-        assert batches.free_all(tx) == 1
-        assert [row.number for row in batches.of_job(tx, job, state="free")] == [leased]
-        batches.delete_unreported(tx, job)
-        assert [row.number for row in batches.of_job(tx, job)] == [done]
-
-
 def test_an_update_of_a_job_sets_only_what_is_given(home: Home) -> None:
     add_pipeline(home, "edges", ["data"])
     with home.catalog.write() as tx:
@@ -147,7 +112,7 @@ def test_deleting_a_pipeline_takes_its_jobs_and_leaves_its_commits(home: Home) -
     pipeline = add_pipeline(home, "edges", ["data"])
     with home.catalog.write() as tx:
         job = _job(home, tx)
-        batches.insert(tx, job, first=0, last=1, worker="w", lease_expires=1.0)
+        batches.record(tx, job, result="aa", run=1, recovered=0, failed=0)
         assert pipelines.add_version(tx, pipeline.id, spec="{}", transform="11", code="", created=2.0) == 2
         assert [row.version for row in pipelines.versions(tx, pipeline.id)] == [1, 2]
         pipelines.delete(tx, pipeline.id)
