@@ -1,7 +1,7 @@
 """A home: one directory that holds everything, and the doors to its parts.
 
     home.json     format version, chunking, id; written last, so that a directory with it is a complete home
-    catalog.db    names, heads, jobs, leases, the chunk index (SQLite; `-wal` and `-shm` beside it)
+    catalog.db    names, heads, jobs, accepted results, the chunk index (SQLite; `-wal` and `-shm` beside it)
     objects/      packs
     cache/        what can be lost: scan caches and the manifests of mirrored folders
     locks/        files that processes lock; the kernel frees them when a process dies
