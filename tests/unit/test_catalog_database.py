@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from paddock.catalog import schema
 from paddock.catalog.database import SCHEMA_VERSION, Catalog
 from paddock.catalog.sqlite import SqliteEngine
-from paddock.model.errors import Bug, Conflict, Corrupt, LimitExceeded, PermissionDenied, Unavailable
+from paddock.model.errors import Corrupt, LimitExceeded, PermissionDenied, Unavailable
 
 
 @pytest.fixture
@@ -59,82 +58,6 @@ def test_migrations_leave_no_placeholder_and_use_no_unknown_one() -> None:
         assert "{{" not in SqliteEngine(Path("x")).render(migration.sql)
 
 
-def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = schema.migrations()[0]
-    broken = schema.Migration(1, "broken", good.sql + "\nCREATE TABLE projects (id INTEGER);\n")
-    monkeypatch.setattr(schema, "migrations", lambda: (broken,))
-    with pytest.raises(Bug, match="already exists"):
-        Catalog.open(path)
-    monkeypatch.undo()
-    reopened = Catalog.open(path)
-    assert _projects(reopened) == []
-    reopened.close()
-
-
-def test_a_newer_schema_is_refused_with_both_versions(path: Path, catalog: Catalog) -> None:
-    with catalog.write() as tx:
-        tx.execute("INSERT INTO schema_versions (version, title, applied) VALUES (99, 'later', 0)")
-    with pytest.raises(Conflict, match=rf"version 99.*up to {SCHEMA_VERSION}.*pip install --upgrade"):
-        Catalog.open(path)
-
-
-def test_a_failed_block_leaves_nothing(catalog: Catalog) -> None:
-    def failing() -> None:
-        with catalog.write() as tx:
-            tx.execute("INSERT INTO projects (name, description, created) VALUES ('a', '', 0)")
-            raise ValueError
-
-    with pytest.raises(ValueError):  # noqa: PT011 - it is raised two lines above
-        failing()
-    assert _projects(catalog) == []
-    _add_project(catalog, "b")
-    assert _projects(catalog) == ["b"]
-
-
-def test_a_read_sees_one_snapshot(catalog: Catalog) -> None:
-    with catalog.read() as tx:
-        assert tx.one("SELECT count(*) FROM projects") == (0,)
-        _add_project(catalog, "a")
-        assert tx.one("SELECT count(*) FROM projects") == (0,)
-    assert _projects(catalog) == ["a"]
-
-
-def test_a_write_inside_a_write_is_a_bug_and_does_not_hang(catalog: Catalog) -> None:
-    def nested() -> None:
-        with catalog.write(), catalog.write():
-            pass
-
-    with pytest.raises(Bug, match="inside another"):
-        nested()
-    _add_project(catalog, "a")
-    assert _projects(catalog) == ["a"]
-
-
-def test_threads_write_in_turn(catalog: Catalog) -> None:
-    def work(number: int) -> None:
-        for item in range(5):
-            _add_project(catalog, f"p{number}-{item}")
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(_projects(catalog)) == 40
-
-
-def test_data_version_changes_with_every_commit_of_anyone(path: Path, catalog: Catalog) -> None:
-    first = catalog.data_version()
-    assert catalog.data_version() == first
-    _add_project(catalog, "mine")
-    second = catalog.data_version()
-    other = Catalog.open(path)
-    _add_project(other, "theirs")
-    other.close()
-    third = catalog.data_version()
-    assert len({first, second, third}) == 3
-
-
 def test_a_writer_that_waits_too_long_is_told_to_try_again(path: Path, catalog: Catalog) -> None:
     impatient = SqliteEngine(path, busy_timeout_seconds=0.01).connect()
     with catalog.write(), pytest.raises(Unavailable, match=r"busy.*try again"):
@@ -171,15 +94,6 @@ def test_a_catalog_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         Catalog.open(tmp_path / "missing" / "catalog.db")
 
 
-def test_all_in_asks_in_slices(catalog: Catalog) -> None:
-    for number in range(3):
-        _add_project(catalog, f"p{number}")
-    wanted = [f"p{number}" for number in range(2000)]
-    with catalog.read() as tx:
-        assert sorted(tx.all_in("SELECT name FROM projects WHERE name IN ({})", wanted)) == [("p0",), ("p1",), ("p2",)]
-        assert tx.all_in("SELECT name FROM projects WHERE name IN ({})", []) == []
-
-
 ONLY_SQLITE = re.compile(
     r"\b(INSERT OR|REPLACE INTO|PRAGMA|rowid|AUTOINCREMENT|sqlite_\w+|GLOB|strftime|julianday|ifnull)\b"
 )
@@ -191,7 +105,7 @@ def test_sql_outside_the_dialect_seam_is_neutral() -> None:
     sources = [*package.glob("*.py"), *package.glob("migrations/*.sql")]
     assert len(sources) > 10
     for source in sources:
-        if source.name != "sqlite.py":
+        if source.name not in ("sqlite.py", "postgres.py"):
             assert ONLY_SQLITE.search(source.read_text(encoding="utf-8")) is None, source.name
 
 

@@ -6,6 +6,7 @@ itself. Reads see one snapshot and never wait for writers; writers exclude each 
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections import deque
@@ -15,13 +16,13 @@ from pathlib import Path
 
 from paddock.catalog.dialect import Connection, Engine, Row, Value
 from paddock.catalog.sqlite import SqliteEngine
-from paddock.model.errors import Bug, Conflict
+from paddock.model.errors import Bug, Conflict, Unavailable
 
 SCHEMA_VERSION = 3
 """The newest migration. A test holds it equal to the files, so that opening a catalog needn't list them."""
 
-IN_LIST_MAX = 500
-"""Values in one `IN (…)` list: SQLite plans long lists slowly, and PostgreSQL allows 65,535 parameters."""
+_READ: Callable[[Connection], None] = operator.methodcaller("begin_read")
+_WRITE: Callable[[Connection], None] = operator.methodcaller("begin_write")
 
 
 def schema_version(path: Path) -> int:
@@ -64,14 +65,10 @@ class Transaction:
         return int(row[0] or 0)
 
     def all_in(self, sql: str, values: Sequence[Value]) -> list[Row]:
-        """Rows of a query whose text has one `IN ({})`, run for slices of `values`; rows come slice by
-        slice.
+        """Rows of a query whose text has one `IN ({})`, for any number of values; where they are many, run for slices of
+        them, so an order holds within a slice only.
         """
-        found: list[Row] = []
-        for start in range(0, len(values), IN_LIST_MAX):
-            part = values[start : start + IN_LIST_MAX]
-            found += self._connection.rows(sql.format(",".join("?" * len(part))), part)
-        return found
+        return self._connection.rows_in(sql, values)
 
 
 class Catalog:
@@ -82,6 +79,9 @@ class Catalog:
         self._idle: deque[Connection] = deque()
         self._writing = threading.local()
         self._watch: Connection | None = None
+        self._watch_offset = 0
+        """A new connection counts from anew; what is said must differ all the same."""
+        self._watched = 0
         self._watch_lock = threading.Lock()
         self._closed = False
 
@@ -99,7 +99,19 @@ class Catalog:
         exclusive: keeps other processes out of a migration; not entered where the schema is current.
         Conflict: a newer Paddock wrote the schema, or an older one did that may not be migrated.
         """
-        catalog = cls(SqliteEngine(path))
+        return cls.reach(SqliteEngine(path), exclusive=exclusive, now=now, migrate=migrate)
+
+    @classmethod
+    def reach(
+        cls,
+        engine: Engine,
+        *,
+        exclusive: Callable[[], AbstractContextManager[object]] = nullcontext,
+        now: Callable[[], float] = time.time,
+        migrate: bool = True,
+    ) -> Catalog:
+        """The same for any database."""
+        catalog = cls(engine)
         try:
             catalog._migrate(exclusive, now, older=migrate)
         except BaseException:
@@ -110,9 +122,8 @@ class Catalog:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that sees one snapshot."""
-        connection = self._take()
+        connection = self._begin(_READ)
         try:
-            connection.begin_read()
             yield Transaction(connection)
         finally:
             connection.rollback()
@@ -127,10 +138,9 @@ class Catalog:
         """
         if getattr(self._writing, "active", False):
             raise Bug("a write transaction was started inside another one; please report this")
-        connection = self._take()
+        connection = self._begin(_WRITE)
         self._writing.active = True
         try:
-            connection.begin_write()
             yield Transaction(connection)
             connection.commit()
         finally:
@@ -141,9 +151,8 @@ class Catalog:
     @contextmanager
     def preview(self) -> Iterator[Transaction]:
         """A write transaction whose changes are dropped at the end: to see what they would lead to."""
-        connection = self._take()
+        connection = self._begin(_WRITE)
         try:
-            connection.begin_write()
             yield Transaction(connection)
         finally:
             connection.rollback()
@@ -152,9 +161,19 @@ class Catalog:
     def data_version(self) -> int:
         """A number that changes after any commit, of this process or another. Costs microseconds."""
         with self._watch_lock:
+            if self._watch is not None and self._watch.broken:
+                self._watch.close()
+                self._watch = None
             if self._watch is None:
                 self._watch = self._engine.connect()
-            return self._watch.data_version()
+                self._watch_offset = self._watched + 1
+            self._watched = self._watch_offset + self._watch.data_version()
+            return self._watched
+
+    def wake_fd(self) -> int | None:
+        """A descriptor that becomes readable when `data_version` may have changed; None where it has to be asked for."""
+        with self._watch_lock:
+            return None if self._watch is None else self._watch.fileno()
 
     def close(self) -> None:
         """Close all idle connections; transactions that still run keep theirs until they end."""
@@ -165,6 +184,7 @@ class Catalog:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
+        self._engine.close()
 
     def _take(self) -> Connection:
         try:
@@ -172,8 +192,23 @@ class Catalog:
         except IndexError:
             return self._engine.connect()
 
+    def _begin(self, begin: Callable[[Connection], None]) -> Connection:
+        """A connection with a transaction begun. One that the database ended while it was idle is replaced."""
+        while True:
+            fresh = not self._idle
+            connection = self._take()
+            try:
+                begin(connection)
+            except BaseException as error:
+                connection.rollback()
+                self._give_back(connection)
+                if isinstance(error, Unavailable) and connection.broken and not fresh:
+                    continue
+                raise
+            return connection
+
     def _give_back(self, connection: Connection) -> None:
-        if self._closed:
+        if self._closed or connection.broken:
             connection.close()
         else:
             self._idle.append(connection)

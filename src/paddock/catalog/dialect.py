@@ -41,10 +41,20 @@ class Connection(Protocol):
     def rows(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run one query; all its rows."""
 
+    def rows_in(self, sql: str, values: Sequence[Value]) -> list[Row]:
+        """Run a query whose text has one `IN ({})`, for any number of values of one type."""
+
     def has_table(self, name: str) -> bool: ...
 
     def data_version(self) -> int:
         """A number that differs after any other connection has committed."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that becomes readable when `data_version` has something new; None: it has to be asked for."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the database has ended it: it is of no more use."""
 
     def close(self) -> None: ...
 
@@ -56,10 +66,17 @@ class Engine(Protocol):
     def name(self) -> str:
         """What errors call the database: a file path or a URL without credentials."""
 
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`: which of a migration's variants is meant for it."""
+
     def connect(self) -> Connection: ...
 
     def prepare(self) -> None:
         """One-time settings of a new database; the caller holds the home's lock."""
+
+    def close(self) -> None:
+        """Give up what it holds itself; connections are closed by who has them."""
 
     def render(self, ddl: str) -> str:
         """A migration's text with the names of column types filled in."""

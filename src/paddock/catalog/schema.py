@@ -1,7 +1,7 @@
 """The catalog's schema: numbered migrations, applied in order, each in one transaction.
 
 A migration is a file `migrations/NNNN_title.sql`; it never changes once released and uses nothing of today's
-code.
+code. Where one text can't serve both databases, `NNNN_title.postgresql.sql` stands beside it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,20 @@ class Migration:
     sql: str
 
 
-def migrations() -> tuple[Migration, ...]:
-    """All migrations that this package has, by version."""
+def migrations(dialect: str = "sqlite") -> tuple[Migration, ...]:
+    """All migrations that this package has for a database, by version."""
+    files = {
+        entry.name: entry.read_text(encoding="utf-8")
+        for entry in importlib.resources.files("paddock.catalog").joinpath("migrations").iterdir()
+    }
     found = []
-    for entry in importlib.resources.files("paddock.catalog").joinpath("migrations").iterdir():
-        number, _, title = entry.name.removesuffix(".sql").partition("_")
-        if entry.name.endswith(".sql"):
-            found.append(Migration(int(number), title.replace("_", " "), entry.read_text(encoding="utf-8")))
-    return tuple(sorted(found, key=lambda migration: migration.version))
+    for name, text in sorted(files.items()):
+        stem, _, variant = name.partition(".")
+        if variant == "sql":
+            number, _, title = stem.partition("_")
+            text = files.get(f"{stem}.{dialect}.sql", text)
+            found.append(Migration(int(number), title.replace("_", " "), text))
+    return tuple(found)
 
 
 def apply(engine: Engine, connection: Connection, *, present: int, now: Callable[[], float]) -> int:
@@ -36,7 +42,7 @@ def apply(engine: Engine, connection: Connection, *, present: int, now: Callable
     The caller excludes other processes. A crash leaves the version before or the one after a migration, never
     between.
     """
-    for migration in migrations():
+    for migration in migrations(engine.dialect):
         if migration.version <= present:
             continue
         connection.begin_write()

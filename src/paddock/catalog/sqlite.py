@@ -28,6 +28,8 @@ takes about a second, so thirty mean that some process is stuck rather than slow
 
 _TYPES = {"{{identity}}": "INTEGER PRIMARY KEY", "{{bytes}}": "BLOB", "{{clustered}}": "WITHOUT ROWID"}
 _CACHED_STATEMENTS = 256
+IN_LIST_MAX = 500
+"""Values in one `IN (…)` list: SQLite plans long lists slowly."""
 FREE_BYTES_MIN = 1 << 20
 """Below so much free space an I/O error of SQLite is taken for a full disk."""
 
@@ -42,6 +44,10 @@ class SqliteEngine:
     @property
     def name(self) -> str:
         return str(self._path)
+
+    @property
+    def dialect(self) -> str:
+        return "sqlite"
 
     def connect(self) -> SqliteConnection:
         with _translated(self._path):
@@ -73,6 +79,9 @@ class SqliteEngine:
             raise Conflict(
                 f"catalog {self._path} can't use a write-ahead log (mode {mode!r}); move the home to a local disk"
             )
+
+    def close(self) -> None:
+        pass
 
     def render(self, ddl: str) -> str:
         for mark, text in _TYPES.items():
@@ -113,12 +122,26 @@ class SqliteConnection:
         with _translated(self._path):
             return self._raw.execute(sql, parameters).fetchall()
 
+    def rows_in(self, sql: str, values: Sequence[Value]) -> list[Row]:
+        found: list[Row] = []
+        for start in range(0, len(values), IN_LIST_MAX):
+            part = values[start : start + IN_LIST_MAX]
+            found += self.rows(sql.format(",".join("?" * len(part))), part)
+        return found
+
     def has_table(self, name: str) -> bool:
         return bool(self.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
 
     def data_version(self) -> int:
         (row,) = self.rows("PRAGMA data_version")
         return int(row[0] or 0)
+
+    def fileno(self) -> int | None:
+        return None
+
+    @property
+    def broken(self) -> bool:
+        return False
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):

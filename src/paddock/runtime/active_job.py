@@ -16,7 +16,7 @@ from paddock.runtime.dispatch import BatchRule, Dispatch
 from paddock.runtime.plan import RUN, Integers, Plan
 from paddock.runtime.protocol import TransformTask
 from paddock.runtime.tasks import TaskBuilder
-from paddock.versions.home import Lock
+from paddock.versions.locks import Lock
 
 
 class Outcomes:

@@ -36,7 +36,8 @@ from paddock.runtime.protocol import BatchReport
 from paddock.runtime.report_writer import ReportWriter
 from paddock.runtime.tasks import TaskBuilder, transform_task
 from paddock.storage.chunks import ChunkWriter
-from paddock.versions.home import Home, Lock
+from paddock.versions.home import Home
+from paddock.versions.locks import Lock
 from paddock.versions.outputs import fail_output, finish_output
 
 FAILED_IDS_MAX = 100

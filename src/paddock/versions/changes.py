@@ -29,7 +29,7 @@ from paddock.storage.tree_kinds import TREE
 from paddock.storage.trees import clash_error, clash_within
 from paddock.versions.commits import find_or_make_branch, finish_commit, open_commit
 from paddock.versions.guards import refuse_user_write
-from paddock.versions.home import Home, wait_lock
+from paddock.versions.home import Home
 from paddock.versions.open_commits import View, tree_of, view
 from paddock.versions.resolve import require_repo, resolve
 
@@ -99,7 +99,7 @@ def write(
             target = _locate(tx, address, create_branch=create_branch)
         # Writers to one repo stand in line, or all but one of them would merge in vain. The line is a courtesy: it is
         # the check in the transaction that keeps the head right.
-        with wait_lock(home.path, f"repo-{target.repo.id}") if in_line else nullcontext():
+        with home.wait_lock(f"repo-{target.repo.id}") if in_line else nullcontext():
             with home.catalog.read() as tx:
                 target = _locate(tx, address, create_branch=create_branch)
             if target.open is not None:

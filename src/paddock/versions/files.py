@@ -34,7 +34,8 @@ from paddock.versions.edits import (
     remove,
     stored,
 )
-from paddock.versions.home import Home, Lock
+from paddock.versions.home import Home
+from paddock.versions.locks import Lock
 from paddock.versions.open_commits import tree_of
 from paddock.versions.records import commit_record
 from paddock.versions.resolve import check_readable, resolve

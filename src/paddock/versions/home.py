@@ -13,7 +13,6 @@ first asked for.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import time
@@ -39,6 +38,7 @@ from paddock.model.errors import (
 )
 from paddock.model.ids import new_id
 from paddock.model.records import DEFAULT_PROJECT
+from paddock.versions.locks import FileLocks, Lock, Locks
 
 if TYPE_CHECKING:
     from paddock.storage.chunking import ChunkingParameters
@@ -57,8 +57,6 @@ HOME_FILE = "home.json"
 CATALOG_FILE = "catalog.db"
 UPGRADE_DIRECTORY = "upgrade"
 JOURNAL = "journal.json"
-_PIN = "pin-"
-_USE = "use"
 _OURS = frozenset(
     {
         "objects",
@@ -82,38 +80,6 @@ class HomeFile:
     chunking: dict[str, int]
 
 
-class Lock:
-    """A lock that this process holds until `release`, the end of the `with` block, or its
-    death.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
-        self._process = os.getpid()
-
-    def release(self) -> None:
-        """Idempotent."""
-        if self._descriptor is not None:
-            # A child that another thread has just forked, and that has not begun its program yet, has the file open too, and
-            # would keep the lock for that moment. A child itself must not give up its parent's lock.
-            if self._process == os.getpid():
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __del__(self) -> None:
-        # Of an iterator that nobody began, say: a lock that nobody can release must not be held for ever.
-        self.release()
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
 class Home:
     """An open home. Safe for many threads; several processes may have one open at once."""
 
@@ -123,6 +89,7 @@ class Home:
         self.catalog = catalog
         self.now = clock
         self._chunking = file.chunking
+        self.locks: Locks = FileLocks(path)
         self._use = use
 
     @classmethod
@@ -142,7 +109,7 @@ class Home:
                     "another with --home"
                 )
             file = _create(path, clock)
-        use = _use(path)
+        use = FileLocks(path).use()
         try:
             _refuse_old(path, file)
             return cls(path, file, _open_catalog(path, clock), clock, use)
@@ -190,7 +157,11 @@ class Home:
 
     def try_lock(self, name: str) -> Lock | None:
         """Take the lock `name` of this home; None while another process (or another holder here) has it."""
-        return try_lock(self.path, name)
+        return self.locks.try_alone(name)
+
+    def wait_lock(self, name: str) -> Lock:
+        """Take the lock `name`, waiting for whoever holds it. Only for short work."""
+        return self.locks.wait_alone(name)
 
     def pin(self) -> Lock:
         """Keep garbage collection from deleting anything that is stored, and known or referred to, now; until the
@@ -201,7 +172,7 @@ class Home:
         """
         while True:
             generation = self._generation()
-            lock = share_lock(self.path, f"{_PIN}{generation}")
+            lock = self.locks.pin(generation)
             if self._generation() == generation:
                 return lock
             lock.release()
@@ -212,20 +183,8 @@ class Home:
         as_if_next: what would be said had the next generation begun just now.
         """
         current = self._generation() + as_if_next
-        held = current
-        for file in sorted((self.path / "locks").glob(f"{_PIN}*.lock")):
-            number = int(file.stem.removeprefix(_PIN))
-            if number >= current:
-                continue
-            lock = try_lock(self.path, file.stem)
-            if lock is None:
-                held = min(held, number)
-                continue
-            # Who opened the file and waits for the lock finds a newer generation then, and takes another pin.
-            with lock:
-                if not as_if_next:
-                    file.unlink(missing_ok=True)
-        return held - 1
+        oldest = self.locks.oldest_pin(before=current)
+        return (current if oldest is None else oldest) - 1
 
     def _generation(self) -> int:
         with self.catalog.read() as tx:
@@ -258,70 +217,6 @@ def find_home(explicit: str | os.PathLike[str] | None = None, *, start: Path | N
     return Path.home() / HOME_DIRECTORY
 
 
-# ---- locks -------------------------------------------------------------------------------------------------
-
-
-def try_lock(path: Path, name: str) -> Lock | None:
-    """Take the lock `name` of the home at `path`; None while another holder has it."""
-    return _lock(path, name, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def wait_lock(path: Path, name: str) -> Lock:
-    """Take the lock `name`, waiting for whoever holds it. Only for short work: the wait has no end of its
-    own.
-    """
-    lock = _lock(path, name, fcntl.LOCK_EX)
-    assert lock is not None, "a blocking flock returns with the lock"
-    return lock
-
-
-def share_lock(path: Path, name: str) -> Lock:
-    """Take the lock `name` beside others who share it, waiting for one who has it alone."""
-    lock = _lock(path, name, fcntl.LOCK_SH)
-    assert lock is not None, "a blocking flock returns with the lock"
-    return lock
-
-
-def _lock(path: Path, name: str, operation: int) -> Lock | None:
-    try:
-        with _translated(path):
-            (path / "locks").mkdir(exist_ok=True)
-            descriptor = os.open(path / "locks" / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except FileNotFoundError:
-        raise NotFound(f"home {path} is gone; someone has moved or removed it") from None
-    try:
-        fcntl.flock(descriptor, operation)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError as error:
-        os.close(descriptor)
-        raise Unavailable(
-            f"home {path} can't be locked ({error.strerror}); put it on a file system that has locks"
-        ) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return Lock(descriptor)
-
-
-def use_alone(path: Path) -> Lock:
-    """Keep everyone else from opening the home. Conflict: someone has it open."""
-    lock = try_lock(path, _USE)
-    if lock is None:
-        raise Conflict(
-            f"home {path} is in use by another process; end it first (a server with Ctrl-C, a run by waiting for it)"
-        )
-    return lock
-
-
-def _use(path: Path) -> Lock:
-    lock = _lock(path, _USE, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    if lock is None:
-        raise Unavailable(f"home {path} is being upgraded by another process; try again when that has ended")
-    return lock
-
-
 def _refuse_old(path: Path, file: HomeFile) -> None:
     if (path / UPGRADE_DIRECTORY / JOURNAL).exists():
         raise Conflict(
@@ -339,7 +234,7 @@ def _open_catalog(path: Path, clock: Callable[[], float]) -> Catalog:
     database = path / CATALOG_FILE
     if not database.exists():
         raise Corrupt(f"home {path} has lost its catalog {CATALOG_FILE}; restore it from a copy of the home")
-    return Catalog.open(database, exclusive=lambda: wait_lock(path, "home"), now=clock, migrate=False)
+    return Catalog.open(database, exclusive=lambda: FileLocks(path).wait_alone("home"), now=clock, migrate=False)
 
 
 # ---- creation ----------------------------------------------------------------------------------------------
@@ -353,7 +248,7 @@ def _create(path: Path, clock: Callable[[], float]) -> HomeFile:
     with _translated(path):
         for part in ("locks", "objects", "cache"):
             (path / part).mkdir(parents=True, exist_ok=True)
-    with wait_lock(path, "home"):
+    with FileLocks(path).wait_alone("home"):
         present = read_home_file(path)
         if present is not None:
             return present

@@ -32,9 +32,9 @@ from paddock.versions.home import (
     UPGRADE_DIRECTORY,
     HomeFile,
     read_home_file,
-    use_alone,
     write_home_file,
 )
+from paddock.versions.locks import FileLocks
 
 _BEGUN, _UNDOING, _FINISHED = "begun", "undoing", "finished"
 _LOGS = (f"{CATALOG_FILE}-wal", f"{CATALOG_FILE}-shm")
@@ -89,7 +89,7 @@ def inspect_versions(path: Path, *, format_version: int = FORMAT_VERSION) -> Hom
     """The versions of the home at `path`; changes nothing. NotFound: there is none. Conflict: it is newer than this
     Paddock, or in use.
     """
-    with use_alone(path):
+    with FileLocks(path).use_alone():
         journal = _read_journal(path)
         present = _present(path, format_version) if journal is None else journal.before
         return HomeVersions(str(path), present, Versions(format_version, SCHEMA_VERSION), journal is not None)
@@ -107,7 +107,7 @@ def upgrade(
     Conflict: it is in use, newer than this Paddock, or being taken back. After any other error the home can't be opened
     until `upgrade` or `undo` has run to its end.
     """
-    with use_alone(path), _translated(path):
+    with FileLocks(path).use_alone(), _translated(path):
         journal = _read_journal(path)
         newest = Versions(format_version, SCHEMA_VERSION)
         if journal is None:
@@ -135,7 +135,7 @@ def undo(path: Path) -> Versions:
 
     Conflict: none is under way, or it is finished.
     """
-    with use_alone(path), _translated(path):
+    with FileLocks(path).use_alone(), _translated(path):
         journal = _read_journal(path)
         if journal is None or journal.state == _FINISHED:
             raise Conflict(

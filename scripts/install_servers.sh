@@ -1,0 +1,19 @@
+#!/bin/sh
+# Install the servers that tests start themselves, where they are missing; as root, on Debian. Starts nothing.
+set -eu
+
+missing=""
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "missing for the tests:$missing; install with: sudo apt-get install$missing" >&2
+    exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update --quiet --quiet
+# The package would start a server of its own at once; the tests start theirs.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
+# shellcheck disable=SC2086 (a list of words)
+apt-get install --yes --quiet --quiet --no-install-recommends $missing

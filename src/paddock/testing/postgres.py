@@ -1,0 +1,106 @@
+"""A real PostgreSQL server of the tests' own, on a socket in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+START_SECONDS = 60
+
+
+def installed() -> bool:
+    return bool(BINARIES) or shutil.which("postgres") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPostgres:
+    folder: Path
+    user: str
+    process: subprocess.Popen[bytes]
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql:///{database}?host={self.folder}&user={self.user}"
+
+    def create(self, database: str) -> str:
+        """A new database; its URL."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{database}"')
+        return self.url(database)
+
+    def cut(self, database: str) -> int:
+        """End all sessions of a database, as a network that fails would; how many there were."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            ended = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+                (database,),
+            ).fetchall()
+        return len(ended)
+
+
+@contextmanager
+def running_postgres(*, options: tuple[str, ...] = ()) -> Iterator[RunningPostgres]:
+    """A server with an empty cluster. It refuses to run as root, so there it runs as the user `postgres` of the package."""
+    found = BINARIES[-1].parent if BINARIES else Path(shutil.which("postgres") or "postgres").parent
+    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    folder = Path(tempfile.mkdtemp(prefix="paddock-pg-", dir="/tmp"))  # a socket's path may have 107 bytes
+    account = user if os.geteuid() == 0 else None
+    try:
+        if account:
+            shutil.chown(folder, account)
+        data = folder / "data"
+        initdb = [
+            str(found / "initdb"),
+            "--no-sync",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--username",
+            user,
+            "-D",
+            str(data),
+        ]
+        subprocess.run(initdb, check=True, user=account, stdout=subprocess.DEVNULL, cwd=folder)
+        # fsync is off: no test here loses power, and the disk is shared.
+        command = [
+            str(found / "postgres"),
+            "-D",
+            str(data),
+            "-k",
+            str(folder),
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+        ]
+        log = folder / "log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen([*command, *options], user=account, stdout=stream, stderr=stream, cwd=folder)
+        try:
+            wait = [str(found / "pg_isready"), "-h", str(folder), "-q", "-t", "1"]
+            deadline_tries = START_SECONDS * 10
+            while subprocess.run(wait, check=False).returncode != 0:
+                deadline_tries -= 1
+                try:
+                    process.wait(0.1)
+                except subprocess.TimeoutExpired:
+                    if deadline_tries:
+                        continue
+                raise AssertionError(f"PostgreSQL does not start: {log.read_text(errors='replace')[-2000:]}")
+            yield RunningPostgres(folder, user, process)
+        finally:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
