@@ -44,7 +44,7 @@ lock: ## Renew constraints.txt from pyproject.toml (needs uv)
 		--no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --output-file $(LOCK)
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) demo-output bench/results build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-peers demo-output bench/results build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Where the environment forbids Python to write bytecode, every command would compile the package anew.

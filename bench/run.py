@@ -12,14 +12,13 @@ import dataclasses
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import peers
 from measure import Result, Settings
 from rows import adding, commits, datums, planning, scheduling, start, warm
 
@@ -51,16 +50,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(ROWS), help="this row; may be given again")
     parser.add_argument("--repeats", type=int, default=None, help="repeats of each measurement (default 3)")
     parser.add_argument("--work", type=Path, default=None, help="where temporary folders go (default: TMPDIR)")
-    parser.add_argument("--install-peers", action="store_true", help="apt-get install GNU parallel (as root)")
+    parser.add_argument("--install-peers", action="store_true", help="let apt-get install peers, as root")
     return parser.parse_args()
-
-
-def install_peers() -> None:
-    if shutil.which("parallel"):
-        return
-    if os.geteuid() != 0:
-        raise SystemExit("--install-peers needs root; without it: sudo apt-get install parallel")
-    subprocess.run(["apt-get", "install", "--yes", "--quiet", "parallel"], check=True)
 
 
 def measure(name: str, options: argparse.Namespace) -> Result:
@@ -104,7 +95,7 @@ def document(results: list[Result], options: argparse.Namespace, seconds: float)
 def main() -> int:
     options = arguments()
     if options.install_peers:
-        install_peers()
+        peers.allow_apt()
     started = time.monotonic()
     results = []
     for name in options.only or ROWS:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import peers
 from measure import Budget, Result, Settings, fresh, median, paddock, rounds_of, run, samples_of, write_small_files
 
 FILE_BYTES = 2048
@@ -24,7 +25,7 @@ def cp_datums(settings: Settings) -> Result:
         home, target = settings.work / f"home{number}", settings.work / f"target{number}"
         return lambda: map_cp(home, source, target)
 
-    rounds = rounds_of(settings.repeats, {"Paddock": prepare, **peers(settings, source)})
+    rounds = rounds_of(settings.repeats, {"Paddock": prepare, **contenders(settings, source)})
     expect_files(settings.work / "target0", count)
     samples = rounds.pop("Paddock")
     others = {name: median(peer) for name, peer in rounds.items()}
@@ -36,7 +37,7 @@ def cp_datums(settings: Settings) -> Result:
         samples=samples,
         others=others,
         budgets=(Budget("<= 1.5 x the spawn floor", ratio, 1.5),),
-        notes=() if shutil.which("parallel") else ("GNU parallel is missing: apt-get install parallel",),
+        notes=peers.notes("parallel"),
     )
 
 
@@ -89,7 +90,7 @@ def expect_files(folder: Path, count: int) -> None:
         raise SystemExit(f"{folder} should hold {count} files, not {found}")
 
 
-def peers(settings: Settings, source: Path) -> dict[str, Callable[[int], Callable[[], object]]]:
+def contenders(settings: Settings, source: Path) -> dict[str, Callable[[int], Callable[[], object]]]:
     target = settings.work / "peer"
     names = "\0".join(str(path) for path in sorted(source.iterdir())).encode()
 
@@ -108,8 +109,8 @@ def peers(settings: Settings, source: Path) -> dict[str, Callable[[int], Callabl
         FLOOR: spawn,
         "xargs -P2": command("xargs", "-0", "-P", str(WORKERS), "-I", "{}", "cp", "{}", str(target)),
     }
-    if shutil.which("parallel"):
-        found["GNU parallel -j2"] = command("parallel", "-0", "-j", str(WORKERS), "cp", "{}", str(target))
+    if parallel := peers.program("parallel"):
+        found["GNU parallel -j2"] = command(parallel, "-0", "-j", str(WORKERS), "cp", "{}", str(target))
     return found
 
 
