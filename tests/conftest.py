@@ -16,6 +16,14 @@ from paddock.testing.postgres import RunningPostgres, installed, running_postgre
 _prefixes = itertools.count()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def user_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What clients remember is kept away from the developer's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture
 def home_path(tmp_path: Path) -> Path:
     """Where a test's home goes; nothing is there yet."""

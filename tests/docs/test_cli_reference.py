@@ -107,7 +107,19 @@ def test_every_request_is_documented() -> None:
 
 def test_every_service_method_is_documented() -> None:
     text = (REFERENCE / "sdk.md").read_text(encoding="utf-8")
-    nouns = ("Projects", "Repos", "Branches", "Tags", "Commits", "Files", "Pipelines", "Jobs", "Datums", "Store")
+    nouns = (
+        "Projects",
+        "Repos",
+        "Branches",
+        "Tags",
+        "Commits",
+        "Files",
+        "Transfers",
+        "Pipelines",
+        "Jobs",
+        "Datums",
+        "Store",
+    )
     for noun in nouns:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{noun.lower()}` |"))
         for name, method in inspect.getmembers(getattr(services, noun), inspect.isfunction):

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paddock
-from paddock.client.archives import ArchiveEntry, PieceReader, Progress, pack, scan_folder, unpack
+from paddock.client.archives import ArchiveEntry, pack, scan_folder
 from paddock.client.connection import connect
 from paddock.client.mapping import map_names
-from paddock.client.mirrors import Written, is_untouched, memory_path, recall, remember
+from paddock.client.pieces import PieceReader
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import check_name
-from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.errors import Conflict, InvalidInput, NotFound
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -76,17 +76,6 @@ def test_a_folder_packs_as_tar(tmp_path: Path) -> None:
         assert (members["top/run"].mode, members["extra"].mode) == (0o755, 0o644)
     assert len(data) % 512 == 0
 
-    written = dict(unpack([data[:1000], data[1000:]], lambda name: tmp_path / "out" / name, progress=silent()))
-    assert written["extra"].read_bytes() == b"text"
-    assert os.access(written["top/run"], os.X_OK)
-    with pytest.raises(Unavailable):
-        list(unpack([data[:600]], lambda name: tmp_path / "torn" / name, progress=silent()))
-    assert not list((tmp_path / "torn").rglob("*x*"))
-
-
-def silent() -> Progress:
-    return Progress(None, files_total=None, bytes_total=None)
-
 
 def test_a_file_that_shrinks_is_a_conflict(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
@@ -106,24 +95,6 @@ def test_everything_that_cannot_be_packed_is_named(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 4
     with pytest.raises(NotFound):
         scan_folder(tmp_path / "none", prefix="top")
-
-
-def test_a_mirror_remembers_what_it_wrote(tmp_path: Path) -> None:
-    place = memory_path(tmp_path / "target", {"XDG_STATE_HOME": str(tmp_path / "state")})
-    assert recall(place) == {}
-    file = tmp_path / "target" / "a"
-    file.parent.mkdir()
-    file.write_bytes(b"1")
-    found = file.stat()
-    written = {"a": Written("00", found.st_size, found.st_mtime_ns)}
-    remember(place, tmp_path / "target", written)
-    assert recall(place) == written
-    assert is_untouched(file, written["a"])
-    file.write_bytes(b"22")
-    assert not is_untouched(file, written["a"])
-    assert not is_untouched(tmp_path / "target" / "b", None)
-    place.write_text("damaged")
-    assert recall(place) == {}
 
 
 @given(st.text(min_size=1, max_size=300).filter(lambda name: "/" not in name and "\0" not in name))

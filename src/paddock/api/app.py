@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import anyio
 from fastapi import APIRouter, FastAPI
 
-from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos, store, tags
+from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos, store, tags, transfers
+from paddock.api.bodies import UPLOADS_MAX
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
 from paddock.model.services import Paddock
@@ -41,6 +43,7 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
     )
     app.state.paddock = paddock
     app.state.spool = spool
+    app.state.upload_slots = anyio.Semaphore(UPLOADS_MAX)
     routers = (
         _about,
         projects.router,
@@ -50,6 +53,7 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
         commits.router,
         commits.sets_router,
         files.router,
+        transfers.router,
         pipelines.router,
         jobs.router,
         jobs.pipeline_router,

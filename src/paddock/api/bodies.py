@@ -9,14 +9,19 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import anyio.from_thread
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from paddock.model.addresses import check_path
 from paddock.model.archives import PIECE_BYTES
-from paddock.model.errors import InvalidInput, Unavailable
+from paddock.model.errors import InvalidInput, PaddockError, Unavailable
+
+UPLOADS_MAX = 8
+"""Long bodies that are read at once: they are bound by the disk and two or three cores' hashing long before."""
+DRAIN_BYTES_MAX = 256 << 20
 
 
 class BodyReader(io.RawIOBase):
@@ -49,6 +54,32 @@ class BodyReader(io.RawIOBase):
 
 def body_file(request: Request) -> io.BufferedReader:
     return io.BufferedReader(BodyReader(request), buffer_size=PIECE_BYTES)
+
+
+@contextmanager
+def drained(request: Request) -> Iterator[io.BufferedReader]:
+    """The body; where a Paddock error leaves the block, the rest is read first, up to a bound.
+
+    Who sends does not read an answer that comes before the end of the body, and would see a broken connection only.
+    """
+    body = body_file(request)
+    try:
+        yield body
+    except PaddockError:
+        left = DRAIN_BYTES_MAX
+        while left > 0 and (piece := body.read(PIECE_BYTES)):
+            left -= len(piece)
+        raise
+
+
+async def _upload_slot(request: Request) -> AsyncIterator[None]:
+    """Wait until few enough uploads run. The body is not read meanwhile, so the sender waits too."""
+    async with request.app.state.upload_slots:
+        yield
+
+
+UploadSlot = Annotated[None, Depends(_upload_slot, scope="function")]
+"""A route that reads a long body takes one; no more than UPLOADS_MAX run at once, each in constant memory."""
 
 
 @contextmanager

@@ -65,7 +65,10 @@ def read_file(
     offset: Annotated[int, Query(ge=0)] = 0,
     length: Annotated[int | None, Query(ge=0)] = None,
 ) -> StreamingResponse:
-    return streams.raw(services.files.read(address(project, repo, ref, path), offset=offset, length=length))
+    """The `ETag` is the file's digest: who reads on after a break sees whether it is still the same file."""
+    source = address(project, repo, ref, path)
+    tag = {"ETag": f'"{services.files.inspect(source).digest}"'}
+    return streams.raw(services.files.read(source, offset=offset, length=length), headers=tag)
 
 
 @router.put("/content", summary="Write one file from the raw body", openapi_extra=_RAW_BODY)

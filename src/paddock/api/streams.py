@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastapi.responses import StreamingResponse
@@ -21,7 +21,7 @@ BATCH_ROWS = 256
 
 def ndjson(records: Iterable[Any]) -> StreamingResponse:
     """One JSON record a line; a failure in the middle is a last line `{"problem": …}`."""
-    return StreamingResponse(_begun(_lines(iter(records))), media_type=NDJSON_MEDIA_TYPE)
+    return StreamingResponse(begun(_lines(iter(records))), media_type=NDJSON_MEDIA_TYPE)
 
 
 def _lines(records: Iterator[Any]) -> Iterator[bytes]:
@@ -40,15 +40,15 @@ def _line(document: Any) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def raw(pieces: Iterable[bytes], media_type: str = "application/octet-stream") -> StreamingResponse:
+def raw(pieces: Iterable[bytes], *, headers: Mapping[str, str] | None = None) -> StreamingResponse:
     """Bytes as they are; a failure in the middle breaks the connection, so that nobody takes a part for the whole."""
-    return StreamingResponse(_begun(iter(pieces)), media_type=media_type)
+    return StreamingResponse(begun(iter(pieces)), media_type="application/octet-stream", headers=headers)
 
 
 def archive(paddock: Paddock, address: str, path: str | None) -> StreamingResponse:
     """The file or tree at `project/repo@ref` and `path` as a tar stream, all from one commit."""
     pinned = _pinned(paddock, address)
-    return StreamingResponse(_begun(_tar(paddock, pinned, path or "/")), media_type=ARCHIVE_MEDIA_TYPE)
+    return StreamingResponse(begun(_tar(paddock, pinned, path or "/")), media_type=ARCHIVE_MEDIA_TYPE)
 
 
 def _pinned(paddock: Paddock, address: str) -> str:
@@ -73,7 +73,7 @@ def _tar(paddock: Paddock, address: str, path: str) -> Iterator[bytes]:
     yield ARCHIVE_END
 
 
-def _begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The same pieces with the first one already made, so that early errors become a problem document."""
     try:
         first = next(pieces, b"")

@@ -66,6 +66,17 @@ def locate(tx: Transaction, digests: Sequence[Digest]) -> dict[Digest, Location]
     }
 
 
+def sizes(tx: Transaction, digests: Sequence[Digest], *, condemned_from: int) -> dict[Digest, int]:
+    """{digest: plain size} of those that are stored, but for packs condemned before a generation."""
+    # Comparing with the number in the text keeps the one list of parameters for the digests.
+    rows = tx.all_in(
+        "SELECT chunks.digest, chunks.size FROM chunks JOIN packs ON packs.id = chunks.pack_id"
+        f" WHERE (packs.condemned = 0 OR packs.condemned >= {int(condemned_from)}) AND chunks.digest IN ({{}})",
+        digests,
+    )
+    return {Digest(digest): size for digest, size in rows}  # type: ignore[arg-type, misc]
+
+
 def register(tx: Transaction, packs: Sequence[PackRecord]) -> None:
     """Add packs within the caller's transaction (a worker's report is one with its batch)."""
     for pack in packs:

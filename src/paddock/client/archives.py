@@ -1,16 +1,12 @@
-"""Local folders to tar streams and back, for the way in over HTTP. Constant memory, whatever the sizes."""
+"""Local folders as tar streams: how the code of a pipeline goes to a server. Constant memory, whatever the sizes."""
 
 from __future__ import annotations
 
 import os
 import stat
-import tarfile
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from paddock.model.archives import ARCHIVE_END, PIECE_BYTES, archive_header, archive_padding
 from paddock.model.errors import (
@@ -21,7 +17,6 @@ from paddock.model.errors import (
     PaddockError,
     PermissionDenied,
     Problem,
-    Unavailable,
 )
 from paddock.model.services import OnTransfer, Transferred
 
@@ -135,68 +130,6 @@ class Progress:
         self._bytes += bytes_
         if self._tell is not None:
             self._tell(Transferred(self._files, self._bytes, *self._totals))
-
-
-class PieceReader:
-    """A minimal binary file over an iterator of bytes, as `tarfile` reads a stream."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        parts, missing = [self._rest], size - len(self._rest)
-        while size < 0 or missing > 0:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            parts.append(piece)
-            missing -= len(piece)
-        data = b"".join(parts)
-        if size < 0 or len(data) <= size:
-            self._rest = b""
-            return data
-        self._rest = data[size:]
-        return data[:size]
-
-
-def unpack(pieces: Iterable[bytes], place: Callable[[str], Path], *, progress: Progress) -> Iterator[tuple[str, Path]]:
-    """Write each file of a tar stream to `place(name)`, whole or not at all; yields what was written."""
-    try:
-        with tarfile.open(fileobj=PieceReader(pieces), mode="r|") as archive:  # type: ignore[call-overload]
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is None:
-                    continue
-                target = place(member.name)
-                pieces = iter(partial(content.read, PIECE_BYTES), b"")
-                write_file(target, pieces, executable=bool(member.mode & 0o100))
-                progress.add(files=1, bytes_=member.size)
-                yield member.name, target
-    except tarfile.TarError as error:
-        raise Unavailable(f"the server's answer broke off ({error}); what was written stays; run it again") from None
-
-
-def write_file(target: Path, pieces: Iterable[bytes], *, executable: bool) -> None:
-    """Write a file beside its place, then rename it there, so that a reader sees the old or the new one."""
-    with translated(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir() and not target.is_symlink():
-            raise Conflict(f"{target} is a folder, and a file is to be written there; move it away")
-        handle, name = tempfile.mkstemp(prefix=".paddock-", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _write_pieces(file, pieces)
-                os.fchmod(file.fileno(), 0o755 if executable else 0o644)
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-def _write_pieces(file: BinaryIO, pieces: Iterable[bytes]) -> None:
-    for piece in pieces:
-        file.write(piece)
 
 
 class translated:  # noqa: N801  (used as a statement)

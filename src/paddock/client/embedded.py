@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING
 
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
-from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Store, Tags
+from paddock.model.services import (
+    Branches,
+    Commits,
+    Datums,
+    Files,
+    Jobs,
+    Pipelines,
+    Projects,
+    Repos,
+    Store,
+    Tags,
+    Transfers,
+)
 from paddock.settings import Settings
 from paddock.versions.home import Home, find_home
 
 if TYPE_CHECKING:
     from paddock.runtime.datum_debug import DebugRun
     from paddock.runtime.engines.local import WorkerOptions
+    from paddock.versions.transfers import TransferService
 
 
 class EmbeddedPaddock:
@@ -30,6 +43,7 @@ class EmbeddedPaddock:
         """settings: how workers run (their number, sandbox, grace); its home and URL are not looked at."""
         self._home = home
         self._settings = settings or Settings()
+        self._transfers: TransferService | None = None
 
     @classmethod
     def open(cls, home: Path | None, *, settings: Settings | None = None) -> EmbeddedPaddock:
@@ -84,6 +98,13 @@ class EmbeddedPaddock:
         return FileService(self._home)
 
     @cached_property
+    def transfers(self) -> Transfers:
+        from paddock.versions.transfers import TransferService
+
+        self._transfers = TransferService(self._home)
+        return self._transfers
+
+    @cached_property
     def pipelines(self) -> Pipelines:
         from paddock.runtime.pipeline_service import PipelineService
 
@@ -136,6 +157,8 @@ class EmbeddedPaddock:
         )
 
     def close(self) -> None:
+        if self._transfers is not None:
+            self._transfers.close()
         self._home.close()
 
     def __enter__(self) -> EmbeddedPaddock:

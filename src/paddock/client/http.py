@@ -12,7 +12,19 @@ from paddock.client.http_tags import HttpTags
 from paddock.client.transport import Transport
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
-from paddock.model.services import Branches, Commits, Datums, Files, Jobs, Pipelines, Projects, Repos, Store, Tags
+from paddock.model.services import (
+    Branches,
+    Commits,
+    Datums,
+    Files,
+    Jobs,
+    Pipelines,
+    Projects,
+    Repos,
+    Store,
+    Tags,
+    Transfers,
+)
 
 
 class HttpPaddock:
@@ -49,6 +61,13 @@ class HttpPaddock:
     @property
     def files(self) -> Files:
         return HttpFiles(self._transport)
+
+    @property
+    def transfers(self) -> Transfers:
+        # Its frames bring in the storage of chunks, which listing repos never needs.
+        from paddock.client.http_transfers import HttpTransfers
+
+        return HttpTransfers(self._transport)
 
     @property
     def pipelines(self) -> Pipelines:

@@ -63,14 +63,37 @@ class Transport:
         *,
         parameters: Parameters | None = None,
         body: object = None,
-        content: Iterable[bytes] | None = None,
+        content: Iterable[bytes] | bytes | None = None,
         content_type: str = "application/octet-stream",
         patient: bool = False,
     ) -> Any:
-        """Send one request, its body JSON or streamed bytes, and build the record `kind` from the answer.
+        """Send one request, its body JSON or (streamed) bytes, and build the record `kind` from the answer.
 
         patient: wait for the answer however long the server works on it.
         """
+        data = self.request_bytes(
+            method,
+            path,
+            parameters=parameters,
+            body=body,
+            content=content,
+            content_type=content_type,
+            patient=patient,
+        )
+        return self.build(kind, data) if kind is not None else None
+
+    def request_bytes(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters | None = None,
+        body: object = None,
+        content: Iterable[bytes] | bytes | None = None,
+        content_type: str = "application/octet-stream",
+        patient: bool = False,
+    ) -> bytes:
+        """As `request`; the bytes of the answer."""
         headers = {"Content-Type": content_type} if content is not None else {}
         with self._translated():
             response = self._client.request(
@@ -84,7 +107,7 @@ class Transport:
             )
         if response.is_error:
             raise self._error(response)
-        return self.build(kind, response.content) if kind is not None else None
+        return response.content
 
     def build(self, kind: Any, data: bytes) -> Any:
         """Rebuild a record from JSON; an answer of another shape is Bug (another version answers)."""
@@ -97,13 +120,24 @@ class Transport:
             ) from None
 
     @contextmanager
-    def stream(self, method: str, path: str, *, parameters: Parameters | None = None) -> Iterator[Iterator[bytes]]:
+    def stream(
+        self, method: str, path: str, *, parameters: Parameters | None = None, content: bytes | None = None
+    ) -> Iterator[Iterator[bytes]]:
         """Open a streamed answer; errors that the server found before its first byte are raised here."""
-        with self._translated(), self._client.stream(method, path, params=_query(parameters)) as response:
+        with self.answer(method, path, parameters=parameters, content=content) as (_, pieces):
+            yield pieces
+
+    @contextmanager
+    def answer(
+        self, method: str, path: str, *, parameters: Parameters | None = None, content: bytes | None = None
+    ) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
+        """As `stream`, with the headers of the answer."""
+        request = self._client.stream(method, path, params=_query(parameters), content=content)
+        with self._translated(), request as response:
             if response.is_error:
                 response.read()
                 raise self._error(response)
-            yield response.iter_bytes()
+            yield response.headers, response.iter_bytes()
 
     def bytes(self, path: str, *, parameters: Parameters | None = None) -> Iterator[bytes]:
         """The body of a GET, piece by piece. The request is made when the first piece is asked for."""
@@ -115,7 +149,7 @@ class Transport:
         with self.stream("GET", path, parameters=parameters) as pieces:
             for line in _lines(pieces):
                 if line.startswith(b'{"problem":'):
-                    raise _error_of(json.loads(line)["problem"])
+                    raise error_of(json.loads(line)["problem"])
                 yield self.build(kind, line)
 
     @contextmanager
@@ -133,12 +167,13 @@ class Transport:
 
     def _error(self, response: httpx2.Response) -> PaddockError:
         try:
-            return _error_of(response.json())
+            return error_of(response.json())
         except (ValueError, KeyError, TypeError):
             return Bug(f"{self.url} answered {response.status_code} without a reason; is it a Paddock server?")
 
 
-def _error_of(document: Mapping[str, Any]) -> PaddockError:
+def error_of(document: Mapping[str, Any]) -> PaddockError:
+    """The error that a problem document tells of."""
     problems = tuple(Problem(item["place"], item["message"]) for item in document.get("problems", ()))
     return error_of_code(document["code"], document["detail"], problems)
 
@@ -153,8 +188,8 @@ def _query(parameters: Parameters | None) -> list[tuple[str, str | int | float |
     return pairs
 
 
-def _chunks(content: Iterable[bytes] | None) -> Iterator[bytes] | None:
-    return None if content is None else (piece for piece in content if piece)
+def _chunks(content: Iterable[bytes] | bytes | None) -> Iterator[bytes] | bytes | None:
+    return content if content is None or isinstance(content, bytes) else (piece for piece in content if piece)
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

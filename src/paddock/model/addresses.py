@@ -147,3 +147,12 @@ def parse_address(
             f"address {text!r} does not parse: {error.message}. The form is [project/]repo@branch-or-commit[:/path]"
         ) from None
     return Address(repo, ref, check_path(path) if colon else None)
+
+
+def target_path(target: str, name: str | None = None) -> str:
+    """The path that a put to an address writes at. `name`: of the source, where that is a single file: it goes below a path that
+    ends in `/` or is the root."""
+    path = parse_address(target).path or "/"
+    if name is not None and (path == "/" or target.endswith("/")):
+        return check_path(f"{path.removesuffix('/')}/{name}")
+    return path

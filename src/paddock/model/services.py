@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     # Every command imports this module, and a record costs half a millisecond to define.
-    from paddock.model.ids import CommitId
+    from paddock.model.ids import CommitId, Digest
     from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
     from paddock.model.records import (
         AppliedPipeline,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         Repo,
         Tag,
     )
-    from paddock.model.store_records import CheckReport, GarbageReport, UsageReport
+    from paddock.model.store_records import CheckReport, GarbageReport, Transfer, UsageReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,45 @@ class Files(Protocol):
         """Commits, newest first from the address's ref, that added, changed or removed exactly that path."""
 
 
+class Transfers(Protocol):
+    """Files by their chunks, for a client that can't reach the object store: it asks which chunks are missing, sends those, and
+    puts a table of files that names them. What was sent stays for the grace period of garbage collection, so a put that was
+    cut off and is run again sends only the rest. `files.put_tree` and `get_tree` over HTTP work this way; other programs may.
+
+    NotFound, from every call: the transfer has ended, or the server was started anew.
+    """
+
+    def begin(self, target: str | None = None) -> Transfer:
+        """target: where the files are to go, to be refused now where it can't be written."""
+
+    def missing(self, transfer: str, digests: Sequence[Digest]) -> Sequence[bool]:
+        """For each digest, whether its chunk has to be sent."""
+
+    def send(self, transfer: str, frames: BinaryIO) -> int:
+        """Store the chunks of one body (`storage.chunk_frames`), at most 128 MiB; the bytes stored. All of them are durable
+        then, or, after an error, none is known. InvalidInput: a chunk that is not what its digest says."""
+
+    def fetch(self, transfer: str, digests: Sequence[Digest]) -> Iterator[bytes]:
+        """The plain bytes of each chunk, verified, in order. NotFound: the home does not have it."""
+
+    def tree(self, transfer: str, source: str) -> Digest:
+        """The root of the file table of the commit that an address names (docs/reference/format.md), kept while the transfer lasts.
+
+        NotFound: nothing is at the address's path.
+        """
+
+    def put(
+        self, transfer: str, target: str, table: BinaryIO, *, append: bool = False, mirror: bool = False
+    ) -> PutReport:
+        """Put the files of a table (a segment of kind `tree`: whole paths, no datum) as one commit, as `files.put_tree` does.
+
+        InvalidInput: a path or size that can't be; Conflict: chunks that are not stored. Nothing is changed then.
+        """
+
+    def end(self, transfer: str) -> None:
+        """Idempotent. What was sent and put in no commit is garbage from now on."""
+
+
 class Pipelines(Protocol):
     def apply(
         self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
@@ -294,6 +333,8 @@ class Paddock(Protocol):
     def commits(self) -> Commits: ...
     @property
     def files(self) -> Files: ...
+    @property
+    def transfers(self) -> Transfers: ...
     @property
     def pipelines(self) -> Pipelines: ...
     @property

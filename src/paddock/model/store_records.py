@@ -28,6 +28,22 @@ class PackFate(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """A client's leave to send and fetch chunks. While it lasts, garbage collection removes nothing that it may count on."""
+
+    id: str
+    home: str
+    """The home's id, and the epoch of its chunk index: what a client remembers of stored chunks holds while both stay."""
+    epoch: str
+    chunk_bytes_min: int
+    """How the home cuts files (`docs/reference/format.md`)."""
+    chunk_bytes_average: int
+    chunk_bytes_max: int
+    expires_seconds: float
+    """It ends after so long without a request."""
+
+
+@dataclass(frozen=True, slots=True)
 class PackGarbage:
     """One pack that holds garbage. `garbage_bytes` of its `bytes` are in use by nothing."""
 

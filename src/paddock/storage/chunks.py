@@ -73,6 +73,22 @@ class ChunkIndex(Protocol):
         """Make the chunks of durable packs findable. Idempotent: a chunk that is known keeps its first location."""
 
 
+class ChunkSink(Protocol):
+    """Where a writer puts the chunks that are to be stored. Not thread-safe. `PackSink` is one; a server is another."""
+
+    def add(self, digest: Digest, data: Bytes) -> None:
+        """Store one chunk. Keeps no view of `data`."""
+
+    def take_finished(self) -> tuple[PackRecord, ...]:
+        """Packs that have become durable, and are not in the index yet."""
+
+    def finish(self) -> tuple[PackRecord, ...]:
+        """Make all durable; the packs that were not taken yet."""
+
+    def abort(self) -> None:
+        """Drop what is not durable yet. Raises nothing."""
+
+
 class ChunkStore:
     """Reads chunks, and makes writers. Thread-safe; a writer is not."""
 
@@ -260,13 +276,16 @@ class DetachedWriter:
 class ChunkWriter:
     """Writes chunks that the store does not have yet. Not thread-safe. A context manager: leaving it without `flush` aborts.
 
-    What is put is held back (at most 8 MiB), so that the index is asked in bulk.
+    What is put is held back (at most 8 MiB), so that the index is asked in bulk. A pack that is full enters the index at once:
+    who runs a killed put again stores only what is missing.
     """
 
-    def __init__(self, store: ChunkStore) -> None:
+    def __init__(self, store: ChunkStore, sink: ChunkSink | None = None, *, large_bytes: int = _LARGE_BYTES) -> None:
+        """sink: default, packs in the store's objects. large_bytes: chunks from here on are not held back."""
         self.chunking = store.chunking
         self._store = store
-        self._sink = PackSink(store.objects)
+        self.sink: ChunkSink = PackSink(store.objects) if sink is None else sink
+        self._large_bytes = large_bytes
         self._pending: dict[Digest, bytes] = {}
         self._pending_bytes = 0
         self._decided: set[Digest] = set()
@@ -283,9 +302,10 @@ class ChunkWriter:
         if digest in self._decided:
             return digest
         self._decided.add(digest)
-        if len(data) >= _LARGE_BYTES:
+        if len(data) >= self._large_bytes:
             if not self._store.index.known([digest]):
-                self._sink.add(digest, data)
+                self.sink.add(digest, data)
+                self._register_finished()
             return digest
         self._pending[digest] = data if isinstance(data, bytes) else bytes(data)
         self._pending_bytes += len(data)
@@ -293,9 +313,9 @@ class ChunkWriter:
             self._settle()
         return digest
 
-    def put_stream(self, reader: Reader) -> StoredFile:
-        """Store a whole stream as one file."""
-        return _put_pieces(self, named_pieces(reader, self.chunking))
+    def put_stream(self, reader: Reader, *, first: bytes = b"") -> StoredFile:
+        """Store a whole stream, after the bytes `first`, as one file."""
+        return _put_pieces(self, named_pieces(reader, self.chunking, first=first))
 
     def append_stream(self, file: StoredFile, reader: Reader) -> StoredFile:
         """Store `file` followed by the stream: the same chunks as a fresh put of both, at the cost of one chunk and the stream.
@@ -321,7 +341,7 @@ class ChunkWriter:
         After an error, what was put may be stored in part but nothing refers to it; the writer must be left.
         """
         self._settle()
-        written = self._sink.finish()
+        written = self.sink.finish()
         if written:
             self._store.index.register(written)
         packs = (*self._adopted, *written)
@@ -331,7 +351,7 @@ class ChunkWriter:
 
     def abort(self) -> None:
         """Drop the unfinished pack. Finished ones stay behind, unreferenced, for garbage collection."""
-        self._sink.abort()
+        self.sink.abort()
 
     def __enter__(self) -> ChunkWriter:
         return self
@@ -345,9 +365,15 @@ class ChunkWriter:
         known = self._store.index.known(list(self._pending)) if self._pending else set()
         for digest, data in self._pending.items():
             if digest not in known:
-                self._sink.add(digest, data)
+                self.sink.add(digest, data)
         self._pending.clear()
         self._pending_bytes = 0
+        self._register_finished()
+
+    def _register_finished(self) -> None:
+        finished = self.sink.take_finished()
+        if finished:
+            self.adopt(finished)
 
 
 class _Putter(Protocol):

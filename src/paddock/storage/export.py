@@ -16,8 +16,10 @@ from paddock.model.errors import NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import GetReport
 from paddock.model.services import OnTransfer
+from paddock.storage.chunking import ChunkingParameters
 from paddock.storage.chunks import ChunkStore
 from paddock.storage.file_writers import write_files
+from paddock.storage.local_files import is_equal
 from paddock.storage.mirror import Mirror
 from paddock.storage.mirror_manifest import Manifest
 from paddock.storage.output_files import OutputFile, output_files
@@ -40,7 +42,8 @@ def write_tree(
 ) -> GetReport:
     """Write the file at `path` to `target` (into it, where that is a directory), or what is below a directory to below `target`.
 
-    Files that are there are replaced, others left alone. Every byte is verified before its file is visible.
+    Files that are there already with the right content and mode stay untouched, so a `get` that was cut off goes on; others are
+    replaced, or left alone where the source has none of their name. Every byte is verified before its file is visible.
 
     `mirror` remembers in `cache_dir` what it wrote: files that are still as written and equal are left alone, missing
     and modified ones restored, and those that the source no longer has are removed, with the directories that this
@@ -65,8 +68,19 @@ def write_tree(
             run = Mirror(output, os.fspath(wanted.directory), manifest, store.chunking, progress)
             written, removed = run.run(list(wanted.files), write, force=force)
         else:
-            written, removed = sum(1 for _ in write(wanted.files)), 0
+            missing = _missing(wanted, store.chunking, progress)
+            written, removed = sum(1 for _ in write(missing)), 0
     return GetReport(progress.files, progress.bytes, written, removed, time.monotonic() - started)
+
+
+def _missing(wanted: _Wanted, chunking: ChunkingParameters, progress: TransferProgress) -> Iterator[OutputFile]:
+    """The files that are not there yet as they should be. Reads those of the right size."""
+    root = os.fspath(wanted.directory)
+    for file in wanted.files:
+        if is_equal(f"{root}/{file.path}", file, chunking):
+            progress.advance(1, file.size)
+        else:
+            yield file
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from paddock.model.addresses import PATH_BYTES_MAX
 from paddock.model.errors import Problem
 from paddock.model.ids import Digest
 from paddock.model.services import OnTransfer
-from paddock.storage.chunking import ChunkingParameters, StoredFile, stored_file
+from paddock.storage.chunking import ChunkingParameters, Reader, StoredFile, stored_file
 from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.columnar import arrow_schema, key_bytes, single_array
 from paddock.storage.file_reading import SMALL_BYTES, Changed, Grown, Stamp, open_regular, read_small, stamp_of
@@ -100,6 +100,18 @@ def add_tree(
     ]
     table = pa.Table.from_arrays(columns, schema=arrow_schema(TREE))
     return Ingested(table, len(scan), int(reading.stamps.size.sum()), reading.read_files, commit_cache)
+
+
+def add_stream(writer: ChunkWriter, path: str, reader: Reader, *, first: bytes = b"") -> Ingested:
+    """Store one stream, after the bytes `first`, as the file `path`."""
+    file = writer.put_stream(reader, first=first)
+    columns = [[path], [b""], [file.size], [file.digest], [0], [list(file.chunks)]]
+    table = pa.table(dict(zip(arrow_schema(TREE).names, columns, strict=True)), schema=arrow_schema(TREE))
+    return Ingested(table, 1, file.size, 1, _nothing)
+
+
+def _nothing() -> None:
+    """What is remembered of a source that is read once."""
 
 
 class _Reading:

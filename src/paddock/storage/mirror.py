@@ -7,15 +7,14 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 from paddock.model.errors import Conflict, Problem
 from paddock.model.ids import Digest
-from paddock.storage.chunking import ChunkingParameters, file_digest
+from paddock.storage.chunking import ChunkingParameters
+from paddock.storage.local_files import local_digest
 from paddock.storage.mirror_manifest import Manifest, Written
 from paddock.storage.os_errors import translate
 from paddock.storage.output_files import OutputFile
-from paddock.storage.streams import named_pieces
 from paddock.storage.target_directory import TargetDirectory
 from paddock.storage.transfer_progress import TransferProgress
 
@@ -142,13 +141,7 @@ class Mirror:
 
     def _digest(self, path: str, status: os.stat_result) -> Digest | None:
         """The digest of a regular file's content; None for anything else."""
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        try:
-            with Path(self._root, path).open("rb", buffering=0) as file:
-                return file_digest([digest for digest, _ in named_pieces(file, self._chunking)])
-        except OSError as error:
-            raise translate(error, "read", f"{self._root}/{path}") from error
+        return local_digest(f"{self._root}/{path}", self._chunking) if stat.S_ISREG(status.st_mode) else None
 
 
 def _directories_of(paths: Iterable[str]) -> set[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import builtins
 import io
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from paddock.catalog import commits
 from paddock.catalog.commits import CommitRow
-from paddock.model.addresses import Address, check_path, parse_address
-from paddock.model.errors import InvalidInput, NotFound
+from paddock.model.addresses import Address, check_path, parse_address, target_path
+from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.model.records import Change as Kind
@@ -20,15 +20,14 @@ from paddock.model.records import Commit, CommitState, FileDiff, FileInfo, GetRe
 from paddock.model.services import OnTransfer
 from paddock.storage.chunks import ChunkWriter, StoredFile
 from paddock.storage.export import write_tree
-from paddock.storage.ingest import add_tree
+from paddock.storage.ingest import Ingested, add_tree
 from paddock.storage.matching import match_tree
 from paddock.storage.trees import TreeRow, tree_table
-from paddock.versions.changes import Change, Edit, TreeNeed, check_target, write
+from paddock.versions.changes import Change, Edit, TreeNeed, check_target
 from paddock.versions.edits import (
     StoredReader,
     append_files,
     appended_row,
-    mirror_files,
     moved_rows,
     put_files,
     remove,
@@ -36,7 +35,8 @@ from paddock.versions.edits import (
 )
 from paddock.versions.home import Home
 from paddock.versions.locks import Lock
-from paddock.versions.open_commits import tree_of
+from paddock.versions.open_commits import no_path, require_path, tree_of
+from paddock.versions.puts import put_filled, run_put
 from paddock.versions.records import commit_record
 from paddock.versions.resolve import check_readable, resolve
 
@@ -59,15 +59,26 @@ class FileService:
         check_target(self._home, address)
         reader = io.BytesIO(source) if isinstance(source, bytes) else source
 
+        if append:
+            return self._append(address, path, reader)
+
         def body(writer: ChunkWriter) -> tuple[Edit, int, int]:
-            if append:
-                appending = _Appending(self._home, path, reader, writer)
-                return appending, 1, 0
             file = writer.put_stream(reader)
             table = tree_table([TreeRow(path, b"", file.size, file.digest, False, file.chunks)])
             return (lambda tree: put_files(self._home.trees, tree, table)), 1, file.size
 
-        return self._write(address, body, needs_tree=TreeNeed.ALWAYS if append else TreeNeed.NONE)
+        return run_put(self._home, address, body)
+
+    def _append(self, address: Address, path: str, reader: BinaryIO) -> PutReport:
+        """`bytes` counts those that were added."""
+        appending: list[_Appending] = []
+
+        def body(writer: ChunkWriter) -> tuple[Edit, int, int]:
+            appending.append(_Appending(self._home, path, reader, writer))
+            return appending[0], 1, 0
+
+        report = run_put(self._home, address, body, needs_tree=TreeNeed.ALWAYS, edit_waits=True)
+        return replace(report, bytes=appending[0].added_bytes)
 
     def put_tree(
         self,
@@ -79,36 +90,13 @@ class FileService:
         on_transfer: OnTransfer | None = None,
     ) -> PutReport:
         """Into an open commit `changed` counts what was put, whether or not it differs."""
-        if append and mirror:
-            raise InvalidInput("append and mirror exclude each other; mirroring makes the target equal to the source")
-        address, path = _file_address(target)
-        check_target(self._home, address)
-        single = source.is_file()
-        if single and (path == "/" or target.endswith("/")):
-            path = check_path(f"{path.removesuffix('/')}/{source.name}")
-        keep_cache: builtins.list[Callable[[], None]] = []
+        home = self._home
+        address, path = self._place(target, source.name if source.is_file() else None)
 
-        def body(writer: ChunkWriter) -> tuple[Edit, int, int]:
-            home = self._home
-            found = add_tree(home.chunks, writer, source, path, cache_dir=home.cache, on_transfer=on_transfer)
-            keep_cache.append(found.commit_cache)
+        def fill(writer: ChunkWriter) -> Ingested:
+            return add_tree(home.chunks, writer, source, path, cache_dir=home.cache, on_transfer=on_transfer)
 
-            def edit(tree: Digest | None) -> Change:
-                if tree is not None and append:
-                    writer.flush()
-                    return append_files(home.chunks, home.trees, tree, found.table, writer)
-                if tree is not None and mirror:
-                    return mirror_files(home.trees, tree, path, found.table)
-                return put_files(home.trees, tree, found.table)
-
-            return edit, found.files, found.bytes
-
-        report = self._write(
-            address, body, needs_tree=TreeNeed.ALWAYS if append or mirror else TreeNeed.NONE, only_if_changed=mirror
-        )
-        for keep in keep_cache:
-            keep()
-        return report
+        return put_filled(home, address, path, fill, append=append, mirror=mirror)
 
     def delete(self, target: str, *, recursive: bool = False) -> PutReport:
         """Open commits included: NotFound where neither the parent nor an earlier write has the path."""
@@ -122,8 +110,12 @@ class FileService:
                 return Change(tree_table(()), deleted_paths=(path,), deleted_prefixes=(path,) if recursive else ())
             return remove(self._home.trees, tree, path, recursive=recursive, where=where)
 
-        return self._write(
-            address, lambda writer: (edit, 0, 0), needs_tree=TreeNeed.WHERE_POSSIBLE, create_branch=False
+        return run_put(
+            self._home,
+            address,
+            lambda writer: (edit, 0, 0),
+            needs_tree=TreeNeed.WHERE_POSSIBLE,
+            create_branch=False,
         )
 
     def copy(self, source: str, target: str, *, append: bool = False) -> PutReport:
@@ -145,7 +137,7 @@ class FileService:
             path = check_path(f"{path.removesuffix('/')}/{source_path.rpartition('/')[2]}")
         table = moved_rows(trees, tree, source_path, path)
         if table.num_rows == 0 and source_path != "/":
-            raise _missing(origin, source_path)
+            raise no_path(origin, source_path)
         size_bytes = sum(table.column("size").to_pylist())
 
         def body(writer: ChunkWriter) -> tuple[Edit, int, int]:
@@ -156,44 +148,13 @@ class FileService:
 
             return edit, table.num_rows, size_bytes
 
-        return self._write(address, body, needs_tree=TreeNeed.ALWAYS if append else TreeNeed.NONE)
+        return run_put(self._home, address, body, needs_tree=TreeNeed.ALWAYS if append else TreeNeed.NONE)
 
-    def _write(
-        self,
-        address: Address,
-        body: Callable[[ChunkWriter], tuple[Edit, int, int]],
-        *,
-        needs_tree: TreeNeed = TreeNeed.NONE,
-        only_if_changed: bool = False,
-        create_branch: bool = True,
-    ) -> PutReport:
-        """Run a write: `body` puts the bytes and says (edit, files, bytes). A file that was appended to
-        counts its own bytes.
-        """
-        started = time.monotonic()
-        with self._home.pin(), self._home.chunks.writer() as writer:
-            edit, files, size_bytes = body(writer)
-            written = write(
-                self._home,
-                address,
-                edit,
-                writer,
-                needs_tree=needs_tree,
-                only_if_changed=only_if_changed,
-                create_branch=create_branch,
-                edit_waits=isinstance(edit, _Appending),
-            )
-            if isinstance(edit, _Appending):
-                size_bytes = edit.added_bytes
-            return PutReport(
-                commit=written.commit,
-                files=files,
-                bytes=size_bytes,
-                changed=written.changed,
-                removed=written.removed,
-                stored_bytes=writer.stored_bytes,
-                seconds=time.monotonic() - started,
-            )
+    def _place(self, target: str, name: str | None) -> tuple[Address, str]:
+        """Where files go; `name`: of the source, where that is a single file. Refuses a target that can't be written."""
+        address, path = parse_address(target), target_path(target, name)
+        check_target(self._home, address)
+        return address, path
 
     # ---- reading -------------------------------------------------------------------------------------------
 
@@ -206,7 +167,7 @@ class FileService:
         address, path = _file_address(source, needs_path=True)
         with self._home.pin():
             tree = self._tree(address)
-            self._require(tree, address, path)
+            require_path(self._home, tree, address, path)
             row = self._home.trees.row(tree, path)
             if row is None:
                 raise InvalidInput(f"{source} is a directory; name a file, or use get for the whole of it")
@@ -220,7 +181,7 @@ class FileService:
         home = self._home
         with home.pin():
             tree = self._tree(address)
-            self._require(tree, address, path)
+            require_path(self._home, tree, address, path)
             return write_tree(
                 home.chunks,
                 home.trees,
@@ -236,14 +197,14 @@ class FileService:
         parsed, path = _file_address(address)
         info = self._home.trees.info(self._tree(parsed), path)
         if info is None:
-            raise _missing(parsed, path)
+            raise no_path(parsed, path)
         return info
 
     def list(self, address: str, *, recursive: bool = False) -> Iterator[FileInfo]:
         """NotFound where nothing is at the path, before the first item; the root always is."""
         parsed, path = _file_address(address)
         trees, tree = self._home.trees, self._tree(parsed)
-        self._require(tree, parsed, path)
+        require_path(self._home, tree, parsed, path)
         if recursive or trees.row(tree, path) is not None:
             return trees.walk(tree, path)
         return trees.children(tree, path)
@@ -308,11 +269,6 @@ class FileService:
             info = self._home.trees.info(tree, path)
             if info is not None:
                 yield info
-
-    def _require(self, tree: Digest, address: Address, path: str) -> None:
-        """NotFound where nothing is at or below the path; the root always is. Reads one segment."""
-        if path != "/" and not any(table.num_rows for table in self._home.trees.rows(tree, path)):
-            raise _missing(address, path)
 
     def _commit(self, address: Address) -> CommitRow | None:
         """The readable commit that the address's ref stands for; None for a branch without one."""
@@ -379,8 +335,3 @@ def _pinned(pieces: Iterator[bytes], pin: Lock) -> Iterator[bytes]:
     """The pieces; the pin is released with the last one, or when nobody wants more."""
     with pin:
         yield from pieces
-
-
-def _missing(address: Address, path: str) -> NotFound:
-    where = f"{address.repo}@{address.ref}"
-    return NotFound(f"{where} has no file or directory {path}; `paddock ls {where}` shows what it has")

@@ -15,7 +15,8 @@ import pyarrow as pa
 from paddock.catalog import commits
 from paddock.catalog.commits import CommitRow, WriteRow
 from paddock.catalog.database import Transaction
-from paddock.model.errors import Conflict
+from paddock.model.addresses import Address
+from paddock.model.errors import Conflict, NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import CommitState
 from paddock.storage.trees import Trees, tree_table
@@ -50,6 +51,17 @@ def tree_of(home: Home, commit: CommitRow | None) -> Digest:
     if commit.finished is not None:
         return Digest(bytes.fromhex(commit.tree))
     return view(home, commit.id).tree
+
+
+def require_path(home: Home, tree: Digest, address: Address, path: str) -> None:
+    """NotFound where nothing is at or below the path; the root always is. Reads one segment."""
+    if path != "/" and not any(table.num_rows for table in home.trees.rows(tree, path)):
+        raise no_path(address, path)
+
+
+def no_path(address: Address, path: str) -> NotFound:
+    where = f"{address.repo}@{address.ref}"
+    return NotFound(f"{where} has no file or directory {path}; `paddock ls {where}` shows what it has")
 
 
 def view(home: Home, commit_id: int, *, keep: bool = True) -> View:

@@ -1,0 +1,66 @@
+"""Files to and from a server, chunk by chunk: only what the other side lacks travels, and what was cut off goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from paddock.client.http_transfers import HttpTransfers
+from paddock.client.remote_chunks import Door, opened, put_filled, retried
+from paddock.client.transport import Transport
+from paddock.model.addresses import parse_address
+from paddock.model.errors import InvalidInput
+from paddock.model.records import GetReport, PutReport
+from paddock.model.services import OnTransfer
+from paddock.storage.chunks import ChunkWriter
+from paddock.storage.export import write_tree
+from paddock.storage.ingest import Ingested, add_stream, add_tree
+from paddock.storage.tables import Tables
+from paddock.storage.trees import Trees
+
+
+def put_tree(
+    transport: Transport, target: str, source: Path, *, append: bool, mirror: bool, on_transfer: OnTransfer | None
+) -> PutReport:
+    if append and mirror:
+        raise InvalidInput("append and mirror exclude each other; mirroring makes the target equal to the source")
+
+    def fill(door: Door, writer: ChunkWriter, path: str) -> Ingested:
+        cache = door.caches(os.environ)
+        return add_tree(door.store, writer, source, path, cache_dir=cache, on_transfer=on_transfer)
+
+    name = source.name if source.is_file() else None
+    return put_filled(HttpTransfers(transport), target, fill, name=name, append=append, mirror=mirror)
+
+
+def put_stream(transport: Transport, target: str, head: bytes, source: BinaryIO) -> PutReport:
+    """One file, whose first bytes are read already."""
+    address = parse_address(target)
+    if address.path in (None, "/") or target.endswith("/"):
+        raise InvalidInput(
+            f"{target!r} names a directory; name the file to write, as in {address.repo}@{address.ref}:/file"
+        )
+
+    def fill(door: Door, writer: ChunkWriter, path: str) -> Ingested:
+        return add_stream(writer, path, source, first=head)
+
+    return put_filled(HttpTransfers(transport), target, fill)
+
+
+def get_tree(
+    transport: Transport, source: str, target: Path, *, mirror: bool, on_transfer: OnTransfer | None
+) -> GetReport:
+    transfers = HttpTransfers(transport)
+    with opened(transfers) as door:
+        root = retried(lambda: transfers.tree(door.transfer.id, source))
+        return write_tree(
+            door.store,
+            Trees(Tables(door.store)),
+            root,
+            parse_address(source).path or "/",
+            target,
+            mirror=mirror,
+            cache_dir=door.caches(os.environ),
+            on_transfer=on_transfer,
+        )
