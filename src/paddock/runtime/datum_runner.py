@@ -21,7 +21,8 @@ from paddock.runtime.collect import (
     disk_full_error,
     disk_is_full,
 )
-from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER, CodeFolder, InputFolder
+from paddock.runtime.datum_folders import DatumFolders, SizeHistory
+from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER
 from paddock.runtime.process import CannotStart, Exit, ProcessRunner, find_program
 from paddock.runtime.protocol import BatchTask, DatumTask, TransformTask
 from paddock.runtime.warm_format import task_line
@@ -57,12 +58,14 @@ class Slot:
     """Where a worker runs datums. host_pfs: the directory by the path where the worker writes.
 
     pfs: how user code knows it (`/pfs` with namespaces, else the same). isolated: with namespaces of its own.
+    memory: with a file system in memory for small datums.
     """
 
     scratch: Path
     host_pfs: str
     pfs: str
     isolated: bool
+    memory: bool = False
 
     @property
     def out(self) -> str:
@@ -79,6 +82,7 @@ class Transform:
     cwd: str
     stdin: int | None
     err_stdin: int | None
+    sizes: SizeHistory
     programs: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
 
@@ -94,6 +98,7 @@ def prepare_transform(task: TransformTask, slot: Slot) -> Transform:
         cwd,
         _stdin_file(slot.scratch / "stdin", task.stdin),
         _stdin_file(slot.scratch / "stdin", task.err_stdin),
+        SizeHistory.of(task),
     )
 
 
@@ -139,9 +144,10 @@ class DatumRunner:
         self._frame_datums = 1
         self._read_chunk = read_chunk
         self._tick = tick
-        self._inputs = InputFolder(slot.host_pfs, read_chunk, protected=slot.isolated, tick=tick)
+        self._folders = DatumFolders(
+            slot.scratch, slot.host_pfs, read_chunk, protected=slot.isolated, memory=slot.memory, tick=tick
+        )
         self._dirty = False
-        self._code = CodeFolder(slot.host_pfs, read_chunk, protected=slot.isolated)
 
     def run_from(
         self,
@@ -188,7 +194,7 @@ class DatumRunner:
             self._clear_out()
             if self._warm_transform not in ("", transform.task.id):
                 self.end_warm()
-            self._code.place(transform.task.id, transform.task.code)
+            self._folders.use(memory=transform.sizes.suits_memory(datum))
             self._dirty = True
             cancelled = not self._try_all(batch, datum, transform, sink, attempts)
             self._clear_out()
@@ -196,8 +202,12 @@ class DatumRunner:
             cancelled = False
             attempts.succeeded = attempts.recovered = False
             attempts.reason, attempts.error_code = str(error), error.code
-            self._inputs.clear()
-        return None if cancelled else _outcome(datum, attempts, time.monotonic() - begin)
+            self._folders.inputs.clear()
+        if cancelled:
+            return None
+        outcome = _outcome(datum, attempts, time.monotonic() - begin)
+        transform.sizes.note(outcome)
+        return outcome
 
     def end_warm(self) -> None:
         """End the warm process, if there is one, in good order."""
@@ -216,27 +226,35 @@ class DatumRunner:
         """Whether the datum came to an end; False if it was cancelled."""
         task = transform.task
         line = task_line(batch, datum, self._slot.pfs) if task.warm else b""
-        environment: dict[bytes, bytes] = {}
+        variables: dict[bytes, bytes] = {}
         if not task.warm or task.err_cmd:
             variables = datum_environment(batch, datum, self._slot.pfs) | transform.spec_environment
-            environment = transform.environment | variables
-            self._write_environment(variables)
-        placed = False
+        environment = transform.environment | variables
+
+        def run() -> Exit | CannotStart | Answer | Misspoke:
+            if task.warm:
+                return self._ask(transform, datum, line, attempts.log)
+            return self._start(transform, task.cmd, transform.stdin, datum, environment, attempts.log)
+
+        self._lay_out(transform, datum, variables)
+        begun = False
         while not attempts.finished:
             attempts.tries += 1
             if attempts.tries > 1:
                 attempts.log.say(f"try {attempts.tries} of {transform.task.datum_tries}")
+            if begun:
                 clear_folder(self._slot.out)
-            if not placed or not self._slot.isolated:
-                self._inputs.place(datum.inputs)
-                placed = True
-            ended: Exit | CannotStart | Answer | Misspoke
-            if task.warm:
-                ended = self._ask(transform, datum, line, attempts.log)
-            else:
-                ended = self._start(transform, task.cmd, transform.stdin, datum, environment, attempts.log)
+                if self._folders.use(memory=False) or not self._slot.isolated:
+                    self._lay_out(transform, datum, variables)
+            begun = True
+            ended = run()
             if isinstance(ended, Exit) and ended.cancelled:
                 return False
+            if self._folders.in_memory and disk_is_full(self._slot.out):
+                attempts.log.say("it needs more room than there is in memory, so it runs again on disk")
+                transform.sizes.outgrow()
+                attempts.tries -= 1
+                continue
             self._judge(ended, transform, sink, attempts)
             if attempts.succeeded or attempts.finished:
                 return True
@@ -245,6 +263,13 @@ class DatumRunner:
                 return False
             attempts.finished = attempts.tries >= transform.task.datum_tries
         return True
+
+    def _lay_out(self, transform: Transform, datum: DatumTask, variables: Mapping[bytes, bytes]) -> None:
+        """Put code and inputs in place, and the variables, if the command is to find them."""
+        self._folders.code.place(transform.task.id, transform.task.code)
+        if variables:
+            self._write_environment(variables)
+        self._folders.inputs.place(datum.inputs)
 
     def _judge(
         self,
@@ -409,7 +434,7 @@ class DatumRunner:
 
     def _collect(self, sink: ChunkSink, attempts: _Attempts) -> None:
         slot = self._slot
-        collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, self._inputs.present, sink, self._tick)
+        collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, self._folders.inputs.present, sink, self._tick)
         try:
             attempts.files = tuple(collector.collect())
             attempts.succeeded = True

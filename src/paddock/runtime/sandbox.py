@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PFS = "/pfs"
+MEMORY_BYTES = 64 << 20
+"""Room for the files of one datum at a time; taken only where there are some."""
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
@@ -55,9 +57,13 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PrivateRoot:
-    """What `enter_private_root` made. left_out: entries of `/` that could not be shown in the private root."""
+    """What `enter_private_root` made. left_out: entries of `/` that could not be shown in the private root.
+
+    memory: whether `show_memory` may be called.
+    """
 
     left_out: tuple[str, ...]
+    memory: bool
 
 
 def enter_namespaces() -> None:
@@ -77,7 +83,7 @@ def enter_namespaces() -> None:
 def enter_private_root(slot: Path) -> PrivateRoot:
     """Give the calling process a new root in which `slot/pfs` is `/pfs`, read-only except `/pfs/out`.
 
-    `slot` holds `root/` (empty) and `pfs/out/`. Files that are written below `slot/pfs` by their host path
+    `slot` holds `root/` (empty) and `pfs/out/`, and gets `memory/` (see `show_memory`). Files that are written below `slot/pfs` by their host path
     appear in `/pfs` at once, so no further mount is needed per datum. Must run in the namespaces of
     `enter_namespaces`. Raises SandboxError; the process is then of no more use for user code and should end.
     """
@@ -85,16 +91,31 @@ def enter_private_root(slot: Path) -> PrivateRoot:
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE, "make mounts private")
     _mount("paddock", str(root), "tmpfs", _MS_NOSUID | _MS_NODEV, "mount a private root", data="size=1m,mode=755")
     _mount(None, str(root), None, _MS_UNBINDABLE, "keep the private root out of its own picture")
+    memory = _make_memory(slot)
     left_out = _show_host(root)
     _show_proc(root)
     pfs = root / "pfs"
     pfs.mkdir()
-    _bind(slot / "pfs", pfs)
-    _make_read_only(pfs)
-    _bind(slot / "pfs" / "out", pfs / "out")
+    _show_pfs(slot / "pfs", pfs)
     _make_read_only(root)
     _pivot(root)
-    return PrivateRoot(left_out)
+    return PrivateRoot(left_out, memory)
+
+
+def show_memory(slot: Path) -> None:
+    """Put a file system in memory over `/pfs` and over `slot/pfs`. What it holds stays from one time to the next.
+
+    Only after `enter_private_root`, by the process that called it, and not twice without `show_disk`. Raises SandboxError.
+    """
+    _bind(slot / "memory", slot / "pfs")
+    _show_pfs(slot / "memory", Path(PFS))
+
+
+def show_disk(slot: Path) -> None:
+    """Undo `show_memory`. Processes that have files in memory open keep them."""
+    for place in (PFS, str(slot / "pfs")):
+        if _libc.umount2(place.encode(), _MNT_DETACH) != 0:
+            raise _refused(f"unmount {place}")
 
 
 def die_with_parent(signal_number: int) -> None:
@@ -137,6 +158,26 @@ def _show_host(root: Path) -> tuple[str, ...]:
             except (SandboxError, OSError):
                 left_out.append(entry.path)
     return tuple(left_out)
+
+
+def _make_memory(slot: Path) -> bool:
+    """Make `slot/memory` a file system in memory; whether the system allows it."""
+    memory = slot / "memory"
+    memory.mkdir(exist_ok=True)
+    data = f"size={MEMORY_BYTES},mode=755"
+    try:
+        _mount("paddock", str(memory), "tmpfs", _MS_NOSUID | _MS_NODEV, "mount memory", data=data)
+    except SandboxError:
+        return False
+    (memory / "out").mkdir()
+    return True
+
+
+def _show_pfs(source: Path, pfs: Path) -> None:
+    """Show `source` at `pfs`, of which only `out` can be written."""
+    _bind(source, pfs)
+    _make_read_only(pfs)
+    _bind(source / "out", pfs / "out")
 
 
 def _show_proc(root: Path) -> None:

@@ -356,7 +356,7 @@ def _run_slot(options: Options, *, isolated: bool, reason: str) -> int | str:
     code = _exit_code(os.waitpid(child, 0)[1])
     if not isolated:
         end_descendants(owns_namespace=False)
-    for name in ("pfs", "root"):
+    for name in ("pfs", "root", "memory"):
         remove_tree(str(options.scratch / name))
     return code
 
@@ -373,7 +373,7 @@ def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason
             sandbox.die_with_parent(signal.SIGTERM)
             sandbox.adopt_orphans()
             os.close(tell)
-            code = _work(options, guardian, isolated=False, reason=reason)
+            code = _work(options, guardian, isolated=False, memory=False, reason=reason)
     except BaseException:  # noqa: BLE001 - a forked process may not run on into its parent's code
         sys.excepthook(*sys.exc_info())
     finally:
@@ -401,16 +401,16 @@ def _keep(options: Options, guardian: int, tell: int) -> int:
             return _REFUSED
         os.close(tell)
         left_out = f"not shown to user code: {', '.join(made.left_out)}" if made.left_out else ""
-        return _work(options, guardian, isolated=True, reason=left_out)
+        return _work(options, guardian, isolated=True, memory=made.memory, reason=left_out)
     os.close(tell)
     os.close(options.socket_fd)
     return _exit_code(os.waitpid(slot, 0)[1])
 
 
-def _work(options: Options, guardian: int, *, isolated: bool, reason: str) -> int:
+def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reason: str) -> int:
     """Be the slot."""
     host_pfs = str(options.scratch / "pfs")
-    slot = Slot(options.scratch, host_pfs, sandbox.PFS if isolated else host_pfs, isolated)
+    slot = Slot(options.scratch, host_pfs, sandbox.PFS if isolated else host_pfs, isolated, memory)
     channel = Channel(socket.socket(fileno=options.socket_fd))
     try:
         channel.send(Ready(guardian, "namespaces" if isolated else "directory", reason))
