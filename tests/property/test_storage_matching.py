@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.storage.chunks import ChunkStore
+from paddock.storage.clashes import ancestors, clash_within
 from paddock.storage.matching import Matches, match_tree
 from paddock.storage.tables import Tables
-from paddock.storage.trees import TreeRow, Trees, ancestors, clash_within, tree_table
+from paddock.storage.trees import TreeRow, Trees, tree_table
 from paddock.testing.objects import MemoryIndex, MemoryObjects
 
 PATTERNS = (
@@ -21,7 +23,7 @@ PATTERNS = (
 
 parts = st.sampled_from(["a", "b", "a-b", "c", "é"])
 paths = st.lists(parts, min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
-files = st.sets(paths, max_size=25).filter(lambda found: clash_within(found) is None)
+files = st.sets(paths, max_size=25).filter(lambda found: clash_within(pa.array(sorted(found))) is None)
 
 
 def rows(found: set[str]) -> list[TreeRow]:

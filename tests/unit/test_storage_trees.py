@@ -10,9 +10,10 @@ from paddock.model.errors import Conflict
 from paddock.model.ids import Digest
 from paddock.model.records import Change, FileInfo, FileKind
 from paddock.storage.chunks import ChunkStore
+from paddock.storage.clashes import ancestors, clash_within, directories_above
 from paddock.storage.tables import Tables
 from paddock.storage.tree_kinds import TREE
-from paddock.storage.trees import EMPTY_DIRECTORY, TreeRow, Trees, ancestors, clash_within, tree_table
+from paddock.storage.trees import EMPTY_DIRECTORY, TreeRow, Trees, tree_table
 from paddock.testing.objects import MemoryIndex, MemoryObjects
 
 PATHS = ("/a-b", "/a/x", "/a/y/z", "/b", "/c/d/e/f", "/c/d/g", "/é/ü")
@@ -161,9 +162,9 @@ def test_a_file_may_take_the_place_of_a_directory_that_goes(trees: Trees, root: 
     assert "/b/q" in paths_of(trees, edit(trees, root, [row("/b/q")], deletions=("/b",)))
     with pytest.raises(Conflict, match="/c/d/g lies below"):
         edit(trees, root, [row("/c/d")], deletions=("/c/d/e/f",))
-    assert trees.find_clash(root, ["/a-b/c"]) == ("/a-b", "/a-b/c")
-    assert trees.find_clash(root, ["/a-b/c"], {"/a-b"}) is None
-    assert trees.find_clash(trees.empty(), ["/a", "/b"]) is None
+    assert trees.find_clash(root, pa.array(["/a-b/c"])) == ("/a-b", "/a-b/c")
+    assert trees.find_clash(root, pa.array(["/a-b/c"]), {"/a-b"}) is None
+    assert trees.find_clash(trees.empty(), pa.array(["/a", "/b"])) is None
 
 
 def test_one_path_cannot_be_put_twice_at_once(trees: Trees, root: Digest) -> None:
@@ -192,6 +193,14 @@ def test_rows_are_columns(trees: Trees, root: Digest) -> None:
 
 
 def test_ancestors_and_clashes_of_paths() -> None:
-    assert ancestors(["/a/b/c", "/a/d", "/e"]) == {"/a/b", "/a"}
-    assert clash_within(["/a", "/a-b", "/a/b"]) == ("/a", "/a/b")
-    assert clash_within(["/a", "/a-b", "/ab/c"]) is None
+    paths = ["/a/b/c", "/a/d", "/e"]
+    assert ancestors(paths) == directories_above(pa.array(paths)) == {"/a/b", "/a"}
+    assert clash_within(pa.array(["/a", "/a-b", "/a/b"])) == ("/a", "/a/b")
+    assert clash_within(pa.array(["/a", "/a-b", "/ab/c"])) is None
+
+
+def test_a_file_is_found_that_ends_one_window_and_is_a_directory_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paddock.storage.clashes._WINDOW_ROWS", 2)
+    assert clash_within(pa.array(["/0", "/a", "/a-b", "/a/b"])) == ("/a", "/a/b")
+    assert clash_within(pa.array(["/0", "/a", "/a-b", "/a-c", "/a-d", "/a-e", "/a/b"])) == ("/a", "/a/b")
+    assert clash_within(pa.array(["/0", "/a-b", "/a-c/d", "/a/b"])) is None

@@ -78,7 +78,7 @@ def merge_outputs(home: Home, plan: Plan, results: BatchResults, writer: ChunkWr
         _refuse_doubles(home, plan, added, gone)
     upserts = _tree_rows(plan, added)
     deleted = set(gone.to_pylist())
-    clash = home.trees.find_clash(plan.base_tree, upserts.column("path").to_pylist(), deleted)
+    clash = home.trees.find_clash(plan.base_tree, upserts.column("path"), deleted)
     if clash is not None:
         raise UserCodeFailed(_clash(home, plan, added, *clash))
     return home.trees.merge(plan.base_tree, upserts, sorted(deleted), [], writer)

@@ -42,14 +42,14 @@ def arrow_schema(kind: TableKind) -> pa.Schema:
 
 
 def conform(kind: TableKind, table: pa.Table) -> pa.Table:
-    """The table with the kind's columns in the kind's order and types, each in one piece. Bug where it does not fit."""
+    """The table with the kind's columns in the kind's order and types. Bug where it does not fit."""
     schema = arrow_schema(kind)
     if table.schema != schema:
         try:
             table = table.select(schema.names).cast(schema)
         except (KeyError, pa.ArrowInvalid, ValueError) as error:
             raise Bug(f"a table does not have the columns of {kind.name}: {error}") from error
-    return table.combine_chunks()
+    return table
 
 
 def empty_table(kind: TableKind) -> pa.Table:

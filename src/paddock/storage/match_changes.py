@@ -10,9 +10,10 @@ import pyarrow as pa
 from paddock.model.globs import Glob
 from paddock.model.ids import Digest
 from paddock.model.records import FileKind
+from paddock.storage.clashes import ancestors
 from paddock.storage.matching import Matches, key_range, match_tree
 from paddock.storage.tree_kinds import TREE
-from paddock.storage.trees import Trees, ancestors
+from paddock.storage.trees import Trees
 
 DIRECTORIES_MAX = 256
 """Changed directories that are looked at one by one; for more, matching the whole tree is cheaper."""

@@ -76,10 +76,18 @@ class Below:
 
     def groups(self) -> tuple[list[str], Ints]:
         """The directories, and the place (among the chosen rows) of each one's first row; one more place ends the last."""
+        names, starts = self._named()
+        return names.to_pylist(), np.append(starts, len(self._chosen))
+
+    def names(self) -> pa.Array:
+        """The directories; one may occur again, where others come between its files."""
+        return self._named()[0]
+
+    def _named(self) -> tuple[pa.Array, Ints]:
         names = _pick(self._column.data, self._starts, self._cuts, pa.string())
         changes = np.flatnonzero(pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)) + 1
         starts = np.concatenate(([0], changes))
-        return names.take(pa.array(starts)).to_pylist(), np.append(starts, len(self._chosen))
+        return names.take(pa.array(starts)), starts
 
     def sizes(self, starts: Ints) -> Ints:
         """The sum of sizes in each group."""

@@ -9,18 +9,19 @@ from heapq import merge as merge_sorted
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from blake3 import blake3
 
-from paddock.model.errors import Conflict
 from paddock.model.ids import Digest
 from paddock.model.records import Change, FileDiff, FileInfo, FileKind
 from paddock.storage.chunks import ChunkWriter
-from paddock.storage.columnar import arrow_schema, conform, sort_by_key
+from paddock.storage.clashes import Paths, below, clash_error, clash_within, directories_above
+from paddock.storage.columnar import arrow_schema, bisect_key, conform, single_array, sort_by_key
 from paddock.storage.path_columns import DIRECTORY_PREFIX, Directories, PathColumn, directories
 from paddock.storage.tables import Tables, last_key
 from paddock.storage.tree_kinds import FILES, TREE
 
-__all__ = ["FILES", "TREE", "TreeRow", "Trees", "ancestors", "below", "clash_within", "tree_table"]
+__all__ = ["FILES", "TREE", "TreeRow", "Trees", "tree_table"]
 
 EMPTY_DIRECTORY = Digest(blake3(DIRECTORY_PREFIX).digest())
 
@@ -49,40 +50,6 @@ def tree_table(rows: Iterable[TreeRow]) -> pa.Table:
         "chunks": [list(row.chunks) for row in listed],
     }
     return pa.table(columns, schema=arrow_schema(TREE))
-
-
-def below(path: str) -> tuple[str, str]:
-    """The range of keys (first, last) that are paths below a directory."""
-    stem = "" if path == "/" else path
-    return stem + "/", stem + "0"  # "0" follows "/"
-
-
-def ancestors(paths: Iterable[str]) -> set[str]:
-    """All directories above the paths, without the root."""
-    found: set[str] = set()
-    for path in paths:
-        parent = path[: path.rfind("/")]
-        while parent and parent not in found:
-            found.add(parent)
-            parent = parent[: parent.rfind("/")]
-    return found
-
-
-def clash_within(paths: Collection[str]) -> tuple[str, str] | None:
-    """A path that is also a directory of another of the paths, with that other; None where there is none."""
-    known = set(paths)
-    both = sorted(ancestors(known) & known)
-    if not both:
-        return None
-    first, last = below(both[0])
-    return both[0], min(path for path in known if first <= path < last)
-
-
-def clash_error(file: str, inside: str) -> Conflict:
-    """The error for a file that would also be a directory."""
-    return Conflict(
-        f"{file} can't be both a file and a directory: {inside} lies below it; remove or rename one of them"
-    )
 
 
 class Trees:
@@ -166,23 +133,22 @@ class Trees:
         """
         upserts = sort_by_key(TREE, conform(TREE, upserts))
         deleted = self._deleted(root, deletions, deleted_prefixes)
-        clash = self.find_clash(root, upserts.column("path").to_pylist(), deleted)
+        clash = self.find_clash(root, upserts.column("path"), deleted)
         if clash is not None:
             raise clash_error(*clash)
         return self.tables.merge(TREE, root, upserts, sorted(deleted), writer)
 
-    def find_clash(self, root: Digest, paths: Sequence[str], deleted: Collection[str] = ()) -> tuple[str, str] | None:
+    def find_clash(self, root: Digest, paths: Paths, deleted: Collection[str] = ()) -> tuple[str, str] | None:
         """(file, path below it) that the tree would hold at once, had it the sorted `paths` as files too and not the `deleted` ones."""
         clash = clash_within(paths)
         if clash is not None or root == self.empty():
             return clash
-        above = ancestors(paths)
+        above = directories_above(paths)
         if above:
             files = self.tables.lookup(TREE, root, pa.array(sorted(above))).column("path").to_pylist()
             for file in files:
                 if file not in deleted:
-                    first, last = below(file)
-                    return file, min(path for path in paths if first <= path < last)
+                    return file, paths[bisect_key(paths, below(file)[0])].as_py()
         return self._file_over_directory(root, paths, deleted)
 
     def diff(self, old: Digest, new: Digest, path: str = "/") -> Iterator[FileDiff]:
@@ -200,11 +166,11 @@ class Trees:
         return deleted
 
     def _file_over_directory(
-        self, root: Digest, paths: Sequence[str], deleted: Collection[str]
+        self, root: Digest, paths: Paths, deleted: Collection[str]
     ) -> tuple[str, str] | None:
         """A new path below which the tree has files that stay."""
-        present = set(self.tables.lookup(TREE, root, pa.array(paths, pa.string())).column("path").to_pylist())
-        fresh = [path for path in paths if path not in present]
+        present = self.tables.lookup(TREE, root, paths).column("path")
+        fresh = paths.filter(pc.invert(pc.is_in(paths, value_set=single_array(present)))).to_pylist()
         segments = self.tables.root(TREE, root).segments
         number = -1
         keys: list[str] = []

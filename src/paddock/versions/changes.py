@@ -25,8 +25,9 @@ from paddock.model.errors import Conflict, InvalidInput, NotFound
 from paddock.model.ids import CommitId, Digest, new_id
 from paddock.model.records import CommitOrigin, CommitState
 from paddock.storage.chunks import ChunkWriter
+from paddock.storage.clashes import clash_error, clash_within
+from paddock.storage.columnar import conform, sort_by_key
 from paddock.storage.tree_kinds import TREE
-from paddock.storage.trees import clash_error, clash_within
 from paddock.versions.commits import find_or_make_branch, finish_commit, open_commit
 from paddock.versions.guards import refuse_user_write
 from paddock.versions.home import Home
@@ -167,10 +168,11 @@ def _write_open(
     """None: the commit was finished meanwhile, or, with `needs_tree`, written to."""
     base = _view(home, commit, needs_tree)
     change = edit(None if base is None else base.tree)
-    clash = clash_within(change.files.column("path").to_pylist())
+    files = sort_by_key(TREE, conform(TREE, change.files))
+    clash = clash_within(files.column("path"))
     if clash is not None:
         raise clash_error(*clash)
-    root = home.tables.write(TREE, change.files, writer)
+    root = home.tables.write(TREE, files, writer)
     writer.flush()
     with home.catalog.write() as tx:
         now = _locate(tx, address, create_branch=True)

@@ -7,10 +7,14 @@ kept, so the next one starts from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from paddock.catalog import commits
 from paddock.catalog.commits import CommitRow, WriteRow
@@ -19,8 +23,12 @@ from paddock.model.addresses import Address
 from paddock.model.errors import Conflict, NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import CommitState
+from paddock.storage.clashes import below
+from paddock.storage.columnar import bisect_key
 from paddock.storage.trees import Trees, tree_table
 from paddock.versions.home import Home
+
+Numbers: TypeAlias = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +101,54 @@ def _view(home: Home, commit_id: int, *, keep: bool) -> View:
 
 
 def combine(trees: Trees, writes: Sequence[WriteRow]) -> Waiting:
-    """One write with the effect of all of them in order. Costs one dictionary entry a file."""
-    tables: list[pa.Table] = []
-    place: dict[str, tuple[int, int]] = {}
-    deleted_paths: dict[str, None] = {}
-    deleted_prefixes: dict[str, None] = {}
-    for write in writes:
-        _delete(place, write)
-        deleted_paths |= dict.fromkeys(write.deleted_paths)
-        deleted_prefixes |= dict.fromkeys(write.deleted_prefixes)
+    """One write with the effect of all of them in order. By columns: ten million files take little more than their rows."""
+    tables = [tree_table(())]
+    numbers: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
+    deleted_paths: dict[str, int] = {}
+    deleted_prefixes: dict[str, int] = {}
+    for number, write in enumerate(writes):
+        deleted_paths |= dict.fromkeys(write.deleted_paths, number)
+        deleted_prefixes |= dict.fromkeys(write.deleted_prefixes, number)
         for table in trees.rows(Digest(bytes.fromhex(write.files))):
-            number = len(tables)
             tables.append(table)
-            place |= {path: (number, row) for row, path in enumerate(table.column("path").to_pylist())}
-    return Waiting(_taken(tables, place), tuple(deleted_paths), tuple(deleted_prefixes))
+            numbers.append(np.full(table.num_rows, number, np.int32))
+    files, written = _in_order(tables, numbers)
+    keep = _newest(files.column("path"))
+    keep &= _alive(files.column("path"), written, deleted_paths, deleted_prefixes)
+    return Waiting(files if keep.all() else files.filter(pa.array(keep)), tuple(deleted_paths), tuple(deleted_prefixes))
+
+
+def _in_order(tables: Sequence[pa.Table], numbers: Sequence[Numbers]) -> tuple[pa.Table, Numbers]:
+    """All rows by path, those of one path in order of their writes, and the number of the write of each."""
+    files, written = pa.concat_tables(tables), np.concatenate(numbers)
+    paths = files.column("path")
+    if len(paths) < 2 or pc.all(pc.less(paths[:-1], paths[1:])).as_py():
+        return files, written
+    keys = pa.table({"path": paths, "write": pa.array(written)})
+    order = pc.sort_indices(keys, sort_keys=[("path", "ascending"), ("write", "ascending")])
+    return files.take(order), written[order.to_numpy()]
+
+
+def _newest(paths: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """For each of the sorted paths whether it is the last of its kind."""
+    keep = np.ones(len(paths), dtype=bool)
+    if len(paths) > 1:
+        keep[:-1] = pc.not_equal(paths[1:], paths[:-1]).to_numpy()
+    return keep
+
+
+def _alive(
+    paths: pa.ChunkedArray, written: Numbers, deleted_paths: Mapping[str, int], deleted_prefixes: Mapping[str, int]
+) -> npt.NDArray[np.bool_]:
+    """For each of the sorted paths whether no write after its own deletes it."""
+    alive = np.ones(len(paths), dtype=bool)
+    exact = (*deleted_paths.items(), *deleted_prefixes.items())
+    ranges = [((path, path + "\0"), number) for path, number in exact]
+    ranges += [(below(prefix), number) for prefix, number in deleted_prefixes.items()]
+    for (first, last), number in ranges if len(paths) else ():
+        span = slice(bisect_key(paths, first), bisect_key(paths, last))
+        alive[span] &= written[span] >= number
+    return alive
 
 
 def _start(home: Home, tx: Transaction, commit: CommitRow) -> Digest:
@@ -115,24 +157,3 @@ def _start(home: Home, tx: Transaction, commit: CommitRow) -> Digest:
     if commit.parent_id is None:
         return home.trees.empty()
     return Digest(bytes.fromhex(commits.get(tx, commit.parent_id).tree))
-
-
-def _delete(place: dict[str, tuple[int, int]], write: WriteRow) -> None:
-    for path in write.deleted_paths:
-        place.pop(path, None)
-    for prefix in write.deleted_prefixes:
-        inside = prefix.removesuffix("/") + "/"
-        for path in [path for path in place if path == prefix or path.startswith(inside)]:
-            del place[path]
-
-
-def _taken(tables: Sequence[pa.Table], place: dict[str, tuple[int, int]]) -> pa.Table:
-    rows: dict[int, list[int]] = {}
-    for number, row in place.values():
-        rows.setdefault(number, []).append(row)
-
-    def parts() -> Iterator[pa.Table]:
-        for number, taken in rows.items():
-            yield (tables[number] if len(taken) == tables[number].num_rows else tables[number].take(sorted(taken)))
-
-    return pa.concat_tables(parts()) if rows else tree_table(())
