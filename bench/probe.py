@@ -92,7 +92,21 @@ FOLDERS = 1
 OPERATIONS: dict[str, Callable[[EmbeddedPaddock, int], int]] = {
     each.__name__: each
     for each in (
-        put, list_directory, list_root, glob_prefix, glob_all, diff, find, inspect, log, collect_dry, collect, check, usage, usage_of_repo, finish,
+        put,
+        list_directory,
+        list_root,
+        glob_prefix,
+        glob_all,
+        diff,
+        find,
+        inspect,
+        log,
+        collect_dry,
+        collect,
+        check,
+        usage,
+        usage_of_repo,
+        finish,
     )
 }
 
@@ -104,6 +118,8 @@ def main() -> None:
         FOLDERS = max(1, client.repos.inspect(REPO).files // 1000)
         samples: list[float] = []
         found = 0
+        if operation is not finish:
+            inspect(client, repeats)  # imports what is needed
         for number in range(repeats):
             started = time.perf_counter()
             found = operation(client, number)

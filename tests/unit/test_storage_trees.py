@@ -11,6 +11,7 @@ from paddock.model.ids import Digest
 from paddock.model.records import Change, FileInfo, FileKind
 from paddock.storage.chunks import ChunkStore
 from paddock.storage.clashes import ancestors, clash_within, directories_above
+from paddock.storage.path_columns import PathColumn
 from paddock.storage.tables import Tables
 from paddock.storage.tree_kinds import TREE
 from paddock.storage.trees import EMPTY_DIRECTORY, TreeRow, Trees, tree_table
@@ -204,3 +205,12 @@ def test_a_file_is_found_that_ends_one_window_and_is_a_directory_in_the_next(mon
     assert clash_within(pa.array(["/0", "/a", "/a-b", "/a/b"])) == ("/a", "/a/b")
     assert clash_within(pa.array(["/0", "/a", "/a-b", "/a-c", "/a-d", "/a-e", "/a/b"])) == ("/a", "/a/b")
     assert clash_within(pa.array(["/0", "/a-b", "/a-c/d", "/a/b"])) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("b", True), ("y", True), ("z", False), ("a", True), ("-b", False), ("", True)]
+)
+def test_directories_that_end_in_a_text_are_told_from_files(text: str, found: bool) -> None:
+    column = PathColumn(pa.table({"path": ["/a/b/y/z", "/a-b", "/b/z"]}))
+    assert column.directories_end_in(text) == found
+    assert not PathColumn(pa.table({"path": ["/b", "/c"]})).directories_end_in("b")

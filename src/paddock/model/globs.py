@@ -53,6 +53,8 @@ class Glob:
     `/`."""
     depth: int | None
     """How many parts every match has; None where that differs. 0 for `/`."""
+    suffix: str
+    """The text that every match ends in, as far as it is plain: `.png` for `/images/x*.png`; to discard by in bulk."""
     exact: str | None
     """The one path that can match, where there are no wildcards."""
     unfiltered: bool
@@ -122,6 +124,7 @@ def compile_glob(pattern: str) -> Glob:
         literal=literal,
         prefix=literal[: literal.rindex("/") + 1],
         depth=0 if exact == "/" else _slashes(nodes),
+        suffix=nodes[-1].text if nodes and isinstance(nodes[-1], Text) else "",
         exact=exact,
         unfiltered=_is_unfiltered(nodes),
         groups=groups,

@@ -18,6 +18,7 @@ from paddock.model.records import GetReport
 from paddock.model.services import OnTransfer
 from paddock.storage.chunking import ChunkingParameters
 from paddock.storage.chunks import ChunkStore
+from paddock.storage.clashes import below
 from paddock.storage.file_writers import write_files
 from paddock.storage.local_files import is_equal
 from paddock.storage.mirror import Mirror
@@ -25,7 +26,7 @@ from paddock.storage.mirror_manifest import Manifest
 from paddock.storage.output_files import OutputFile, output_files
 from paddock.storage.target_directory import TargetDirectory
 from paddock.storage.transfer_progress import TransferProgress
-from paddock.storage.trees import TREE, Trees, below
+from paddock.storage.trees import TREE, Trees
 
 
 def write_tree(

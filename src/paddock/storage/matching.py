@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from heapq import merge as merge_sorted
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from paddock.model.globs import Glob, leading_group
 from paddock.model.ids import Digest
-from paddock.model.records import FileKind
+from paddock.model.records import FileInfo, FileKind
 from paddock.storage.path_columns import Directories, DirectoryScan, PathColumn
-from paddock.storage.trees import TREE, Trees
+from paddock.storage.trees import TREE, Trees, directory_infos, file_infos
 
 
 @dataclass(slots=True)
@@ -47,11 +49,19 @@ def match_tree(trees: Trees, root: Digest, glob: Glob) -> Matches:
     """
     if glob.exact is not None:
         return _match_exact(trees, root, glob.exact)
-    first, last = key_range(glob.literal)
-    found = _Finder(glob)
-    for table in trees.tables.scan(TREE, root, first, last):
-        found.feed(PathColumn(table))
-    return found.end()
+    return _matches_in(trees, root, glob, glob.literal)
+
+
+def match_infos(trees: Trees, root: Digest, glob: Glob) -> Iterator[FileInfo]:
+    """The same files and directories as `match_tree`, in full, in order. Keeps their rows as columns until the last is taken."""
+    if glob.exact is not None:
+        info = trees.info(root, glob.exact)
+        return iter([info] if info is not None and info.files else [])
+    files: list[pa.Table] = []
+    found: list[Directories] = []
+    _find(trees, root, glob, glob.literal, _Sink(files.append, found.append))
+    above = sorted(directory_infos(found), key=_path)
+    return merge_sorted((info for table in files for info in file_infos(table)), above, key=_path)
 
 
 def match_captured(trees: Trees, root: Digest, glob: Glob, values: Collection[str], *, group: int) -> Matches | None:
@@ -65,11 +75,7 @@ def match_captured(trees: Trees, root: Digest, glob: Glob, values: Collection[st
         return None
     found = Matches()
     for value in sorted(values):
-        start = leading[1] + value
-        finder = _Finder(glob)
-        for table in trees.tables.scan(TREE, root, *key_range(start)):
-            finder.feed(PathColumn(table))
-        some = finder.end()
+        some = _matches_in(trees, root, glob, leading[1] + value)
         kept = [index for index, each in enumerate(some.captures) if each[group - 1] == value]
         for column, more in zip(found.columns(), some.columns(), strict=True):
             column.extend(more[index] for index in kept)
@@ -85,35 +91,67 @@ def _match_exact(trees: Trees, root: Digest, path: str) -> Matches:
     return Matches([path], [digest], [info.size_bytes], [info.kind is FileKind.DIRECTORY], [()])
 
 
-class _Finder:
-    """Takes the rows in pieces, sorts what it found at the end."""
+def _matches_in(trees: Trees, root: Digest, glob: Glob, start: str) -> Matches:
+    """The matches among paths that begin with `start`."""
+    found = Matches()
 
-    def __init__(self, glob: Glob) -> None:
+    def add_files(rows: pa.Table) -> None:
+        found.paths += rows.column("path").to_pylist()
+        found.digests += rows.column("digest").to_pylist()
+        found.sizes += rows.column("size").to_pylist()
+        found.directories += [False] * rows.num_rows
+
+    def add_directories(done: Directories) -> None:
+        found.paths += done.paths
+        found.digests += done.digests
+        found.sizes += done.sizes
+        found.directories += [True] * len(done.paths)
+
+    _find(trees, root, glob, start, _Sink(add_files, add_directories))
+    found.captures = glob.filter(found.paths)[1] if glob.groups else [()] * len(found)
+    if any(found.directories):
+        found.sort()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Sink:
+    """Takes what matches, as it is found: rows of the tree in order, and directories."""
+
+    files: Callable[[pa.Table], None]
+    directories: Callable[[Directories], None]
+
+
+def _find(trees: Trees, root: Digest, glob: Glob, start: str, sink: _Sink) -> None:
+    finder = _Finder(glob, sink)
+    for table in trees.tables.scan(TREE, root, *key_range(start)):
+        finder.feed(PathColumn(table))
+    finder.end()
+
+
+class _Finder:
+    """Takes the rows in pieces."""
+
+    def __init__(self, glob: Glob, sink: _Sink) -> None:
         self._glob = glob
+        self._sink = sink
         self._scans: dict[int, DirectoryScan] = {}
-        self._found = Matches()
 
     def feed(self, column: PathColumn) -> None:
         glob = self._glob
-        if glob.depth is not None:
-            self._files(column.at_depth(glob.depth))
-            depths: Iterable[int] = (glob.depth,)
-        else:
-            self._files(column.rows)
-            depths = range(1, max(column.depth_max, len(self._scans) + 1))
+        self._files(column.rows if glob.depth is None else column.at_depth(glob.depth))
+        if not column.directories_end_in(glob.suffix.rpartition("/")[2]):
+            self.end()  # no directory here can match, so those that are open end before
+            return
+        depths = (glob.depth,) if glob.depth is not None else range(1, max(column.depth_max, len(self._scans) + 1))
         for depth in depths:
             if depth not in self._scans:
                 self._scans[depth] = DirectoryScan(depth, self._select)
-            self._directories(self._scans[depth].feed(column))
+            self._sink.directories(self._scans[depth].feed(column))
 
-    def end(self) -> Matches:
+    def end(self) -> None:
         for scan in self._scans.values():
-            self._directories(scan.end())
-        found = self._found
-        found.captures = self._captures(found.paths)
-        if any(found.directories):
-            found.sort()
-        return found
+            self._sink.directories(scan.end())
 
     def _select(self, paths: list[str]) -> list[int]:
         """Positions of the paths that match. A range need not start or end where a directory does, so all are looked at."""
@@ -123,26 +161,17 @@ class _Finder:
         return self._glob.filter(paths)[0]
 
     def _files(self, rows: pa.Table) -> None:
-        paths = rows.column("path").to_pylist()
         if not self._glob.unfiltered:
-            chosen = self._glob.filter(paths)[0]
-            paths = [paths[index] for index in chosen]
+            if self._glob.suffix:
+                rows = rows.filter(pc.ends_with(rows.column("path"), self._glob.suffix))
+            chosen = self._glob.filter(rows.column("path").to_pylist())[0]
             rows = rows.take(pa.array(chosen, pa.int64()))
-        self._found.paths += paths
-        self._found.digests += rows.column("digest").to_pylist()
-        self._found.sizes += rows.column("size").to_pylist()
-        self._found.directories += [False] * len(paths)
+        if rows.num_rows:
+            self._sink.files(rows)
 
-    def _directories(self, done: Directories) -> None:
-        self._found.paths += done.paths
-        self._found.digests += done.digests
-        self._found.sizes += done.sizes
-        self._found.directories += [True] * len(done.paths)
 
-    def _captures(self, paths: list[str]) -> list[tuple[str, ...]]:
-        if not self._glob.groups:
-            return [()] * len(paths)
-        return self._glob.filter(paths)[1]
+def _path(info: FileInfo) -> str:
+    return info.path
 
 
 def key_range(literal: str) -> tuple[str | None, str | None]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -42,6 +43,10 @@ __all__ = ["Root", "SegmentRef", "Tables", "decode_segment", "root_kind"]
 
 _WINDOW_ROWS = 1 << 19
 _CACHE_BYTES = 96 << 20
+_AHEAD_FROM = 6
+"""Fewer segments are read sooner than threads are started."""
+_AHEAD_SEGMENTS = 6
+_AHEAD_THREADS = 2
 
 Key: TypeAlias = Any
 """str where the key column is text, else bytes."""
@@ -140,10 +145,12 @@ class Tables:
         self, kind: TableKind, root: Digest, first: Key | None = None, last: Key | None = None
     ) -> Iterator[pa.Table]:
         """Rows with first ≤ key < last in order, in one table for each segment that has any."""
-        for segment in self.root(kind, root).segments:
-            if (first is not None and segment.last < first) or (last is not None and segment.first >= last):
-                continue
-            table = self._segment(kind, segment)
+        segments = [
+            segment
+            for segment in self.root(kind, root).segments
+            if (first is None or segment.last >= first) and (last is None or segment.first < last)
+        ]
+        for segment, table in zip(segments, self._read_ahead(kind, segments), strict=True):
             start = 0 if first is None or segment.first >= first else bisect_key(table.column(0), first)
             end = table.num_rows
             if last is not None and segment.last >= last:
@@ -219,6 +226,24 @@ class Tables:
             pair = differing(left.take(limit), right.take(limit))
             if pair[0].num_rows or pair[1].num_rows:
                 yield pair
+
+    def _read_ahead(self, kind: TableKind, segments: Sequence[SegmentRef]) -> Iterator[pa.Table]:
+        """The segments in order; where there are many, others read, decompress and verify the next ones meanwhile."""
+        if len(segments) < _AHEAD_FROM:
+            yield from (self._segment(kind, segment) for segment in segments)
+            return
+        with ThreadPoolExecutor(_AHEAD_THREADS, thread_name_prefix="paddock-read") as pool:
+            coming: deque[Future[pa.Table]] = deque()
+            try:
+                for segment in segments:
+                    coming.append(pool.submit(self._segment, kind, segment))
+                    if len(coming) > _AHEAD_SEGMENTS:
+                        yield coming.popleft().result()
+                while coming:
+                    yield coming.popleft().result()
+            finally:
+                for future in coming:
+                    future.cancel()
 
     def _segment(self, kind: TableKind, segment: SegmentRef) -> pa.Table:
         table = self._cache.get(segment.digest)

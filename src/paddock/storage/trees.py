@@ -21,7 +21,7 @@ from paddock.storage.path_columns import DIRECTORY_PREFIX, Directories, PathColu
 from paddock.storage.tables import Tables, last_key
 from paddock.storage.tree_kinds import FILES, TREE
 
-__all__ = ["FILES", "TREE", "TreeRow", "Trees", "tree_table"]
+__all__ = ["FILES", "TREE", "TreeRow", "Trees", "directory_infos", "file_infos", "tree_table"]
 
 EMPTY_DIRECTORY = Digest(blake3(DIRECTORY_PREFIX).digest())
 
@@ -86,7 +86,7 @@ class Trees:
         row = self.row(root, path)
         if row is not None:
             return _file_info(row)
-        found = list(_directory_infos(directories(self.tables.scan(TREE, root, *below(path)), depth_of(path))))
+        found = list(directory_infos(directories(self.tables.scan(TREE, root, *below(path)), depth_of(path))))
         if found:
             return found[0]
         return _empty_root_info() if path == "/" else None
@@ -107,17 +107,17 @@ class Trees:
 
         def tapped() -> Iterator[pa.Table]:
             for table in scan:
-                files.extend(_file_infos(PathColumn(table).at_depth(depth)))
+                files.extend(file_infos(PathColumn(table).at_depth(depth)))
                 yield table
 
-        infos.extend(_directory_infos(directories(tapped(), depth)))
+        infos.extend(directory_infos(directories(tapped(), depth)))
         infos.sort(key=_path)
         return merge_sorted(files, infos, key=_path)
 
     def walk(self, root: Digest, path: str = "/") -> Iterator[FileInfo]:
         """All files at or below a path, sorted."""
         for table in self.rows(root, path):
-            yield from _file_infos(table)
+            yield from file_infos(table)
 
     def merge(
         self,
@@ -165,9 +165,7 @@ class Trees:
                 deleted.update(table.column("path").to_pylist())
         return deleted
 
-    def _file_over_directory(
-        self, root: Digest, paths: Paths, deleted: Collection[str]
-    ) -> tuple[str, str] | None:
+    def _file_over_directory(self, root: Digest, paths: Paths, deleted: Collection[str]) -> tuple[str, str] | None:
         """A new path below which the tree has files that stay."""
         present = self.tables.lookup(TREE, root, paths).column("path")
         fresh = paths.filter(pc.invert(pc.is_in(paths, value_set=single_array(present)))).to_pylist()
@@ -229,7 +227,8 @@ def _file_info(row: TreeRow) -> FileInfo:
     )
 
 
-def _file_infos(table: pa.Table) -> Iterator[FileInfo]:
+def file_infos(table: pa.Table) -> Iterator[FileInfo]:
+    """Rows of a tree one by one."""
     columns = (table.column(name).to_pylist() for name in ("path", "size", "digest", "executable", "datum"))
     for path, size, digest, executable, datum in zip(*columns, strict=True):
         yield FileInfo(
@@ -243,7 +242,8 @@ def _file_infos(table: pa.Table) -> Iterator[FileInfo]:
         )
 
 
-def _directory_infos(found: Iterable[Directories]) -> Iterator[FileInfo]:
+def directory_infos(found: Iterable[Directories]) -> Iterator[FileInfo]:
+    """Directories one by one."""
     for done in found:
         for path, files, size, digest in zip(done.paths, done.files, done.sizes, done.digests, strict=True):
             yield _directory_info(path, files, size, digest)
@@ -266,8 +266,8 @@ def _empty_root_info() -> FileInfo:
 
 
 def _file_diffs(before: pa.Table, after: pa.Table) -> Iterator[FileDiff]:
-    olds = {info.path: info for info in _file_infos(before)}
-    news = {info.path: info for info in _file_infos(after)}
+    olds = {info.path: info for info in file_infos(before)}
+    news = {info.path: info for info in file_infos(after)}
     for path in sorted(olds.keys() | news.keys()):
         old, new = olds.get(path), news.get(path)
         if old is None:

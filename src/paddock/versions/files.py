@@ -21,7 +21,7 @@ from paddock.model.services import OnTransfer
 from paddock.storage.chunks import ChunkWriter, StoredFile
 from paddock.storage.export import write_tree
 from paddock.storage.ingest import Ingested, add_tree
-from paddock.storage.matching import match_tree
+from paddock.storage.matching import match_infos
 from paddock.storage.trees import TreeRow, tree_table
 from paddock.versions.changes import Change, Edit, TreeNeed, check_target
 from paddock.versions.edits import (
@@ -213,7 +213,7 @@ class FileService:
         """InvalidInput, with the place in the pattern, before the first item."""
         parsed, path = _file_address(address, needs_path=True)
         pattern = compile_glob(path)
-        return self._matching(self._tree(parsed), match_tree(self._home.trees, self._tree(parsed), pattern).paths)
+        return match_infos(self._home.trees, self._tree(parsed), pattern)
 
     def diff(self, new: str, old: str | None = None) -> Iterator[FileDiff]:
         """A path in `new` limits the comparison to what is at or below it; `old` may name the same one or
@@ -263,12 +263,6 @@ class FileService:
         old = None if old_row is None else trees.info(old_tree, path)
         kind = Kind.ADDED if old is None else Kind.REMOVED if new is None else Kind.CHANGED
         return FileDiff(path, kind, old, new)
-
-    def _matching(self, tree: Digest, paths: builtins.list[str]) -> Iterator[FileInfo]:
-        for path in paths:
-            info = self._home.trees.info(tree, path)
-            if info is not None:
-                yield info
 
     def _commit(self, address: Address) -> CommitRow | None:
         """The readable commit that the address's ref stands for; None for a branch without one."""
