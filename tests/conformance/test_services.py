@@ -326,6 +326,26 @@ def test_where_a_single_file_goes(services: Paddock, repo: str, tmp_path: Path) 
     assert read(services, f"{repo}@main:/named") == b"texttext"
 
 
+@pytest.mark.parametrize("format", ["tar", "tar.gz", "tar.zst", "zip"])
+def test_archives_go_in_and_out(services: Paddock, repo: str, tmp_path: Path, format: str) -> None:
+    source = make_folder(tmp_path / "source")
+    (source / "large").write_bytes(os.urandom(3 << 20))
+    services.files.put_tree(f"{repo}@main:/in", source)
+    archive = b"".join(services.files.get_archive(f"{repo}@main:/in", format=format))
+    report = services.files.put_archive(f"{repo}@main:/out", io.BytesIO(archive))
+    assert (report.files, report.bytes) == (5, 14 + (3 << 20))
+    before, after = (services.files.inspect(f"{repo}@main:/{name}") for name in ("in", "out"))
+    assert (before.digest, before.files) == (after.digest, after.files)
+    single = b"".join(services.files.get_archive(f"{repo}@main:/in/sub/run", format=format))
+    services.files.put_archive(f"{repo}@main:/single", io.BytesIO(single), mirror=True)
+    assert services.files.inspect(f"{repo}@main:/single/run").executable
+    for wrong, kind in (("none", NotFound), ("in", InvalidInput)):
+        with pytest.raises(kind):
+            services.files.get_archive(f"{repo}@main:/{wrong}", format="rar" if wrong == "in" else format)
+    with pytest.raises(InvalidInput, match="no archive"):
+        services.files.put_archive(f"{repo}@main:/out", io.BytesIO(b"text"))
+
+
 def test_mirroring_in(services: Paddock, repo: str, tmp_path: Path) -> None:
     source = make_folder(tmp_path / "source")
     services.files.put(f"{repo}@main:/keep", b"beside")

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_it_describes_itself(http: httpx2.Client) -> None:
         ("GET", f"{COMMIT}/content?path=/none", 404, "not-found"),
         ("GET", f"{COMMIT}/files?path=/a/../b", 422, "invalid-input"),
         ("GET", f"{COMMIT}/archive?path=/none", 404, "not-found"),
-        ("PUT", f"{COMMIT}/archive?name=a/b", 422, "invalid-input"),
+        ("PUT", f"{COMMIT}/archive?path=/a/../b", 422, "invalid-input"),
         ("POST", f"{API}/pipelines", 422, "invalid-input"),
     ],
 )
@@ -101,20 +102,38 @@ def test_listings_are_lines_of_json(http: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"not a tar stream", "tar stream"),
-        (tar_of({"top/file": b"1" * 2000})[:1200], "tar stream"),
+        (b"not a tar stream", "no archive"),
+        (tar_of({"top/file": b"1" * 2000})[:1200], "torn"),
         (tar_of({"top/../../escape": b"1"}), ".."),
-        (tar_of({"top/link": b""}, kind=tarfile.SYMTYPE), "regular file"),
-        (tar_of({"top/pipe": b""}, kind=tarfile.FIFOTYPE), "regular file"),
-        (tar_of({"top/a": b"1"})[:1024] + tar_of({"top/a/b": b"2"}), "file and a folder"),
+        (tar_of({"/etc/passwd": b"1"}), "from the root"),
+        (tar_of({"top/link": b""}, kind=tarfile.SYMTYPE), "symbolic link"),
+        (tar_of({"top/pipe": b""}, kind=tarfile.FIFOTYPE), "named pipe"),
+        (tar_of({"top/a": b"1"})[:1024] + tar_of({"top/a/b": b"2"}), "file and a directory"),
+        (tar_of({"top/a": b"1"})[:1024] + tar_of({"top/a": b"2"}), "twice"),
     ],
 )
 def test_bad_archives_change_nothing(http: httpx2.Client, body: bytes, said: str) -> None:
     before = http.get(f"{API}/repos/default/data/commits").json()
-    answer = http.put(f"{COMMIT}/archive", params={"name": "top"}, content=body)
-    assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    answer = http.put(f"{COMMIT}/archive", content=body)
+    assert answer.status_code in (409, 422)
+    assert said in answer.text
     assert http.get(f"{API}/repos/default/data/commits").json() == before
+
+
+def test_archives_go_in_and_out(http: httpx2.Client) -> None:
+    report = http.put(f"{COMMIT}/archive", params={"path": "/tars"}, content=tar_of({"./a": b"1", "b/c": b"22"}))
+    assert (report.json()["files"], report.json()["bytes"]) == (2, 3)
+    answer = http.get(f"{COMMIT}/archive", params={"path": "/tars", "format": "zip"})
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {"a": b"1", "b/c": b"22"}
+    assert http.get(f"{COMMIT}/archive", params={"format": "rar"}).status_code == 422
+
+
+def test_a_refusal_reaches_who_still_sends(http: httpx2.Client) -> None:
+    body = (b"no archive" * 100_000 for _ in range(64))
+    answer = http.put(f"{COMMIT}/archive", content=body)
+    assert answer.json()["code"] == "invalid-input"
 
 
 def test_web_pages_and_foreign_names_are_refused(http: httpx2.Client, server: RunningServer) -> None:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from paddock.api import streams
-from paddock.api.bodies import body_file, uploaded_tree
-from paddock.api.dependencies import FilePath, Limit, Services, Spool, address, answers
-from paddock.model.addresses import check_path
-from paddock.model.archives import ARCHIVE_MEDIA_TYPE
-from paddock.model.errors import InvalidInput
+from paddock.api.bodies import UploadSlot, drained
+from paddock.api.dependencies import FilePath, Limit, Services, address, answers
+from paddock.model.archives import ARCHIVE_FORMATS
 from paddock.model.records import Commit, FileDiff, FileInfo, Origin, PutReport
 
 router = APIRouter(prefix="/repos/{project}/{repo}/commits/{ref}", tags=["files"])
 
 _NDJSON = answers(streams.NDJSON_MEDIA_TYPE)
 _RAW = answers("application/octet-stream")
-_TAR = answers(ARCHIVE_MEDIA_TYPE)
+_TAR: dict[int | str, dict[str, Any]] = {200: {"content": {each: {} for each in ARCHIVE_FORMATS.values()}}}
 _RAW_BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
-_TAR_BODY = {"requestBody": {"content": {ARCHIVE_MEDIA_TYPE: {"schema": {"format": "binary"}}}}}
+_TAR_BODY = {"requestBody": {"content": {each: {"schema": {"format": "binary"}} for each in ARCHIVE_FORMATS.values()}}}
 
 
 class CopySource(BaseModel):
@@ -75,45 +73,46 @@ def read_file(
 def write_file(
     services: Services,
     request: Request,
+    slot: UploadSlot,
     project: str,
     repo: str,
     ref: str,
     path: FilePath = None,
     append: bool = False,
 ) -> PutReport:
-    return services.files.put(address(project, repo, ref, path), body_file(request), append=append)
+    with drained(request) as body:
+        return services.files.put(address(project, repo, ref, path), body, append=append)
 
 
-@router.get("/archive", summary="A file or tree as a tar stream", responses=_TAR, response_model=None)
-def read_archive(services: Services, project: str, repo: str, ref: str, path: FilePath = None) -> StreamingResponse:
-    return streams.archive(services, address(project, repo, ref), path)
+@router.get("/archive", summary="A file or tree as an archive", responses=_TAR, response_model=None)
+def read_archive(
+    services: Services,
+    project: str,
+    repo: str,
+    ref: str,
+    path: FilePath = None,
+    format: Annotated[str, Query(description="tar, tar.gz, tar.zst or zip")] = "tar",
+) -> StreamingResponse:
+    pieces = services.files.get_archive(address(project, repo, ref, path), format=format)
+    return streams.raw(pieces, media_type=ARCHIVE_FORMATS[format])
 
 
-@router.put("/archive", summary="Write a file or tree from a tar stream", openapi_extra=_TAR_BODY)
+@router.put("/archive", summary="Write the files of an archive", openapi_extra=_TAR_BODY)
 def write_archive(
     services: Services,
-    spool: Spool,
     request: Request,
+    slot: UploadSlot,
     project: str,
     repo: str,
     ref: str,
-    name: Annotated[str, Query(description="Top name of all entries; of a single file, its name")],
     path: FilePath = None,
-    folder: Annotated[bool, Query(description="The source is a folder: its content goes below the path")] = True,
     append: bool = False,
-    mirror: Annotated[bool, Query(description="Also remove what the stream does not have")] = False,
+    mirror: Annotated[bool, Query(description="Also remove what the archive does not have")] = False,
 ) -> PutReport:
-    top = check_path(name).lstrip("/")
-    if not top or "/" in top:
-        raise InvalidInput(f"name {name!r} is not one path part; give the top name of the tar entries")
-    with uploaded_tree(request, spool) as root:
-        source = root / top
-        if folder:
-            source.mkdir(exist_ok=True)
-        elif not source.is_file():
-            raise InvalidInput(f"the tar stream has no file {top!r}; send it, or set folder=true")
-        target = address(project, repo, ref, path)
-        return services.files.put_tree(target, source, append=append, mirror=mirror)
+    """Of tar (plain, gzip, bzip2, xz, zstd) or zip, as its first bytes tell; its names go below the path."""
+    target = address(project, repo, ref, path)
+    with drained(request) as body:
+        return services.files.put_archive(target, body, append=append, mirror=mirror)
 
 
 @router.post("/copy", summary="Copy a file or directory by reference")

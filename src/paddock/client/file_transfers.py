@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,8 +14,10 @@ from paddock.model.addresses import parse_address
 from paddock.model.errors import InvalidInput
 from paddock.model.records import GetReport, PutReport
 from paddock.model.services import OnTransfer
+from paddock.storage.archive_ingest import add_archive
+from paddock.storage.archive_writing import archive_of, check_format
 from paddock.storage.chunks import ChunkWriter
-from paddock.storage.export import write_tree
+from paddock.storage.export import selected_files, write_tree
 from paddock.storage.ingest import Ingested, add_stream, add_tree
 from paddock.storage.tables import Tables
 from paddock.storage.trees import Trees
@@ -23,8 +26,7 @@ from paddock.storage.trees import Trees
 def put_tree(
     transport: Transport, target: str, source: Path, *, append: bool, mirror: bool, on_transfer: OnTransfer | None
 ) -> PutReport:
-    if append and mirror:
-        raise InvalidInput("append and mirror exclude each other; mirroring makes the target equal to the source")
+    _refuse_both(append=append, mirror=mirror)
 
     def fill(door: Door, writer: ChunkWriter, path: str) -> Ingested:
         cache = door.caches(os.environ)
@@ -46,6 +48,32 @@ def put_stream(transport: Transport, target: str, head: bytes, source: BinaryIO)
         return add_stream(writer, path, source, first=head)
 
     return put_filled(HttpTransfers(transport), target, fill)
+
+
+def put_archive(
+    transport: Transport, target: str, source: BinaryIO, *, append: bool, mirror: bool, on_transfer: OnTransfer | None
+) -> PutReport:
+    _refuse_both(append=append, mirror=mirror)
+
+    def fill(door: Door, writer: ChunkWriter, path: str) -> Ingested:
+        return add_archive(writer, source, path, on_transfer=on_transfer)
+
+    return put_filled(HttpTransfers(transport), target, fill, append=append, mirror=mirror)
+
+
+def get_archive(transport: Transport, source: str, format: str) -> Iterator[bytes]:
+    """Made here, of chunks, so that a fault in the middle has its name."""
+    name = check_format(format)
+    transfers = HttpTransfers(transport)
+    with opened(transfers) as door:
+        root = retried(lambda: transfers.tree(door.transfer.id, source))
+        files = selected_files(Trees(Tables(door.store)), root, parse_address(source).path or "/").files
+        yield from archive_of(door.store, files, name)
+
+
+def _refuse_both(*, append: bool, mirror: bool) -> None:
+    if append and mirror:
+        raise InvalidInput("append and mirror exclude each other; mirroring makes the target equal to the source")
 
 
 def get_tree(

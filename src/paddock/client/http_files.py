@@ -73,6 +73,23 @@ class HttpFiles:
         )
         return result
 
+    def put_archive(
+        self,
+        target: str,
+        source: BinaryIO,
+        *,
+        append: bool = False,
+        mirror: bool = False,
+        on_transfer: OnTransfer | None = None,
+    ) -> PutReport:
+        result: PutReport = _file_transfers().put_archive(
+            self.transport, target, source, append=append, mirror=mirror, on_transfer=on_transfer
+        )
+        return result
+
+    def get_archive(self, source: str, *, format: str = "tar") -> Iterator[bytes]:
+        return _started(_file_transfers().get_archive(self.transport, source, format))
+
     def inspect(self, address: str) -> FileInfo:
         parameters = {"path": path_part(address)}
         result: FileInfo = self.transport.request(FileInfo, "GET", commit_path(address, "file"), parameters=parameters)

@@ -11,6 +11,13 @@ BLOCK_BYTES = 512
 ARCHIVE_MEDIA_TYPE = "application/x-tar"
 ARCHIVE_END = b"\0" * (2 * BLOCK_BYTES)
 PIECE_BYTES = 1 << 20
+ARCHIVE_FORMATS = {
+    "tar": ARCHIVE_MEDIA_TYPE,
+    "tar.gz": "application/gzip",
+    "tar.zst": "application/zstd",
+    "zip": "application/zip",
+}
+"""What a tree can be had as, with the media types. More can be put: tar.bz2 and tar.xz too."""
 
 
 def archive_header(name: str, *, size: int, executable: bool) -> bytes:

@@ -173,6 +173,29 @@ class Files(Protocol):
         """Write a file or directory tree to local disk. With `mirror`, files that an earlier mirror wrote and that
         `source` no longer has are removed (never a file that Paddock did not write), and unchanged ones are left alone."""
 
+    def put_archive(
+        self,
+        target: str,
+        source: BinaryIO,
+        *,
+        append: bool = False,
+        mirror: bool = False,
+        on_transfer: OnTransfer | None = None,
+    ) -> PutReport:
+        """Write the files of an archive below `repo[@branch][:/path]`, as one atomic commit. Its kind is told by its bytes: tar
+        (plain, gzip, bzip2, xz, zstd) or zip.
+
+        InvalidInput, with nothing put, lists the members that can't be files of a tree: names from the root or with `..`, symbolic
+        links, devices, names that occur twice. A hard link is the file that it links to. LimitExceeded: more than 250 times
+        larger inside than out. `source` is read once, to its end; a zip that can't be sought goes through a temporary file.
+        """
+
+    def get_archive(self, source: str, *, format: str = "tar") -> Iterator[bytes]:
+        """A file, or a tree with names relative to it, as an archive: `tar`, `tar.gz`, `tar.zst` or `zip`, all from one commit.
+
+        NotFound and InvalidInput before the first piece. An error in the middle leaves the archive torn.
+        """
+
     def inspect(self, address: str) -> FileInfo: ...
     def list(self, address: str, *, recursive: bool = False) -> Iterator[FileInfo]:
         """Immediate children, or all files below; sorted by path. A file lists itself."""

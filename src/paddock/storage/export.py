@@ -97,11 +97,30 @@ class _Wanted:
 
 def _wanted(trees: Trees, root: Digest, path: str, target: Path) -> _Wanted:
     target = target.absolute()
-    if trees.row(root, path) is not None:
-        parent, _, name = path.rpartition("/")
-        place = target / name if target.is_dir() else target
-        (file,) = output_files(trees.rows(root, path), parent + "/")
-        return _Wanted([replace(file, path=place.name)], 1, file.size, place.parent, place)
+    found = selected_files(trees, root, path)
+    if not found.single:
+        return _Wanted(found.files, found.count, found.bytes, target, target)
+    (file,) = found.files
+    place = target / file.path if target.is_dir() else target
+    return _Wanted([replace(file, path=place.name)], 1, file.size, place.parent, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What an address's path stands for: one file, by its name, or the files below a directory, relative to it."""
+
+    files: Iterable[OutputFile]
+    count: int
+    bytes: int
+    single: bool
+
+
+def selected_files(trees: Trees, root: Digest, path: str) -> Selected:
+    """NotFound: nothing at `path`; the root always is there."""
+    row = trees.row(root, path)
+    if row is not None:
+        files = output_files(trees.rows(root, path), path.rpartition("/")[0] + "/")
+        return Selected(files, 1, row.size, single=True)
     first, last = below(path)
     if path == "/":
         count, size = trees.totals(root)
@@ -111,4 +130,4 @@ def _wanted(trees: Trees, root: Digest, path: str, target: Path) -> _Wanted:
             raise NotFound(f"there is no file or directory {path} in the commit; check the path")
         count, size = info.files, info.size_bytes
     tables = trees.tables.scan(TREE, root, first, last)
-    return _Wanted(output_files(tables, first), count, size, target, target)
+    return Selected(output_files(tables, first), count, size, single=False)

@@ -18,8 +18,10 @@ from paddock.model.ids import Digest
 from paddock.model.records import Change as Kind
 from paddock.model.records import Commit, CommitState, FileDiff, FileInfo, GetReport, PutReport
 from paddock.model.services import OnTransfer
+from paddock.storage.archive_ingest import add_archive
+from paddock.storage.archive_writing import archive_of, check_format
 from paddock.storage.chunks import ChunkWriter, StoredFile
-from paddock.storage.export import write_tree
+from paddock.storage.export import selected_files, write_tree
 from paddock.storage.ingest import Ingested, add_tree
 from paddock.storage.matching import match_infos
 from paddock.storage.trees import TreeRow, tree_table
@@ -97,6 +99,22 @@ class FileService:
             return add_tree(home.chunks, writer, source, path, cache_dir=home.cache, on_transfer=on_transfer)
 
         return put_filled(home, address, path, fill, append=append, mirror=mirror)
+
+    def put_archive(
+        self,
+        target: str,
+        source: BinaryIO,
+        *,
+        append: bool = False,
+        mirror: bool = False,
+        on_transfer: OnTransfer | None = None,
+    ) -> PutReport:
+        address, path = self._place(target, None)
+
+        def fill(writer: ChunkWriter) -> Ingested:
+            return add_archive(writer, source, path, on_transfer=on_transfer)
+
+        return put_filled(self._home, address, path, fill, append=append, mirror=mirror)
 
     def delete(self, target: str, *, recursive: bool = False) -> PutReport:
         """Open commits included: NotFound where neither the parent nor an earlier write has the path."""
@@ -192,6 +210,16 @@ class FileService:
                 cache_dir=home.cache,
                 on_transfer=on_transfer,
             )
+
+    def get_archive(self, source: str, *, format: str = "tar") -> Iterator[bytes]:
+        name = check_format(format)
+        address, path = _file_address(source)
+        home = self._home
+        with home.pin():
+            tree = self._tree(address)
+            require_path(home, tree, address, path)
+            files = selected_files(home.trees, tree, path).files
+            return _pinned(archive_of(home.chunks, files, name), home.pin())
 
     def inspect(self, address: str) -> FileInfo:
         parsed, path = _file_address(address)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -13,12 +17,13 @@ from paddock.cli import output
 from paddock.cli.options import Json
 from paddock.cli.progress import transfer_progress
 from paddock.cli.session import session_of
+from paddock.client.archives import translated
 from paddock.model.addresses import parse_address
 from paddock.model.errors import InvalidInput
 from paddock.model.records import PutReport
 from paddock.model.services import OnTransfer, Paddock
 
-STANDARD_INPUT = "-"
+STANDARD_INPUT = STANDARD_OUTPUT = "-"
 
 
 def put(
@@ -31,11 +36,21 @@ def put(
         ),
     ],
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE…", help="Files and folders; '-' is standard input (needs a path).")
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…", help="Files and folders; '-' is standard input (needs a path, or --extract)."
+        ),
     ],
     append: Annotated[bool, typer.Option("--append", help="Append to files that exist.")] = False,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Also remove files below the path that the folder does not have.")
+    ] = False,
+    extract: Annotated[
+        bool,
+        typer.Option(
+            "--extract",
+            help="Put the files in archives (tar, also with gzip, bzip2, xz or zstd, or zip) instead of the archives.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -45,12 +60,11 @@ def put(
     Several sources on a branch without an open commit make one commit together.
     """
     session = session_of(context)
-    _check(target, sources, mirror=mirror)
-    session.interrupted = "interrupted; nothing was committed, run it again"
+    _check(target, sources, mirror=mirror, extract=extract)
+    session.interrupted = "interrupted; nothing was committed, run it again: what was sent is not sent again"
     with transfer_progress("put") as on_transfer:
-        reports = _put_all(
-            session.paddock, session.name(target), sources, append=append, mirror=mirror, on_transfer=on_transfer
-        )
+        put_one = _Putting(session.paddock, session.name(target), append, mirror, extract, on_transfer)
+        reports = _put_all(put_one, sources)
     if json:
         output.document(reports[0] if len(reports) == 1 else reports)
         return
@@ -58,28 +72,65 @@ def put(
         output.line(_said(report))
 
 
-def _check(target: str, sources: list[str], *, mirror: bool) -> None:
-    if STANDARD_INPUT in sources and (mirror or sources.count(STANDARD_INPUT) > 1):
+def _check(target: str, sources: list[str], *, mirror: bool, extract: bool) -> None:
+    if STANDARD_INPUT in sources and (sources.count(STANDARD_INPUT) > 1 or (mirror and not extract)):
         raise InvalidInput("standard input ('-') can be put once, and not with --mirror; name files instead")
     address = parse_address(target)
-    if STANDARD_INPUT in sources and (address.path in (None, "/") or target.endswith("/")):
-        raise InvalidInput(f"standard input has no file name; write one, as in {address.repo.repo}@{address.ref}:/name")
+    named = address.path not in (None, "/") and not target.endswith("/")
+    if STANDARD_INPUT in sources and not (named or extract):
+        raise InvalidInput(
+            f"standard input has no file name; write one, as in {address.repo.repo}@{address.ref}:/name, or unpack it with "
+            "--extract"
+        )
     if mirror and len(sources) > 1:
         raise InvalidInput("--mirror takes one source, since the target is to equal it; put the others by themselves")
 
 
-def _put_all(
-    paddock: Paddock, target: str, sources: list[str], *, append: bool, mirror: bool, on_transfer: OnTransfer
-) -> list[PutReport]:
+@dataclass(frozen=True, slots=True)
+class _Putting:
+    """Puts one source after the other to one target."""
+
+    paddock: Paddock
+    target: str
+    append: bool
+    mirror: bool
+    extract: bool
+    on_transfer: OnTransfer
+
+    def __call__(self, source: str) -> PutReport:
+        path = Path(source)
+        if self.extract:
+            return self._extract(source)
+        if source == STANDARD_INPUT:
+            return self.paddock.files.put(self.target, sys.stdin.buffer, append=self.append)
+        if _is_stream(path):
+            with path.open("rb") as stream:
+                return self.paddock.files.put(_below(self.target, path.name), stream, append=self.append)
+        return self.paddock.files.put_tree(
+            self.target, path, append=self.append, mirror=self.mirror, on_transfer=self.on_transfer
+        )
+
+    def _extract(self, source: str) -> PutReport:
+        with ExitStack() as stack:
+            stream: BinaryIO = sys.stdin.buffer
+            if source != STANDARD_INPUT:
+                with translated(Path(source)):
+                    stream = stack.enter_context(Path(source).open("rb"))
+            try:
+                return self.paddock.files.put_archive(
+                    self.target, stream, append=self.append, mirror=self.mirror, on_transfer=self.on_transfer
+                )
+            except InvalidInput as error:
+                raise InvalidInput(f"{source}: {error.message}", problems=error.problems) from None
+
+
+def _put_all(put_one: _Putting, sources: list[str]) -> list[PutReport]:
     """Put every source; several on a branch go into one commit, which is abandoned if one of them fails."""
-    opened: str | None = None
+    paddock, opened = put_one.paddock, None
     if len(sources) > 1:
-        opened = _open_commit(paddock, target)
+        opened = _open_commit(paddock, put_one.target)
     try:
-        reports = [
-            _put_one(paddock, target, source, append=append, mirror=mirror, on_transfer=on_transfer)
-            for source in sources
-        ]
+        reports = [put_one(source) for source in sources]
     except BaseException:
         if opened is not None:
             paddock.commits.abandon(opened)
@@ -99,18 +150,6 @@ def _open_commit(paddock: Paddock, target: str) -> str | None:
     ):
         return None
     return f"{address.repo}@{paddock.commits.start(branch).id}"
-
-
-def _put_one(
-    paddock: Paddock, target: str, source: str, *, append: bool, mirror: bool, on_transfer: OnTransfer
-) -> PutReport:
-    if source == STANDARD_INPUT:
-        return paddock.files.put(target, sys.stdin.buffer, append=append)
-    path = Path(source)
-    if _is_stream(path):
-        with path.open("rb") as stream:
-            return paddock.files.put(_below(target, path.name), stream, append=append)
-    return paddock.files.put_tree(target, path, append=append, mirror=mirror, on_transfer=on_transfer)
 
 
 def _is_stream(path: Path) -> bool:
@@ -139,26 +178,67 @@ def _said(report: PutReport) -> str:
 def get(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="REPO[@REF][:/PATH]", help="A file or directory.")],
-    target: Annotated[Path, typer.Option("--output", "-o", metavar="TARGET", help="A local file or folder.")] = Path(),
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="TARGET",
+            help="A local file or folder; default: here. With --format the archive's file; '-', its default, is standard output.",
+        ),
+    ] = None,
     mirror: Annotated[
         bool,
         typer.Option(
             "--mirror", help="Also remove files that an earlier get --mirror wrote and the source no longer has."
         ),
     ] = False,
+    format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="As one archive: tar, tar.gz, tar.zst or zip.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Get a file or folder out of a repo.
 
-    Files that Paddock did not write are never removed.
+    Files that are there already, equal, are left alone; files that Paddock did not write are never removed.
     """
     session = session_of(context)
+    if format is not None:
+        if mirror or json:
+            raise InvalidInput("--format writes one archive, which has no --mirror and no --json; leave them out")
+        _get_archive(session.paddock.files.get_archive(session.name(source), format=format), target)
+        return
     session.interrupted = "interrupted; files written so far are whole and stay, run it again for the rest"
     with transfer_progress("get") as on_transfer:
-        report = session.paddock.files.get_tree(session.name(source), target, mirror=mirror, on_transfer=on_transfer)
+        report = session.paddock.files.get_tree(
+            session.name(source), Path(target or "."), mirror=mirror, on_transfer=on_transfer
+        )
     if json:
         output.document(report)
         return
     removed = f", {report.removed} removed" if mirror else ""
     what = f"{output.count(report.files, 'file')}, {output.size(report.bytes)}"
     output.line(f"got {what} ({report.written} written{removed}) in {output.duration(report.seconds)}")
+
+
+def _get_archive(pieces: Iterator[bytes], target: str | None) -> None:
+    """To standard output, or to a file that appears whole or not at all."""
+    if target in (None, STANDARD_OUTPUT):
+        if sys.stdout.isatty():
+            raise InvalidInput("an archive does not go to a terminal; name a file with -o, or redirect the output")
+        sys.stdout.flush()
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    assert target is not None, "None is standard output"
+    place = Path(target)
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    with translated(place):
+        try:
+            with partial.open("wb") as file:
+                size = sum(file.write(piece) for piece in pieces)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+    output.line(f"wrote {place} ({output.size(size)})")
