@@ -118,6 +118,7 @@ def test_every_service_method_is_documented() -> None:
         "Pipelines",
         "Jobs",
         "Datums",
+        "Cache",
         "Store",
     )
     for noun in nouns:

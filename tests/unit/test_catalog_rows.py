@@ -98,13 +98,18 @@ def test_jobs_are_found_by_pipeline_set_prefix_commit_and_state(home: Home) -> N
 def test_compaction_replaces_runs_only_while_all_are_there(home: Home) -> None:
     with home.catalog.write() as tx:
         old = [
-            results.add(tx, transform="t", root=f"{number:02x}", entries=1, job_id=None, created=1.0)
+            results.add(
+                tx, transform="t", root=f"{number:02x}", entries=1, job_id=None, created=1.0, stored_bytes=1, used=1.0
+            )
             for number in range(3)
         ]
-        other = results.add(tx, transform="u", root="ff", entries=1, job_id=None, created=1.0)
-        new = results.replace(tx, old[:2], transform="t", root="aa", entries=2, created=2.0)
+        other = results.add(tx, transform="u", root="ff", entries=1, job_id=None, created=1.0, stored_bytes=1, used=1.0)
+        new = results.replace(tx, old[:2], transform="t", root="aa", entries=2, created=2.0, stored_bytes=2, used=2.0)
         assert [row.id for row in results.of_transform(tx, "t")] == [new, old[2]]
-        assert results.replace(tx, old[:2], transform="t", root="bb", entries=2, created=2.0) is None
+        assert (
+            results.replace(tx, old[:2], transform="t", root="bb", entries=2, created=2.0, stored_bytes=2, used=2.0)
+            is None
+        )
         assert [row.id for row in results.of_transform(tx, "u")] == [other]
 
 
@@ -112,7 +117,7 @@ def test_deleting_a_pipeline_takes_its_jobs_and_leaves_its_commits(home: Home) -
     pipeline = add_pipeline(home, "edges", ["data"])
     with home.catalog.write() as tx:
         job = _job(home, tx)
-        batches.record(tx, job, result="aa", run=1, recovered=0, failed=0)
+        batches.record(tx, job, result="aa", run=1, recovered=0, failed=0, stored_bytes=1)
         assert pipelines.add_version(tx, pipeline.id, spec="{}", transform="11", code="", created=2.0) == 2
         assert [row.version for row in pipelines.versions(tx, pipeline.id)] == [1, 2]
         pipelines.delete(tx, pipeline.id)

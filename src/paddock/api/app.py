@@ -8,7 +8,20 @@ from pathlib import Path
 import anyio
 from fastapi import APIRouter, FastAPI
 
-from paddock.api import branches, commits, datums, files, jobs, pipelines, projects, repos, store, tags, transfers
+from paddock.api import (
+    branches,
+    cache,
+    commits,
+    datums,
+    files,
+    jobs,
+    pipelines,
+    projects,
+    repos,
+    store,
+    tags,
+    transfers,
+)
 from paddock.api.bodies import UPLOADS_MAX
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
@@ -58,6 +71,7 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
         jobs.router,
         jobs.pipeline_router,
         datums.router,
+        cache.router,
         store.router,
         datums.preview_router,
     )

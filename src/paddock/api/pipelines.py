@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from paddock.model.plans import JobPlan
 from paddock.model.records import AppliedPipeline, Job, Pipeline
 
 SPEC_BYTES_MAX = 16 << 20
+Share = Annotated[float | None, Query(ge=0, le=1)]
 ShownMax = Annotated[int, Query(ge=0, le=100_000)]
 
 router = APIRouter(prefix="/pipelines", tags=["pipelines"])
@@ -38,26 +40,35 @@ def list_pipelines(services: Services, project: str | None = None) -> Sequence[P
 
 @router.post("", summary="Create or update a pipeline from a spec", openapi_extra=_BODY)
 def apply_pipeline(
-    services: Services, spool: Spool, request: Request, reprocess: bool = False, hold: bool = False
+    services: Services,
+    spool: Spool,
+    request: Request,
+    reprocess: bool = False,
+    hold: bool = False,
+    keep_results: bool = False,
+    audit: Share = None,
 ) -> AppliedPipeline:
+    apply = partial(services.pipelines.apply, reprocess=reprocess, hold=hold, keep_results=keep_results, audit=audit)
     if not request.headers.get("content-type", "").startswith(ARCHIVE_MEDIA_TYPE):
-        spec = read_spec(request)
-        return services.pipelines.apply(spec, reprocess=reprocess, hold=hold)
+        return apply(read_spec(request))
     with uploaded_tree(request, spool) as root:
-        spec = _archived_spec(root)
-        return services.pipelines.apply(spec, code=_code(root), reprocess=reprocess, hold=hold)
+        return apply(_archived_spec(root), code=_code(root))
 
 
 @router.post("/plan", summary="What a job would do if a spec were applied, and why", openapi_extra=_BODY)
 def plan_pipeline(
-    services: Services, spool: Spool, request: Request, reprocess: bool = False, limit: ShownMax = 100
+    services: Services,
+    spool: Spool,
+    request: Request,
+    reprocess: bool = False,
+    limit: ShownMax = 100,
+    keep_results: bool = False,
 ) -> JobPlan:
+    plan = partial(services.pipelines.plan, reprocess=reprocess, limit=limit, keep_results=keep_results)
     if not request.headers.get("content-type", "").startswith(ARCHIVE_MEDIA_TYPE):
-        spec = read_spec(request)
-        return services.pipelines.plan(spec, reprocess=reprocess, limit=limit)
+        return plan(read_spec(request))
     with uploaded_tree(request, spool) as root:
-        spec = _archived_spec(root)
-        return services.pipelines.plan(spec, code=_code(root), reprocess=reprocess, limit=limit)
+        return plan(_archived_spec(root), code=_code(root))
 
 
 def read_spec(request: Request) -> Mapping[str, Any]:
@@ -113,5 +124,7 @@ def stop_pipeline(services: Services, project: str, pipeline: str) -> Pipeline:
 
 
 @router.post("/{project}/{pipeline}/rerun", summary="Make a new job on the present heads")
-def rerun_pipeline(services: Services, project: str, pipeline: str, reprocess: bool = False) -> Job:
-    return services.pipelines.rerun(f"{project}/{pipeline}", reprocess=reprocess)
+def rerun_pipeline(
+    services: Services, project: str, pipeline: str, reprocess: bool = False, audit: Share = None
+) -> Job:
+    return services.pipelines.rerun(f"{project}/{pipeline}", reprocess=reprocess, audit=audit)

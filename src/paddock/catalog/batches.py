@@ -18,12 +18,15 @@ class BatchRow:
     run: int
     recovered: int
     failed: int
+    stored_bytes: int
+    """What the report added to the object store."""
 
 
 def of_job(tx: Transaction, job_id: int) -> list[BatchRow]:
     """By number."""
     rows: list[Any] = tx.all(
-        "SELECT job_id, number, result, run, recovered, failed FROM batches WHERE job_id = ? ORDER BY number", (job_id,)
+        "SELECT job_id, number, result, run, recovered, failed, stored_bytes FROM batches WHERE job_id = ? ORDER BY number",
+        (job_id,),
     )
     return [BatchRow(*row) for row in rows]
 
@@ -32,12 +35,21 @@ def delete_of_job(tx: Transaction, job_id: int) -> None:
     tx.execute("DELETE FROM batches WHERE job_id = ?", (job_id,))
 
 
-def record(tx: Transaction, job_id: int, *, result: str, run: int, recovered: int, failed: int) -> None:
+def stored_bytes(tx: Transaction, job_id: int) -> int:
+    """What the job's accepted reports added to the object store."""
+    row: Any = tx.one("SELECT coalesce(sum(stored_bytes), 0) FROM batches WHERE job_id = ?", (job_id,))
+    return int(row[0])
+
+
+def record(
+    tx: Transaction, job_id: int, *, result: str, run: int, recovered: int, failed: int, stored_bytes: int
+) -> None:
     """Keep the accepted result of some of the job's datums, until the job has ended."""
     tx.execute(
-        "INSERT INTO batches (job_id, number, first, last, state, worker, attempt, result, run, recovered, failed)"
-        " SELECT ?, coalesce(max(number), -1) + 1, 0, 0, 'done', '', 1, ?, ?, ?, ? FROM batches WHERE job_id = ?",
-        (job_id, result, run, recovered, failed, job_id),
+        "INSERT INTO batches (job_id, number, first, last, state, worker, attempt, result, run, recovered, failed,"
+        " stored_bytes)"
+        " SELECT ?, coalesce(max(number), -1) + 1, 0, 0, 'done', '', 1, ?, ?, ?, ?, ? FROM batches WHERE job_id = ?",
+        (job_id, result, run, recovered, failed, stored_bytes, job_id),
     )
 
 

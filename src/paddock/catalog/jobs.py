@@ -37,6 +37,18 @@ class JobRow:
     created: float
     started: float | None
     finished: float | None
+    found: int
+    """Of `counts.reused`, those found among the kept results of other jobs; the rest stayed as the base has them."""
+    carried: int
+    """Of `found`, those that another transform computed."""
+    early: int
+    """Of `counts.run`, those computed before the inputs were finished."""
+    wasted: int
+    """Datums computed early that the job came not to have."""
+    audit_share: float | None
+    """Of the reused datums, how many to compute again; None: as the home says."""
+    audit: str
+    """JSON of what the audit found, or empty."""
 
     def __str__(self) -> str:
         return f"{self.project}/{self.pipeline}@{self.set_id}"
@@ -47,7 +59,8 @@ _SELECT = (
     "jobs.commit_id, jobs.state,"
     " jobs.reason, jobs.no_cache, jobs.base_id, jobs.datums_root, jobs.failed_datums, jobs.total, jobs.run, "
     "jobs.reused,"
-    " jobs.recovered, jobs.failed, jobs.created, jobs.started, jobs.finished"
+    " jobs.recovered, jobs.failed, jobs.created, jobs.started, jobs.finished,"
+    " jobs.found, jobs.carried, jobs.early, jobs.wasted, jobs.audit_share, jobs.audit"
     " FROM jobs JOIN pipelines ON pipelines.id = jobs.pipeline_id JOIN projects ON projects.id = "
     "pipelines.project_id"
 )
@@ -62,14 +75,16 @@ def insert(
     commit_id: int,
     created: float,
     no_cache: bool = False,
+    audit_share: float | None = None,
 ) -> int:
     """A new job's id, in state `created`. A pipeline has at most one job in a set."""
     return tx.insert(
         "INSERT INTO jobs (set_id, pipeline_id, version, commit_id, state, reason, no_cache, base_id, "
         "datums_root,"
-        " failed_datums, total, run, reused, recovered, failed, created, started, finished)"
-        " VALUES (?, ?, ?, ?, 'created', '', ?, NULL, '', '', 0, 0, 0, 0, 0, ?, NULL, NULL) RETURNING id",
-        (set_id, pipeline_id, version, commit_id, int(no_cache), created),
+        " failed_datums, total, run, reused, recovered, failed, created, started, finished,"
+        " audit_share)"
+        " VALUES (?, ?, ?, ?, 'created', '', ?, NULL, '', '', 0, 0, 0, 0, 0, ?, NULL, NULL, ?) RETURNING id",
+        (set_id, pipeline_id, version, commit_id, int(no_cache), created, audit_share),
     )
 
 
@@ -148,6 +163,11 @@ def update(
     counts: DatumCounts | None = None,
     started: float | None = None,
     finished: float | None = None,
+    found: int | None = None,
+    carried: int | None = None,
+    early: int | None = None,
+    wasted: int | None = None,
+    audit: str | None = None,
 ) -> None:
     """Set the given columns; those left out (None) stay."""
     columns: dict[str, Value] = {
@@ -158,6 +178,11 @@ def update(
         "failed_datums": failed_datums,
         "started": started,
         "finished": finished,
+        "found": found,
+        "carried": carried,
+        "early": early,
+        "wasted": wasted,
+        "audit": audit,
     }
     if counts is not None:
         columns |= {
@@ -187,6 +212,21 @@ def _rows(rows: list[Any]) -> list[JobRow]:
 def newer_than(tx: Transaction, job_id: int) -> list[JobRow]:
     """Jobs made after one, oldest first."""
     return _rows(tx.all(f"{_SELECT} WHERE jobs.id > ? ORDER BY jobs.id", (job_id,)))
+
+
+def uses_of_results(
+    tx: Transaction, *, pipeline_id: int | None = None, limit: int
+) -> tuple[int, int, int, int, int, int]:
+    """Of the newest good jobs: how many, and in all of them the datums, those computed, reused, found and carried."""
+    where, parameters = ("", ()) if pipeline_id is None else (" AND pipeline_id = ?", (pipeline_id,))
+    row: Any = tx.one(
+        "SELECT count(*), coalesce(sum(total), 0), coalesce(sum(run), 0), coalesce(sum(reused), 0),"
+        " coalesce(sum(found), 0), coalesce(sum(carried), 0) FROM (SELECT total, run, reused, found, carried FROM jobs"
+        f" WHERE state = 'success'{where} ORDER BY id DESC LIMIT {int(limit)}) AS newest",
+        parameters,
+    )
+    jobs, total, run, reused, found, carried = row
+    return int(jobs), int(total), int(run), int(reused), int(found), int(carried)
 
 
 def exists(tx: Transaction, job_id: int) -> bool:

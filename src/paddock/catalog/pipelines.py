@@ -37,6 +37,12 @@ class PipelineVersionRow:
     code: str
     """Hex root of the tree of the code directory, or empty."""
     created: float
+    carries: str
+    """Hex digests of the transforms of earlier versions whose results count too, newest first, with spaces between."""
+    first_no_cache: bool
+    """Whether the first job of the version computes every datum."""
+    first_audit_share: float | None
+    """The `audit_share` of the first job of the version."""
 
 
 _SELECT = (
@@ -45,7 +51,10 @@ _SELECT = (
     " pipelines.repo_id, pipelines.branch_id, pipelines.created, pipelines.updated"
     " FROM pipelines JOIN projects ON projects.id = pipelines.project_id"
 )
-_SELECT_VERSION = "SELECT pipeline_id, version, spec, transform, code, created FROM pipeline_versions"
+_SELECT_VERSION = (
+    "SELECT pipeline_id, version, spec, transform, code, created, carries, first_no_cache, first_audit_share"
+    " FROM pipeline_versions"
+)
 
 
 def insert(
@@ -59,26 +68,41 @@ def insert(
     )
 
 
-def add_version(tx: Transaction, pipeline_id: int, *, spec: str, transform: str, code: str, created: float) -> int:
+def add_version(
+    tx: Transaction,
+    pipeline_id: int,
+    *,
+    spec: str,
+    transform: str,
+    code: str,
+    created: float,
+    carries: str = "",
+    first_no_cache: bool = False,
+    first_audit_share: float | None = None,
+) -> int:
     """Make a new version the present one; its number."""
     tx.execute("UPDATE pipelines SET version = version + 1, updated = ? WHERE id = ?", (created, pipeline_id))
     version = get(tx, pipeline_id).version
     tx.execute(
-        "INSERT INTO pipeline_versions (pipeline_id, version, spec, transform, code, created) VALUES (?, ?, "
-        "?, ?, ?, ?)",
-        (pipeline_id, version, spec, transform, code, created),
+        "INSERT INTO pipeline_versions (pipeline_id, version, spec, transform, code, created, carries, first_no_cache,"
+        " first_audit_share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (pipeline_id, version, spec, transform, code, created, carries, int(first_no_cache), first_audit_share),
     )
     return version
 
 
 def get(tx: Transaction, pipeline_id: int) -> PipelineRow:
-    row = _row(tx.one(f"{_SELECT} WHERE pipelines.id = ?", (pipeline_id,)))
+    row = find_by_id(tx, pipeline_id)
     assert row is not None, f"pipeline row {pipeline_id} exists"
     return row
 
 
 def find(tx: Transaction, project: str, name: str) -> PipelineRow | None:
     return _row(tx.one(f"{_SELECT} WHERE projects.name = ? AND pipelines.name = ?", (project, name)))
+
+
+def find_by_id(tx: Transaction, pipeline_id: int) -> PipelineRow | None:
+    return _row(tx.one(f"{_SELECT} WHERE pipelines.id = ?", (pipeline_id,)))
 
 
 def find_by_branch(tx: Transaction, branch_id: int) -> PipelineRow | None:
@@ -100,13 +124,23 @@ def get_all(tx: Transaction, *, project: str | None = None) -> list[PipelineRow]
 
 def version(tx: Transaction, pipeline_id: int, number: int) -> PipelineVersionRow | None:
     row: Any = tx.one(f"{_SELECT_VERSION} WHERE pipeline_id = ? AND version = ?", (pipeline_id, number))
-    return None if row is None else PipelineVersionRow(*row)
+    return None if row is None else _version_row(row)
 
 
 def versions(tx: Transaction, pipeline_id: int) -> list[PipelineVersionRow]:
     """Oldest first."""
     rows: list[Any] = tx.all(f"{_SELECT_VERSION} WHERE pipeline_id = ? ORDER BY version", (pipeline_id,))
-    return [PipelineVersionRow(*row) for row in rows]
+    return [_version_row(row) for row in rows]
+
+
+def transforms(tx: Transaction) -> list[tuple[str, str]]:
+    """(transform, `project/pipeline`) of all versions of all pipelines, each once."""
+    rows: list[Any] = tx.all(
+        "SELECT DISTINCT pipeline_versions.transform, projects.name || '/' || pipelines.name FROM pipeline_versions"
+        " JOIN pipelines ON pipelines.id = pipeline_versions.pipeline_id JOIN projects ON projects.id = pipelines.project_id"
+        " ORDER BY 2, 1"
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 def set_state(tx: Transaction, pipeline_id: int, state: str, *, updated: float) -> None:
@@ -124,6 +158,11 @@ def delete(tx: Transaction, pipeline_id: int) -> None:
     tx.execute("DELETE FROM jobs WHERE pipeline_id = ?", (pipeline_id,))
     tx.execute("DELETE FROM pipeline_versions WHERE pipeline_id = ?", (pipeline_id,))
     tx.execute("DELETE FROM pipelines WHERE id = ?", (pipeline_id,))
+
+
+def _version_row(row: Any) -> PipelineVersionRow:
+    columns = [*row[:7], bool(row[7]), row[8]]
+    return PipelineVersionRow(*columns)
 
 
 def _row(row: Any) -> PipelineRow | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from paddock.cli import output
+from paddock.cli.reuse import say_findings
 from paddock.cli.session import Session
 from paddock.client.running import RunReport
 from paddock.model.records import Job
@@ -21,6 +22,7 @@ def show_report(report: RunReport, *, json: bool) -> None:
         return
     for job in report.jobs:
         output.line(_said(job))
+        say_findings(job)
     if not report.jobs:
         output.line("nothing to compute: no file, code or spec changed")
     output.line(f"done in {output.duration(report.seconds)}")

@@ -16,6 +16,7 @@ from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
 from paddock.model.services import (
     Branches,
+    Cache,
     Commits,
     Datums,
     Files,
@@ -121,6 +122,12 @@ class EmbeddedPaddock:
         from paddock.runtime.datum_service import DatumService
 
         return DatumService(self._home)
+
+    @cached_property
+    def cache(self) -> Cache:
+        from paddock.runtime.cache_service import CacheService
+
+        return CacheService(self._home)
 
     @cached_property
     def store(self) -> Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from paddock.client.http_cache import HttpCache
 from paddock.client.http_compute import HttpDatums, HttpJobs, HttpPipelines, process_all
 from paddock.client.http_files import HttpFiles, path_part
 from paddock.client.http_objects import HttpBranches, HttpCommits, HttpProjects, HttpRepos, commit_path
@@ -14,6 +15,7 @@ from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
 from paddock.model.services import (
     Branches,
+    Cache,
     Commits,
     Datums,
     Files,
@@ -80,6 +82,10 @@ class HttpPaddock:
     @property
     def datums(self) -> Datums:
         return HttpDatums(self._transport)
+
+    @property
+    def cache(self) -> Cache:
+        return HttpCache(self._transport)
 
     @property
     def store(self) -> Store:

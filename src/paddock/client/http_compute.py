@@ -41,15 +41,28 @@ class HttpPipelines:
     transport: Transport
 
     def apply(
-        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
+        self,
+        spec: Mapping[str, Any],
+        *,
+        code: Path | None = None,
+        reprocess: bool = False,
+        hold: bool = False,
+        keep_results: bool = False,
+        audit: float | None = None,
     ) -> AppliedPipeline:
-        parameters = {"reprocess": reprocess, "hold": hold}
+        parameters = {"reprocess": reprocess, "hold": hold, "keep_results": keep_results, "audit": audit}
         return self._send(AppliedPipeline, path_of("pipelines"), spec, code, parameters)
 
     def plan(
-        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, limit: int = 100
+        self,
+        spec: Mapping[str, Any],
+        *,
+        code: Path | None = None,
+        reprocess: bool = False,
+        limit: int = 100,
+        keep_results: bool = False,
     ) -> JobPlan:
-        parameters = {"reprocess": reprocess, "limit": limit}
+        parameters = {"reprocess": reprocess, "limit": limit, "keep_results": keep_results}
         return self._send(JobPlan, path_of("pipelines", "plan"), spec, code, parameters)
 
     def _send(
@@ -95,9 +108,10 @@ class HttpPipelines:
         result: Pipeline = self.transport.request(Pipeline, "POST", pipeline_path(pipeline, "stop"))
         return result
 
-    def rerun(self, pipeline: str, *, reprocess: bool = False) -> Job:
+    def rerun(self, pipeline: str, *, reprocess: bool = False, audit: float | None = None) -> Job:
         path = pipeline_path(pipeline, "rerun")
-        result: Job = self.transport.request(Job, "POST", path, parameters={"reprocess": reprocess})
+        parameters = {"reprocess": reprocess, "audit": audit}
+        result: Job = self.transport.request(Job, "POST", path, parameters=parameters)
         return result
 
 

@@ -64,6 +64,8 @@ def map_folder(
     code: Path | None = None,
     function: str | None = None,
     workers: int | None = None,
+    no_cache: bool = False,
+    audit: float | None = None,
     on_transfer: OnTransfer | None = None,
     on_progress: OnProgress | None = None,
 ) -> RunReport:
@@ -73,6 +75,7 @@ def map_folder(
     words stand for the datum's path and the output folder. code: a folder that is versioned with the command; without
     it, files below the present directory that words of the command name. function: `module:function`, found from the
     present directory, instead of a command (which is empty then) and code. A failed job leaves `target` as it was.
+    no_cache, audit: `reprocess` and `audit` of `Pipelines.apply`.
     """
     started = time.monotonic()
     source, target = _checked_folders(source, target)
@@ -85,7 +88,7 @@ def map_folder(
     ensure_repo(paddock, names.repo)
     own_code = code if chosen is None else chosen.code.path
     with _code_folder(command, own_code, outside=(source, target)) as folder:
-        applied = paddock.pipelines.apply(spec, code=folder, hold=True)
+        applied = paddock.pipelines.apply(spec, code=folder, hold=True, reprocess=no_cache, audit=audit)
     put = paddock.files.put_tree(f"{names.repo}@{DEFAULT_BRANCH}", source, mirror=True, on_transfer=on_transfer)
     ensure_current(paddock, names.pipeline)
     jobs = work_off(paddock, before, workers=workers, on_progress=on_progress)

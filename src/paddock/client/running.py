@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ def run_specs(
     outputs: Mapping[str, Path] | None = None,
     workers: int | None = None,
     default_project: str = DEFAULT_PROJECT,
+    no_cache: bool = False,
+    keep_results: bool = False,
+    audit: float | None = None,
     on_transfer: OnTransfer | None = None,
     on_progress: OnProgress | None = None,
 ) -> RunReport:
@@ -77,6 +80,7 @@ def run_specs(
     inputs: {`repo` or `repo@branch`: folder}; a missing repo is created. outputs: {pipeline: folder}; written where the
     pipeline's last job succeeded. A pipeline whose last job did not succeed is run again, reusing every kept result.
     Everything is checked before anything is changed. Failed jobs are in the report; they do not raise.
+    no_cache, keep_results, audit: `reprocess`, `keep_results` and `audit` of `Pipelines.apply`, for all specs.
     """
     started = time.monotonic()
     specs = upstream_first(load_specs(files, default_project=default_project))
@@ -85,7 +89,11 @@ def run_specs(
     _check_repos(paddock, specs, {parse_address(target).repo.__str__() for target in puts})
     _check_running(paddock, specs)
     before = newest_jobs(paddock, [spec.address for spec in specs])
-    reports, applied = _put_and_apply(paddock, puts, specs, on_transfer)
+
+    def apply() -> list[AppliedPipeline]:
+        return apply_all(paddock, specs, hold=True, reprocess=no_cache, keep_results=keep_results, audit=audit)
+
+    reports, applied = _put_and_apply(paddock, puts, specs, apply, on_transfer)
     jobs = work_off(paddock, before, workers=workers, on_progress=on_progress)
     for spec, folder in gets:
         get_output(paddock, spec.address, spec.spec.output_branch, folder, on_transfer)
@@ -93,12 +101,16 @@ def run_specs(
 
 
 def _put_and_apply(
-    paddock: Paddock, puts: Mapping[str, Path], specs: Sequence[LoadedSpec], on_transfer: OnTransfer | None
+    paddock: Paddock,
+    puts: Mapping[str, Path],
+    specs: Sequence[LoadedSpec],
+    apply: Callable[[], list[AppliedPipeline]],
+    on_transfer: OnTransfer | None,
 ) -> tuple[list[PutReport], list[AppliedPipeline]]:
     """Specs first, without jobs, so that the puts make one commit set of the whole, with the new versions."""
     for target in puts:
         ensure_repo(paddock, target.partition("@")[0])
-    applied = apply_all(paddock, specs, hold=True)
+    applied = apply()
     reports = _put_all(paddock, puts, on_transfer)
     for spec in specs:
         if any(_has_head(paddock, f"{repo}@{branch}") for repo, branch in spec.reads):

@@ -160,13 +160,21 @@ def upstream_first(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
 
 
 def apply_all(
-    paddock: Paddock, specs: Sequence[LoadedSpec], *, reprocess: bool = False, hold: bool = False
+    paddock: Paddock,
+    specs: Sequence[LoadedSpec],
+    *,
+    reprocess: bool = False,
+    hold: bool = False,
+    keep_results: bool = False,
+    audit: float | None = None,
 ) -> list[AppliedPipeline]:
     """Create or update every pipeline, in the given order. Those before a failing one stay applied."""
     applied: list[AppliedPipeline] = []
     for item in specs:
         data: Mapping[str, Any] = spec_to_json(item.spec)
-        result = paddock.pipelines.apply(data, code=item.code, reprocess=reprocess, hold=hold)
+        result = paddock.pipelines.apply(
+            data, code=item.code, reprocess=reprocess, hold=hold, keep_results=keep_results, audit=audit
+        )
         unchanged = result.outcome is ApplyOutcome.UNCHANGED
         applied.append(replace(result, warnings=() if unchanged else item.warnings or result.warnings))
     return applied

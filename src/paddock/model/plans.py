@@ -48,6 +48,8 @@ class JobPlan:
     run: int
     reuse: int
     drop: int
+    carried: int
+    """Of `reuse`, those whose result another transform computed, and which are kept because that was asked for."""
     changes: tuple[str, ...]
     """Spec fields and code files that differ from the base's and so make every datum run."""
     datums: tuple[PlannedDatum, ...]

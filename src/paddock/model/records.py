@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from paddock.model.cache_records import ReuseCounts
 from paddock.model.ids import CommitId, DatumId, Digest, PackId
 
 DEFAULT_PROJECT = "default"
@@ -210,6 +211,8 @@ class Pipeline:
     updated: datetime
     last_job: CommitId | None
     last_job_state: JobState | None
+    reuse: ReuseCounts | None = None
+    """How often kept results served in its newest jobs; None where it was not asked for (in lists)."""
 
 
 class ApplyOutcome(enum.StrEnum):
@@ -255,6 +258,29 @@ class DatumCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditFinding:
+    """A datum that came out differently when it was computed again."""
+
+    datum: DatumId
+    inputs: tuple[str, ...]
+    """`input:/path`, the first of them."""
+    files: tuple[str, ...]
+    """`/path added`, `removed` or `changed`, against the kept result; the first of them."""
+    reason: str
+    """Why the second run failed, if it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """Reused datums that the job computed again. The kept results stayed: they are in the output, and in the cache."""
+
+    checked: int
+    differing: int
+    findings: tuple[AuditFinding, ...]
+    """The first of those that differ."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     project: str
     pipeline: str
@@ -268,6 +294,16 @@ class Job:
     datums: DatumCounts
     seconds: float
     """From started to finished (or to now)."""
+    found: int = 0
+    """Of `datums.reused`, those found among the kept results of other jobs; the rest stayed as the last good job had them."""
+    carried: int = 0
+    """Of `found`, those that an earlier version's transform computed, which an update was told to keep."""
+    early: int = 0
+    """Of `datums.run`, those computed before the job's inputs were finished."""
+    wasted: int = 0
+    """Datums computed early that the job came not to have; their results are kept in the cache."""
+    audit: AuditReport | None = None
+    """None where nothing was audited, and until the job has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +350,9 @@ class Datum:
     seconds: float
     output_bytes: int
     output_files: int
+    carried_from: str = ""
+    """`project/pipeline version N`: whose transform computed the result, where that is not the job's own and an update was
+    told to keep results; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

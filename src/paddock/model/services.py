@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     # Every command imports this module, and a record costs half a millisecond to define.
+    from paddock.model.cache_records import CachePolicy, CacheReport, EvictionReport
     from paddock.model.ids import CommitId, Digest
     from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
     from paddock.model.records import (
@@ -257,17 +258,34 @@ class Transfers(Protocol):
 
 class Pipelines(Protocol):
     def apply(
-        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
+        self,
+        spec: Mapping[str, Any],
+        *,
+        code: Path | None = None,
+        reprocess: bool = False,
+        hold: bool = False,
+        keep_results: bool = False,
+        audit: float | None = None,
     ) -> AppliedPipeline:
         """Create or update one pipeline from one spec (plain data, any accepted spelling).
 
         code: a local directory (or file) that `transform.code` named, already resolved. Its content is stored and versioned.
         hold: make no job now; the next commit on an input, or `rerun`, makes one.
+        reprocess: the first job of the new version computes every datum; its results replace the kept ones.
+        keep_results: results of the present version stay good for equal inputs, though code or command changed. It is for this
+        update: later ones carry the results on only where they ask for it, or leave the transform as it is.
+        audit: the first job of the new version computes this share (0 to 1) of the datums that it reuses again, and compares.
         Errors: InvalidInput with every problem; NotFound for a missing input repo; Conflict for a cycle. Nothing is changed then.
         """
 
     def plan(
-        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, limit: int = 100
+        self,
+        spec: Mapping[str, Any],
+        *,
+        code: Path | None = None,
+        reprocess: bool = False,
+        limit: int = 100,
+        keep_results: bool = False,
     ) -> JobPlan:
         """What a job would do if the spec were applied now: how many datums it would run, reuse and drop, and why. Changes nothing.
 
@@ -276,14 +294,16 @@ class Pipelines(Protocol):
         """
 
     def list(self, *, project: str | None = None) -> Sequence[Pipeline]: ...
-    def inspect(self, pipeline: str, *, version: int | None = None) -> Pipeline: ...
+    def inspect(self, pipeline: str, *, version: int | None = None) -> Pipeline:
+        """With how often kept results served in its newest jobs (`reuse`)."""
+
     def delete(self, pipeline: str, *, keep_repo: bool = False) -> None: ...
     def start(self, pipeline: str) -> Pipeline: ...
     def stop(self, pipeline: str) -> Pipeline:
         """Stop reacting to commits; unfinished jobs are killed."""
 
-    def rerun(self, pipeline: str, *, reprocess: bool = False) -> Job:
-        """A new job on the present heads; with `reprocess` no kept result is used."""
+    def rerun(self, pipeline: str, *, reprocess: bool = False, audit: float | None = None) -> Job:
+        """A new job on the present heads; with `reprocess` no kept result is used; audit: as in `apply`."""
 
 
 class Jobs(Protocol):
@@ -321,6 +341,25 @@ class Datums(Protocol):
 
         limit: datums to show one by one. Changes nothing. LimitExceeded: more datums than one job may have.
         """
+
+
+class Cache(Protocol):
+    """Kept results, which datums with an equal key need not be computed for. What jobs and commits show is no part of it."""
+
+    def inspect(self, *, pipeline: str | None = None) -> CacheReport:
+        """What is kept, by transform, and how often it served; of the whole home, or of one pipeline's versions."""
+
+    def set_policy(self, policy: CachePolicy) -> CachePolicy:
+        """Set the limits of the home and the share that is audited, all three. They hold from the next job, eviction or
+        garbage collection on. InvalidInput: a value out of range; nothing is changed then."""
+
+    def evict(
+        self, *, bytes_max: int | None = None, age_seconds_max: float | None = None, dry_run: bool = False
+    ) -> EvictionReport:
+        """Give up kept results, longest unused first, until these limits hold; without any, the home's. Whole tables go."""
+
+    def clear(self, *, pipeline: str | None = None, dry_run: bool = False) -> EvictionReport:
+        """Give up all kept results, or those of one pipeline's versions (also where another has the same transform)."""
 
 
 class Store(Protocol):
@@ -364,6 +403,8 @@ class Paddock(Protocol):
     def jobs(self) -> Jobs: ...
     @property
     def datums(self) -> Datums: ...
+    @property
+    def cache(self) -> Cache: ...
     @property
     def store(self) -> Store: ...
 

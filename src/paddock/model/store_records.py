@@ -70,7 +70,7 @@ class GarbageReport:
     """Bytes in use that were copied out of sparse packs."""
     freed_bytes: int
     dropped_results: int
-    """Runs of kept results that were given up, because no pipeline has their transform any more."""
+    """Runs of kept results that were given up: no pipeline has their transform any more, or the home's limits say so."""
     seconds: float
 
     def garbage_bytes(self, fate: PackFate) -> int:

@@ -12,6 +12,7 @@ from paddock.catalog.jobs import JobRow
 from paddock.model.ids import Digest
 from paddock.model.records import DatumCounts, DatumState
 from paddock.pipelines.models import PipelineSpec
+from paddock.runtime.audit import Audit
 from paddock.runtime.dispatch import BatchRule, Dispatch
 from paddock.runtime.plan import RUN, Integers, Plan
 from paddock.runtime.protocol import TransformTask
@@ -54,11 +55,14 @@ class ActiveJob:
     transform_task: TransformTask
     started: float
     outcomes: Outcomes
+    audit: Audit
     pin: Lock
     """Keeps what the plan refers to, and what workers have stored and not yet reported."""
     failures: list[tuple[int, str]] = field(default_factory=list)
     lost_reports: int = 0
     table_written: bool = False
+    renewed: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Positions whose results were found in runs of the cache that are hardly used: the job's own run has them too."""
 
     @property
     def counts(self) -> DatumCounts:
@@ -76,7 +80,10 @@ class ActiveJob:
         return self.spec.parallelism_spec.constant
 
     def record(self, position: int, state: DatumState, *, batch: bytes, ordinal: int, job: bytes, reason: str) -> None:
-        """Note how a datum ended and where its result lies."""
+        """Note how a datum ended and where its result lies. Of an audited one, beside the kept result."""
+        if position in self.audit:
+            self.audit.outcomes[position] = (batch, ordinal, state, reason)
+            return
         self.outcomes.set(position, state)
         self.plan.results.set(position, batch, ordinal, job)
         self.plan.successes[position] = state is DatumState.SUCCESS
@@ -84,8 +91,8 @@ class ActiveJob:
             self.failures.append((position, reason))
 
     def successes(self) -> pa.Table:
-        """What this job computed and the cache may keep, as rows of the cache's tables, in any order."""
-        positions = self.outcomes.positions(DatumState.SUCCESS)
+        """What this job computed, or found and the cache is to keep, as rows of the cache's tables, in any order."""
+        positions = np.concatenate([self.outcomes.positions(DatumState.SUCCESS), self.renewed])
         batch, ordinal, job = (column.take(pa.array(positions)) for column in self.plan.results.columns())
         keys = self.plan.keys.take(positions).array()
         return pa.table({"key": keys, "batch": batch, "ordinal": ordinal, "job": job})

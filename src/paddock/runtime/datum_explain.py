@@ -33,6 +33,11 @@ def explain_datum(home: Home, job: JobRow, row: Mapping[str, Any], datum: Datum)
     base_id = None if base_row is None else CommitId(base_row.set_id)
     if datum.state is DatumState.REUSED:
         reason = f"job {datum.computed_by} computed it for equal files and an equal transform"
+        if datum.carried_from:
+            reason = (
+                f"job {datum.computed_by} computed it for equal files, with the transform of {datum.carried_from}; "
+                "an update since was told to keep results (--keep-results)"
+            )
         return DatumExplanation(datum, base_id, (reason,))
     spec = spec_of(version)
     changes: tuple[str, ...] = ()
@@ -44,7 +49,7 @@ def explain_datum(home: Home, job: JobRow, row: Mapping[str, Any], datum: Datum)
         old = Side(leaves_of(before_spec), base.inputs)
         rows = home.tables.lookup(DATUMS, base.datums, pa.array([row["name"]], pa.string())).to_pylist()
         before = rows[0] if rows else None
-    asked = "every datum was to run (a rerun with --reprocess)" if job.no_cache else ""
+    asked = "every datum was to run (--reprocess or --no-cache)" if job.no_cache else ""
     if spec.reprocess_spec == "every_job":
         asked = "every datum was to run (reprocess_spec is every_job)"
     reasons = Reasons(home.trees, Side(leaves_of(spec), inputs), old, changes, asked)

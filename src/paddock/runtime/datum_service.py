@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from paddock.catalog import batches as batches_sql
@@ -29,12 +29,27 @@ from paddock.versions.home import Home
 
 @dataclass(frozen=True, slots=True)
 class _JobDatums:
-    """What is needed to read a job's datums. `fresh`: of a job at work, where results lie that came since it was planned."""
+    """What is needed to read a job's datums. `fresh`: of a job at work, where results lie that came since it was planned.
+
+    `makers`: names of the pipeline versions that computed carried results, as far as they were looked up.
+    """
 
     job: JobRow
     leaves: Sequence[Leaf]
     root: Digest
     fresh: Mapping[bytes, tuple[bytes, int]]
+    home: Home
+    makers: dict[str, str] = field(default_factory=dict)
+
+    def maker(self, transform: str) -> str:
+        """`project/pipeline version N` of the name that tasks give a transform (see `job_steps`)."""
+        if transform not in self.makers:
+            pipeline, _, version = transform.partition(".")
+            with self.home.catalog.read() as tx:
+                row = pipelines_sql.find_by_id(tx, int(pipeline))
+            name = "a pipeline that was deleted," if row is None else str(row)
+            self.makers[transform] = f"{name} version {version}"
+        return self.makers[transform]
 
 
 class DatumService:
@@ -91,7 +106,7 @@ class DatumService:
             ids = results[batch].results.column("id").to_pylist()
             fresh |= {id: (batch, ordinal) for ordinal, id in enumerate(ids)}
         leaves = leaves_of(PipelineSpec.model_validate(json.loads(version.spec)))
-        return _JobDatums(row, leaves, Digest(bytes.fromhex(row.datums_root)), fresh)
+        return _JobDatums(row, leaves, Digest(bytes.fromhex(row.datums_root)), fresh, self._home)
 
     def _find(self, job: str, datum: str) -> tuple[_JobDatums, dict[str, Any]]:
         if not datum or not set(datum) <= set("0123456789abcdef"):
@@ -110,13 +125,14 @@ class DatumService:
 
 
 def _place(view: _JobDatums, row: Mapping[str, Any]) -> tuple[bytes, int]:
-    """Where the datum's result lies: (batch, ordinal)."""
-    return view.fresh.get(row["id"], (row["batch"], row["ordinal"]))
+    """Where the datum's result lies: (batch, ordinal). A kept result stands, also while it is audited."""
+    planned: tuple[bytes, int] = row["batch"], row["ordinal"]
+    return view.fresh.get(row["id"], planned) if planned[0] == NO_BATCH else planned
 
 
 def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any]) -> Datum:
     batch, ordinal = _place(view, row)
-    own = row["id"] in view.fresh or row["job"].hex() == view.job.set_id
+    own = row["batch"] == NO_BATCH or row["job"].hex() == view.job.set_id
     outcome = None if batch == NO_BATCH else results.row(batch, ordinal)
     state = DatumState.WAITING
     if outcome is not None:
@@ -137,6 +153,9 @@ def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any]) -> D
         seconds=0.0 if outcome is None else outcome["seconds"],
         output_bytes=0 if outcome is None else outcome["output_bytes"],
         output_files=0 if outcome is None else outcome["files_count"],
+        carried_from=""
+        if outcome is None or outcome["key"] == row["key"]
+        else view.maker(results[batch].header.transform),
     )
 
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paddock.catalog import chunk_index
+from paddock.catalog import chunk_index, results
 from paddock.catalog import garbage as garbage_sql
+from paddock.catalog.database import Transaction
 from paddock.catalog.garbage import PackRow, RootRow
 from paddock.model.errors import Conflict, Corrupt, NotFound
 from paddock.model.ids import Digest, PackId, new_id
 from paddock.model.records import Location, PackRecord
 from paddock.model.store_records import GarbageReport, PackFate, PackGarbage
+from paddock.runtime.cache_limits import evict
 from paddock.runtime.marking import Marking
 from paddock.runtime.pack_census import PackUse, chunk_pages, pack_use
 from paddock.storage.digest_set import heads_of
@@ -130,7 +132,7 @@ class _Collection:
         """What would be in use if a collection began now; nothing is changed."""
         drained = self.home.drained_generation(as_if_next=True)
         with self.home.catalog.preview() as tx:
-            self.dropped_results = garbage_sql.drop_unused_results(tx, before=self.before)
+            self.dropped_results = self._drop_results(tx)
             garbage_sql.forget_released(tx, drained)
             packs = garbage_sql.packs(tx)
             self.condemned = {pack.id: pack for pack in packs if 0 < pack.condemned <= drained}
@@ -139,7 +141,7 @@ class _Collection:
     def _begin(self) -> None:
         """Tell writers that began by now from later ones, and forget what only readers that are done could still read."""
         with self.home.catalog.write() as tx:
-            self.dropped_results = garbage_sql.drop_unused_results(tx, before=self.before)
+            self.dropped_results = self._drop_results(tx)
             self.generation = self.listed_generation = garbage_sql.generation(tx)
             garbage_sql.next_generation(tx)
         drained = self.home.drained_generation()
@@ -148,6 +150,11 @@ class _Collection:
             for pack in garbage_sql.packs(tx):
                 if 0 < pack.condemned <= drained:
                     self.condemned[pack.id] = pack
+
+    def _drop_results(self, tx: Transaction) -> int:
+        """Give up results that no pipeline can find, and those beyond the home's limits; how many runs."""
+        unused = garbage_sql.drop_unused_results(tx, before=self.before)
+        return unused + len(evict(tx, results.policy(tx), now=self.home.now()))
 
     def _judge(self, pack: PackRow, use: PackUse) -> bool:
         """Note a pack's garbage; whether it is to be condemned."""

@@ -9,6 +9,7 @@ from paddock.catalog import batches as batches_sql
 from paddock.catalog import commits as commits_sql
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog import pipelines as pipelines_sql
+from paddock.catalog import results as results_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.jobs import JobRow
 from paddock.catalog.pipelines import PipelineVersionRow
@@ -22,7 +23,10 @@ from paddock.versions.home import Home
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What the catalog knows of a job when it starts. base: the last good job before it, and its id."""
+    """What the catalog knows of a job when it starts. base: the last good job before it, and its id.
+
+    carries: transforms of earlier versions whose results count too. audit_share: of the reused datums, how many to compute again.
+    """
 
     spec: PipelineSpec
     transform: Digest
@@ -31,6 +35,8 @@ class JobFacts:
     base: Base | None
     base_id: int | None
     reported: list[batches_sql.BatchRow]
+    carries: tuple[Digest, ...]
+    audit_share: float
 
 
 def job_facts(home: Home, row: JobRow) -> JobFacts:
@@ -45,6 +51,8 @@ def job_facts(home: Home, row: JobRow) -> JobFacts:
             base=None if base is None else base_of(tx, home, base),
             base_id=None if base is None else base.id,
             reported=batches_sql.of_job(tx, row.id),
+            carries=tuple(map(digest_of, version.carries.split())),
+            audit_share=results_sql.policy(tx).audit_share if row.audit_share is None else row.audit_share,
         )
 
 

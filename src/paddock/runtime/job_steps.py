@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,15 +17,19 @@ from paddock.catalog import chunk_index
 from paddock.catalog import commits as commits_sql
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog import pipelines as pipelines_sql
+from paddock.catalog import results as results_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.jobs import JobRow
 from paddock.model.errors import Corrupt, UserCodeFailed
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
 from paddock.model.records import CommitState, DatumState, JobState
-from paddock.runtime import result_cache
+from paddock.runtime import cache_limits, result_cache
 from paddock.runtime.active_job import ActiveJob, Outcomes, batch_rule, waiting_positions
+from paddock.runtime.audit import NO_AUDIT, Audit, choose
+from paddock.runtime.audit import report as audit_report
 from paddock.runtime.batch_format import STATES, DatumOutcome
 from paddock.runtime.batch_results import read_batch_result
+from paddock.runtime.carrying import Carried
 from paddock.runtime.cost_history import known_seconds
 from paddock.runtime.dispatch import Dispatch, Lease
 from paddock.runtime.job_facts import JobFacts, job_facts
@@ -34,6 +39,7 @@ from paddock.runtime.plan import Plan
 from paddock.runtime.planner import plan_job
 from paddock.runtime.protocol import BatchReport
 from paddock.runtime.report_writer import ReportWriter
+from paddock.runtime.result_cache import ResultFinder
 from paddock.runtime.tasks import TaskBuilder, transform_task
 from paddock.storage.chunks import ChunkWriter
 from paddock.versions.home import Home
@@ -71,23 +77,30 @@ def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
     pin = home.pin()
     facts = job_facts(home, row)
     reuse = not row.no_cache and facts.spec.reprocess_spec != "every_job"
+    finders = [ResultFinder(home, transform) for transform in (facts.transform, *facts.carries)]
+    audited = reuse and facts.audit_share > 0
     plan = plan_job(
         home,
         facts.spec,
         transform=facts.transform,
         inputs=facts.inputs,
         base=facts.base,
-        found=lambda keys: result_cache.find_results(home, facts.transform, keys),
+        found=finders[0],
         reuse=reuse,
+        carries=[Carried(finder.transform, finder) for finder in finders[1:]],
+        whole=audited,
     )
-    active = _activate(home, row, facts, plan, pin, workers=workers, started=row.started or now)
+    audit = choose(plan, facts.audit_share, row.id) if audited else NO_AUDIT
+    active = _activate(home, row, facts, plan, pin, audit, workers=workers, started=row.started or now)
+    active.renewed = plan.found_at(finders[0].scattered)
     with home.catalog.write() as tx:
+        results_sql.touch(tx, sorted({run for finder in finders for run in finder.busy}), used=now)
         jobs_sql.update(tx, row.id, state=JobState.RUNNING, base_id=facts.base_id, counts=active.counts)
     return active
 
 
 def _activate(
-    home: Home, row: JobRow, facts: JobFacts, plan: Plan, pin: Lock, *, workers: int, started: float
+    home: Home, row: JobRow, facts: JobFacts, plan: Plan, pin: Lock, audit: Audit, *, workers: int, started: float
 ) -> ActiveJob:
     transform = f"{row.pipeline_id}.{row.version}"
     active = ActiveJob(
@@ -103,9 +116,10 @@ def _activate(
         started=started,
         outcomes=Outcomes(len(plan)),
         pin=pin,
+        audit=audit,
     )
     _take_up(home, active, facts.reported)
-    waiting = waiting_positions(plan, active.outcomes)
+    waiting = np.concatenate([waiting_positions(plan, active.outcomes), audit.waiting()])
     # With few datums there is nothing to decide, and no time to lose.
     base = facts.base if len(waiting) > workers else None
     active.dispatch = Dispatch(
@@ -178,6 +192,7 @@ def accept(home: Home, active: ActiveJob, lease: Lease, report: BatchReport) -> 
             run=states.count(DatumState.SUCCESS),
             recovered=states.count(DatumState.RECOVERED),
             failed=states.count(DatumState.FAILED),
+            stored_bytes=sum(pack.bytes for pack in report.packs),
         )
         jobs_sql.update(tx, active.row.id, counts=active.counts)
 
@@ -203,7 +218,7 @@ def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> No
     active.record(position, DatumState.FAILED, batch=batch, ordinal=0, job=bytes.fromhex(job), reason=reason)
     with home.catalog.write() as tx:
         chunk_index.register(tx, packs)
-        batches_sql.record(tx, active.row.id, result=batch.hex(), run=0, recovered=0, failed=1)
+        batches_sql.record(tx, active.row.id, result=batch.hex(), run=0, recovered=0, failed=1, stored_bytes=0)
         jobs_sql.update(tx, active.row.id, counts=active.counts)
 
 
@@ -225,6 +240,7 @@ def _finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
         tree, reason = _output_tree(home, active, writer)
         datums = _write_datums(home, active.plan, writer)
         run = result_cache.write_run(home, writer, active.successes())
+        audit = audit_report(active.plan, active.audit, BatchResults(home))
         writer.flush()
     files, size = home.trees.totals(tree) if tree is not None else (0, 0)
     with home.catalog.write() as tx:
@@ -242,13 +258,18 @@ def _finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
             datums_root=datums.hex(),
             failed_datums=_failed_ids(active),
             counts=active.counts,
+            found=active.plan.found,
+            carried=active.plan.carried,
+            audit=audit,
             finished=now(),
         )
+        stored = batches_sql.stored_bytes(tx, active.row.id)
         batches_sql.delete_of_job(tx, active.row.id)
         if run is not None:
-            result_cache.record_run(tx, active.transform, run, job_id=active.row.id, now=now())
+            result_cache.record_run(tx, active.transform, run, job_id=active.row.id, stored_bytes=stored, now=now())
     if run is not None:
         result_cache.compact(home, active.transform, now=now())
+        cache_limits.enforce(home, now=now())
 
 
 def _output_tree(home: Home, active: ActiveJob, writer: ChunkWriter) -> tuple[Digest | None, str]:
@@ -305,9 +326,10 @@ def _salvage(home: Home, job_id: int, *, now: float) -> None:
     with home.catalog.write() as tx:
         if not batches_sql.of_job(tx, job_id):
             return  # deleted with its pipeline meanwhile
+        stored = batches_sql.stored_bytes(tx, job_id)
         batches_sql.delete_of_job(tx, job_id)
         if run is not None:
-            result_cache.record_run(tx, transform, run, job_id=job_id, now=now)
+            result_cache.record_run(tx, transform, run, job_id=job_id, stored_bytes=stored, now=now)
 
 
 def _successes(home: Home, batch: Digest, job: bytes) -> pa.Table:

@@ -48,6 +48,13 @@ class BatchResults:
         row: dict[str, Any] = self[batch].results.slice(ordinal, 1).to_pylist()[0]
         return row
 
+    def named(self, batch: bytes, ordinal: int) -> dict[str, tuple[bytes, int]]:
+        """The output files of one datum: (digest, executable) by path."""
+        place = np.array([ordinal])
+        table = self._files_of(batch, place, place)
+        columns = (table.column(name).to_pylist() for name in ("path", "digest", "executable"))
+        return {path: (digest, executable) for path, digest, executable in zip(*columns, strict=True)}
+
     def files(self, wanted: Mapping[bytes, tuple[Integers, Integers]]) -> pa.Table:
         """Output files of many results, given as batch to (tags, ordinals): the files' columns and `tag`."""
         tables = [self._files_of(batch, tags, ordinals) for batch, (tags, ordinals) in wanted.items()]

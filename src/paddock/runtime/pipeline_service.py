@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from paddock.pipelines.keys import transform_digest
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import spec_to_json, validate_spec
 from paddock.runtime import job_steps
+from paddock.runtime.cache_service import check_share, reuse_counts
+from paddock.runtime.carrying import carried_transforms
 from paddock.runtime.job_records import find_pipeline
 from paddock.runtime.plan_preview import Wanted, plan_spec
 from paddock.storage.ingest import add_tree
@@ -58,41 +61,65 @@ class PipelineService:
         self._home = home
 
     def apply(
-        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, hold: bool = False
+        self,
+        spec: Mapping[str, Any],
+        *,
+        code: Path | None = None,
+        reprocess: bool = False,
+        hold: bool = False,
+        keep_results: bool = False,
+        audit: float | None = None,
     ) -> AppliedPipeline:
-        """Unchanged where spec and code are as they were (and `reprocess` is not asked for): nothing happens then, and
-        warnings are not said again.
+        """Unchanged where spec and code are as they were (and neither `reprocess` nor `audit` is asked for): nothing happens
+        then, and warnings are not said again.
 
         An update kills unfinished jobs of the pipeline, and makes a job of the new version on the present heads.
         """
         checked, warnings = validate_spec(spec)
         _require_code(checked, code)
+        _check_wishes(reprocess, keep_results, audit)
         pin = self._home.pin()
         version = self._version(checked, code)
         with pin, self._home.catalog.write() as tx:
             now = self._home.now()
             row = pipelines_sql.find(tx, checked.pipeline.project, checked.pipeline.name)
+            carries = "" if row is None else carried_transforms(tx, row, version.transform, keep_results)
             inputs = _input_branches(tx, checked, now)
             if row is None:
                 outcome = ApplyOutcome.CREATED
                 row = _create(tx, checked, inputs, now)
-            elif _current(tx, row) == version and not reprocess:
+            elif _current(tx, row) == version and not reprocess and audit is None:
                 return AppliedPipeline(_record(tx, row), ApplyOutcome.UNCHANGED, (), None)
             else:
                 outcome = ApplyOutcome.UPDATED
                 _update(tx, row, checked, inputs, now)
             pipelines_sql.add_version(
-                tx, row.id, spec=version.spec, transform=version.transform, code=version.code, created=now
+                tx,
+                row.id,
+                spec=version.spec,
+                transform=version.transform,
+                code=version.code,
+                created=now,
+                carries=carries,
+                first_no_cache=reprocess,
+                first_audit_share=audit,
             )
-            set_id = None if hold else self._run(tx, row.id, now=now, no_cache=reprocess)
+            set_id = None if hold else self._run(tx, row.id, now=now)
             return AppliedPipeline(_record(tx, pipelines_sql.get(tx, row.id)), outcome, tuple(warnings), set_id)
 
     def plan(
-        self, spec: Mapping[str, Any], *, code: Path | None = None, reprocess: bool = False, limit: int = 100
+        self,
+        spec: Mapping[str, Any],
+        *,
+        code: Path | None = None,
+        reprocess: bool = False,
+        limit: int = 100,
+        keep_results: bool = False,
     ) -> JobPlan:
         checked, warnings = validate_spec(spec)
         _require_code(checked, code)
-        return plan_spec(self._home, Wanted(checked, code, reprocess, limit, tuple(warnings)))
+        _check_wishes(reprocess, keep_results, None)
+        return plan_spec(self._home, Wanted(checked, code, reprocess, keep_results, limit, tuple(warnings)))
 
     def list(self, *, project: str | None = None) -> builtins.list[Pipeline]:
         with self._home.catalog.read() as tx:
@@ -105,7 +132,7 @@ class PipelineService:
             row = find_pipeline(tx, pipeline)
             if version is not None and pipelines_sql.version(tx, row.id, version) is None:
                 raise NotFound(f"pipeline {row} has no version {version}; its versions are 1 to {row.version}")
-            return _record(tx, row, version=version)
+            return dataclasses.replace(_record(tx, row, version=version), reuse=reuse_counts(tx, row.id))
 
     def delete(self, pipeline: str, *, keep_repo: bool = False) -> None:
         """Kills its unfinished jobs. Conflict while something reads its output. With `keep_repo` the output stays readable."""
@@ -128,7 +155,7 @@ class PipelineService:
             if row.state == PipelineState.STOPPED:
                 now = self._home.now()
                 pipelines_sql.set_state(tx, row.id, PipelineState.RUNNING, updated=now)
-                self._run(tx, row.id, now=now, no_cache=False)
+                self._run(tx, row.id, now=now)
             return _record(tx, pipelines_sql.get(tx, row.id))
 
     def stop(self, pipeline: str) -> Pipeline:
@@ -139,12 +166,13 @@ class PipelineService:
             _kill_unfinished(tx, row, "its pipeline was stopped", now)
             return _record(tx, pipelines_sql.get(tx, row.id))
 
-    def rerun(self, pipeline: str, *, reprocess: bool = False) -> Job:
+    def rerun(self, pipeline: str, *, reprocess: bool = False, audit: float | None = None) -> Job:
+        _check_wishes(reprocess, False, audit)
         with self._home.catalog.write() as tx:
             row = find_pipeline(tx, pipeline)
             if row.state == PipelineState.STOPPED:
                 raise Conflict(f"pipeline {row} is stopped; start it with `paddock pipeline start {row}`")
-            set_id = self._run(tx, row.id, now=self._home.now(), no_cache=reprocess)
+            set_id = self._run(tx, row.id, now=self._home.now(), no_cache=reprocess, audit=audit)
             if set_id is None:
                 raise Conflict(f"no input of pipeline {row} has a commit yet; put files into one first")
             job = jobs_sql.find(tx, row.id, set_id)
@@ -168,14 +196,16 @@ class PipelineService:
         text = json.dumps(spec_to_json(spec), sort_keys=True)
         return _Version(text, transform_digest(spec, root).hex(), root.hex() if root is not None else "")
 
-    def _run(self, tx: Transaction, pipeline_id: int, *, now: float, no_cache: bool) -> CommitId | None:
+    def _run(
+        self, tx: Transaction, pipeline_id: int, *, now: float, no_cache: bool = False, audit: float | None = None
+    ) -> CommitId | None:
         """Make a commit set with a job of the pipeline on its inputs' heads; None where no input has a commit, or it is stopped."""
         row = pipelines_sql.get(tx, pipeline_id)
         inputs = branches_sql.provenance(tx, row.branch_id)
         if row.state == PipelineState.STOPPED or all(branch.tip_id is None for branch in inputs):
             return None
         set_id = CommitId(new_id())
-        propagate(tx, [], set_id=set_id, now=now, pipeline_ids=[pipeline_id], no_cache=no_cache)
+        propagate(tx, [], set_id=set_id, now=now, pipeline_ids=[pipeline_id], no_cache=no_cache, audit_share=audit)
         return set_id
 
 
@@ -184,6 +214,15 @@ def _require_code(spec: PipelineSpec, code: Path | None) -> None:
         raise InvalidInput(
             f"pipeline {spec.address} names transform.code {spec.transform.code!r}, but its files were not given"
         )
+
+
+def _check_wishes(reprocess: bool, keep_results: bool, audit: float | None) -> None:
+    if reprocess and keep_results:
+        raise InvalidInput("to keep results and to compute all anew exclude one another; ask for one of them")
+    if reprocess and audit:
+        raise InvalidInput("where every datum is computed anew nothing is left to audit; ask for one of them")
+    if audit is not None:
+        check_share(audit)
 
 
 def _input_branches(tx: Transaction, spec: PipelineSpec, now: float) -> builtins.list[BranchRow]:
@@ -253,4 +292,5 @@ def _record(tx: Transaction, row: PipelineRow, *, version: int | None = None) ->
         updated=time_of(row.updated),
         last_job=CommitId(newest[0].set_id) if newest else None,
         last_job_state=JobState(newest[0].state) if newest else None,
+        reuse=None,
     )

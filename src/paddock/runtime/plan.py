@@ -6,7 +6,7 @@ is taken up after a crash. Memory is in proportion to them, not to the datums of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -20,8 +20,9 @@ from paddock.pipelines.packed import PackedBytes
 from paddock.runtime.job_tables import NO_BATCH, NO_JOB
 from paddock.storage.matching import Matches
 
-RUN, KEPT, FOUND = 0, 1, 2
-"""What is to happen with a datum: computed; kept as the base has it, outputs untouched; its result found in the cache."""
+RUN, KEPT, FOUND, CARRIED = 0, 1, 2, 3
+"""What is to happen with a datum: computed; kept as the base has it, outputs untouched; its result found in the cache; that of
+another transform carried over (see `carrying`)."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -119,6 +120,23 @@ class Plan:
     def reused(self) -> int:
         """Datums that need not run."""
         return self.kept + int(np.count_nonzero(self.actions != RUN))
+
+    @property
+    def found(self) -> int:
+        """Datums whose results other jobs, branches or pipelines left, the carried ones among them."""
+        return int(np.count_nonzero(self.actions >= FOUND))
+
+    @property
+    def carried(self) -> int:
+        """Datums whose results another transform computed."""
+        return int(np.count_nonzero(self.actions == CARRIED))
+
+    def found_at(self, keys: Collection[bytes]) -> Integers:
+        """Positions of those found under their own key, where it is one of these; ascending."""
+        if not keys:
+            return np.zeros(0, np.int64)
+        found = np.flatnonzero(self.actions == FOUND)
+        return np.array([position for position in found.tolist() if self.keys[position] in keys], np.int64)
 
     def files_of(self, position: int) -> list[tuple[int, int]]:
         """(leaf, match) of each of a datum's files."""

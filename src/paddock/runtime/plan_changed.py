@@ -73,6 +73,7 @@ def _applies(request: PlanRequest, base: Base) -> bool:
     """Whether only the content of the inputs may differ from the base."""
     return (
         request.reuse
+        and not request.whole
         and base.settled
         and base.transform == request.transform
         and base.input == request.spec.input

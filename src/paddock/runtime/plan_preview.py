@@ -27,14 +27,15 @@ from paddock.pipelines.inputs import Leaf, leaves_of
 from paddock.pipelines.keys import transform_digest
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import spec_to_json
-from paddock.runtime import result_cache
 from paddock.runtime.batch_results import read_batch_result
+from paddock.runtime.carrying import Carried, carried_transforms
 from paddock.runtime.job_facts import base_of, digest_of, input_commit, spec_of, version_of
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
-from paddock.runtime.plan import FOUND, RUN, InputCommit, Plan
+from paddock.runtime.plan import CARRIED, FOUND, RUN, InputCommit, Plan
 from paddock.runtime.plan_reasons import CodeFiles, Reasons, Side, code_files, transform_changes
 from paddock.runtime.plan_request import Base, Place, place_of
 from paddock.runtime.planner import plan_job
+from paddock.runtime.result_cache import ResultFinder
 from paddock.storage.ingest import add_tree
 from paddock.versions.home import Home
 from paddock.versions.resolve import require_repo
@@ -46,11 +47,15 @@ WORKERS_SHOWN_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A spec to plan. code: its local folder or file. reprocess: no kept result counts. limit: datums to show."""
+    """A spec to plan. code: its local folder or file. reprocess: no kept result counts. limit: datums to show.
+
+    keep_results: those of the present version count, whatever its transform.
+    """
 
     spec: PipelineSpec
     code: Path | None
     reprocess: bool
+    keep_results: bool
     limit: int
     warnings: Sequence[str]
 
@@ -75,23 +80,26 @@ def plan_spec(home: Home, wanted: Wanted) -> JobPlan:
     code, code_root = _code(home, wanted.code)
     transform = transform_digest(spec, code_root)
     reuse = not wanted.reprocess and spec.reprocess_spec != "every_job"
+    with home.catalog.read() as tx:
+        carries = _carries(tx, spec, transform, wanted.keep_results)
     plan = plan_job(
         home,
         spec,
         transform=transform,
         inputs=known.inputs,
         base=known.base,
-        found=lambda keys: result_cache.find_results(home, transform, keys),
+        found=ResultFinder(home, transform),
         reuse=reuse,
+        carries=[Carried(each, ResultFinder(home, each)) for each in carries],
     )
     changes = _changes(home, known, spec, code)
     asked = "" if reuse else "every datum is to run (reprocess_spec is every_job, or --reprocess)"
     reasons = Reasons(home.trees, _side(plan.leaves, known.inputs), _old_side(known), changes, asked)
-    shown = _Shown(home, plan, known.base, reasons).datums(wanted.limit)
+    shown = _Shown(home, plan, known.base, reasons, changes).datums(wanted.limit)
     run = int(np.count_nonzero(plan.actions == RUN))
     seconds = _seconds_per_datum(home, known.base)
     dropped = _dropped(home, plan, known.base)
-    listed = run + int(np.count_nonzero(plan.actions == FOUND)) + dropped
+    listed = run + plan.found + dropped
     return JobPlan(
         pipeline=spec.address,
         outcome=_outcome(known, spec, transform, wanted.reprocess),
@@ -100,6 +108,7 @@ def plan_spec(home: Home, wanted: Wanted) -> JobPlan:
         run=run,
         reuse=plan.total - run,
         drop=dropped,
+        carried=plan.carried,
         changes=changes,
         datums=tuple(shown),
         truncated=listed - len(shown),
@@ -131,6 +140,12 @@ def _known(tx: Transaction, home: Home, spec: PipelineSpec) -> _Known:
         base_version=None if job is None else version_of(tx, row.id, job.version),
         warnings=warnings,
     )
+
+
+def _carries(tx: Transaction, spec: PipelineSpec, transform: Digest, keep_results: bool) -> list[Digest]:
+    row = pipelines_sql.find(tx, spec.pipeline.project, spec.pipeline.name)
+    found = "" if row is None else carried_transforms(tx, row, transform.hex(), keep_results)
+    return [digest_of(each) for each in found.split()]
 
 
 def _head(tx: Transaction, home: Home, leaf: Leaf, warnings: list[str]) -> InputCommit:
@@ -201,11 +216,12 @@ class _Shown:
     plan: Plan
     base: Base | None
     reasons: Reasons
+    changes: Sequence[str]
 
     def datums(self, limit: int) -> list[PlannedDatum]:
         """Those to run, then those to drop, then those found in the cache; at most `limit`."""
         plan = self.plan
-        run, found = np.flatnonzero(plan.actions == RUN)[:limit], np.flatnonzero(plan.actions == FOUND)[:limit]
+        run, found = np.flatnonzero(plan.actions == RUN)[:limit], np.flatnonzero(plan.actions >= FOUND)[:limit]
         before = self._before(run)
         shown = [self._run(position, before) for position in run.tolist()]
         shown += [self._drop(row) for row in self._gone(limit)]
@@ -245,6 +261,9 @@ class _Shown:
         result = self.plan.results.get(position)
         assert result is not None, "a datum that was found has a result"
         reason = f"job {result[2].hex()} computed it for equal files and an equal transform"
+        if self.plan.actions[position] == CARRIED:
+            changed = ", ".join(self.changes) or "the transform changed"
+            reason = f"job {result[2].hex()} computed it for equal files; its result is kept though {changed}"
         row = self._row(position)
         return self._planned(self.plan.ids[position], PlannedAction.REUSE, self.reasons.new, row, (reason,))
 

@@ -31,13 +31,17 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """One job to plan. inputs: the commit of each place that the spec reads. reuse: whether kept results count."""
+    """One job to plan. inputs: the commit of each place that the spec reads. reuse: whether kept results count.
+
+    whole: have all datums in the plan's columns, also those that stay as the base has them.
+    """
 
     spec: PipelineSpec
     transform: Digest
     inputs: Mapping[Place, InputCommit]
     base: Base | None
     reuse: bool
+    whole: bool = False
 
     def commit_of(self, leaf: Leaf) -> InputCommit:
         return self.inputs[place_of(leaf)]

@@ -149,8 +149,9 @@ def _partial(
     datums: Datums,
     compared: _Compared,
 ) -> Plan:
-    """A plan on top of the base. Kept datums stay out of it, unless their rows must be written anew since the leaves changed."""
-    same_rows = base.input == request.spec.input
+    """A plan on top of the base. Kept datums stay out of it, unless they are asked for, or their rows must be written
+    anew since the leaves changed."""
+    same_rows = base.input == request.spec.input and not request.whole
     chosen = np.flatnonzero(~compared.kept) if same_rows else np.arange(len(datums))
     plan = make_plan(trees, *inputs, datums.take(chosen) if same_rows else datums)
     if same_rows:

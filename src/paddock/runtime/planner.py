@@ -6,22 +6,20 @@ follows the change. `plan_whole` enumerates all datums and compares them with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from paddock.model.ids import Digest
 from paddock.pipelines.models import PipelineSpec
+from paddock.runtime.carrying import Carried, FindResults, carry
 from paddock.runtime.plan import FOUND, KEPT, RUN, InputCommit, Plan
 from paddock.runtime.plan_changed import plan_changed
 from paddock.runtime.plan_request import Base, PlanRequest
 from paddock.runtime.plan_whole import plan_whole
 from paddock.versions.home import Home
 
-__all__ = ["FOUND", "KEPT", "RUN", "Base", "FindResults", "InputCommit", "Plan", "plan_job"]
-
-FindResults = Callable[[Sequence[bytes]], Mapping[bytes, tuple[bytes, int, bytes]]]
-"""Looks kept results up by datum key: (batch, ordinal, job) of each key that has one."""
+__all__ = ["FOUND", "KEPT", "RUN", "Base", "Carried", "FindResults", "InputCommit", "Plan", "plan_job"]
 
 
 def plan_job(
@@ -33,19 +31,24 @@ def plan_job(
     base: Base | None,
     found: FindResults,
     reuse: bool,
+    carries: Sequence[Carried] = (),
+    whole: bool = False,
 ) -> Plan:
     """Plan one job.
 
     inputs: the commit of each (project, repo, branch) that the spec reads. found: looks results up by datum key.
+    carries: other transforms whose results count too, the first ones before others. whole: see `PlanRequest`.
     With `reuse` false every datum runs. Reads trees and tables only; writes nothing. Cost: in proportion to what changed since
     `base` where that can be told, else one pass over the matched paths, about 5 µs a datum.
     """
-    request = PlanRequest(spec=spec, transform=transform, inputs=inputs, base=base, reuse=reuse)
+    request = PlanRequest(spec=spec, transform=transform, inputs=inputs, base=base, reuse=reuse, whole=whole)
     plan = plan_changed(home.trees, request)
     if plan is None:
         plan = plan_whole(home.trees, request)
     if reuse:
         _look_up(plan, found)
+        for each in carries:
+            carry(home.trees, plan, base, each)
     return plan
 
 

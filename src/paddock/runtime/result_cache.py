@@ -2,11 +2,15 @@
 
 The catalog names, for each transform, a few *results runs*: tables of kind `cache` that never change. Each job adds one; more than
 `RUNS_MAX` are merged into one, so a look-up reads few tables.
+
+A run is given up whole, the longest unused first (`cache_limits`). So that the few results of an old run that are still found
+outlive it, a job writes them into its own run anew; a run of which much is found is marked as used instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -22,22 +26,40 @@ from paddock.versions.home import Home
 
 RUNS_MAX = 8
 MERGE_RATIO = 4
+REWRITE_SHARE = 4
+"""Found results are written anew where they are less than one in so many of their run."""
 
 
-def find_results(home: Home, transform: Digest, keys: Sequence[bytes]) -> Mapping[bytes, tuple[bytes, int, bytes]]:
-    """(batch, ordinal, job) of each key that has a kept result. Reads only segments in which keys fall."""
-    found: dict[bytes, tuple[bytes, int, bytes]] = {}
-    if not keys:
+@dataclass(slots=True)
+class ResultFinder:
+    """Looks kept results of a transform up, and remembers which runs had them.
+
+    busy: ids of runs much of which was found. scattered: keys that were found in other runs.
+    """
+
+    home: Home
+    transform: Digest
+    busy: set[int] = field(default_factory=set)
+    scattered: set[bytes] = field(default_factory=set)
+
+    def __call__(self, keys: Sequence[bytes]) -> Mapping[bytes, tuple[bytes, int, bytes]]:
+        """(batch, ordinal, job) of each key that has a kept result. Reads only segments in which keys fall."""
+        found: dict[bytes, tuple[bytes, int, bytes]] = {}
+        if not keys:
+            return found
+        with self.home.catalog.read() as tx:
+            runs = results.of_transform(tx, self.transform.hex())
+        wanted = pa.array(sorted(set(keys)) if runs else [], pa.binary(32))
+        for run in runs:
+            rows = self.home.tables.lookup(CACHE, Digest(bytes.fromhex(run.root)), wanted)
+            columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
+            new = {key: place for key, *place in zip(*columns, strict=True) if key not in found}
+            found |= {key: (batch, ordinal, job) for key, (batch, ordinal, job) in new.items()}
+            if len(new) * REWRITE_SHARE >= run.entries:
+                self.busy.add(run.id)
+            else:
+                self.scattered |= new.keys()
         return found
-    with home.catalog.read() as tx:
-        runs = results.of_transform(tx, transform.hex())
-    wanted = pa.array(sorted(set(keys)) if runs else [], pa.binary(32))
-    for run in runs:
-        rows = home.tables.lookup(CACHE, Digest(bytes.fromhex(run.root)), wanted)
-        columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
-        for key, batch, ordinal, job in zip(*columns, strict=True):
-            found.setdefault(key, (batch, ordinal, job))
-    return found
 
 
 def write_run(home: Home, writer: ChunkWriter, successes: pa.Table) -> tuple[Digest, int] | None:
@@ -60,9 +82,21 @@ def _by_key(rows: pa.Table) -> pa.Table:
     return table.filter(pa.array(first))
 
 
-def record_run(tx: Transaction, transform: Digest, run: tuple[Digest, int], *, job_id: int, now: float) -> None:
+def record_run(
+    tx: Transaction, transform: Digest, run: tuple[Digest, int], *, job_id: int, stored_bytes: int, now: float
+) -> None:
+    """stored_bytes: what computing the results added to the object store."""
     root, entries = run
-    results.add(tx, transform=transform.hex(), root=root.hex(), entries=entries, job_id=job_id, created=now)
+    results.add(
+        tx,
+        transform=transform.hex(),
+        root=root.hex(),
+        entries=entries,
+        job_id=job_id,
+        created=now,
+        stored_bytes=stored_bytes,
+        used=now,
+    )
 
 
 def compact(home: Home, transform: Digest, *, now: float) -> None:
@@ -86,8 +120,16 @@ def _compact(home: Home, transform: Digest, *, now: float) -> None:
         root = home.tables.write(CACHE, table, writer)
         writer.flush()
     with home.catalog.write() as tx:
-        ids = [run.id for run in chosen]
-        results.replace(tx, ids, transform=transform.hex(), root=root.hex(), entries=table.num_rows, created=now)
+        results.replace(
+            tx,
+            [run.id for run in chosen],
+            transform=transform.hex(),
+            root=root.hex(),
+            entries=table.num_rows,
+            created=now,
+            stored_bytes=sum(run.stored_bytes for run in chosen),
+            used=max(run.used for run in chosen),
+        )
 
 
 def _newest_of_a_size(runs: Sequence[results.ResultRunRow]) -> Sequence[results.ResultRunRow]:

@@ -10,6 +10,7 @@ from random import Random
 from paddock.catalog import batches as batches_sql
 from paddock.catalog import jobs as jobs_sql
 from paddock.client.embedded import EmbeddedPaddock
+from paddock.model.cache_records import CachePolicy
 from paddock.model.errors import Unavailable
 from paddock.model.records import JobState
 from paddock.runtime.active_job import ActiveJob
@@ -27,11 +28,12 @@ FILES_MAX = 40
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRun:
-    """steps: rounds of the scheduler. trace: see `SimulatedEngine`. restarts: of the scheduler. computed: datums."""
+    """steps: rounds of the scheduler. trace: see `SimulatedEngine`. restarts: of the scheduler. computed, audited: datums."""
 
     steps: int
     restarts: int
     computed: int
+    audited: int
     trace: Sequence[tuple[float, str, int, int]]
 
 
@@ -57,6 +59,7 @@ class _Simulation:
         self._start()
 
     def run(self) -> SimulatedRun:
+        self._paddock.cache.set_policy(CachePolicy(audit_share=self._random.choice((0.0, 0.5))))
         self._commit(self._files)
         self._pipelines()
         steps = 0
@@ -76,7 +79,9 @@ class _Simulation:
             raise AssertionError(f"not done after {steps} steps, most of them without faults")
         self._check_outputs()
         trace = [*self._trace, *self._engine.trace]
-        return SimulatedRun(steps, self._restarts, sum(job.datums.run for job in self._paddock.jobs.list()), trace)
+        jobs = self._paddock.jobs.list()
+        audited = sum(job.audit.checked for job in jobs if job.audit is not None)
+        return SimulatedRun(steps, self._restarts, sum(job.datums.run for job in jobs), audited, trace)
 
     def _choose_faults(self) -> Faults:
         def up_to(most: float) -> float:
@@ -147,12 +152,12 @@ class _Simulation:
         waiting = active.dispatch.waiting()
         held = [datum for lease in leases for datum in lease.missing()]
         counts = active.counts
-        ended = counts.run + counts.recovered + counts.failed
+        ended = counts.run + counts.recovered + counts.failed + len(active.audit.outcomes)
         assert len(set(waiting)) == len(waiting), f"datums wait twice in {active.row}"
         assert not set(waiting) & set(held), f"datums wait and are held in {active.row}"
         assert all(held.count(datum) <= 2 for datum in held), f"a datum has more than two holders in {active.row}"
         found = len(waiting) + len(set(held)) + ended
-        expected = counts.total - counts.reused
+        expected = counts.total - counts.reused + len(active.audit.positions)
         assert found == expected, f"{active.row}: {found} datums wait, run or ended, and {expected} were to run"
         with self._home.catalog.read() as tx:
             accepted = sum(row.run + row.recovered + row.failed for row in batches_sql.of_job(tx, active.row.id))
@@ -168,6 +173,7 @@ class _Simulation:
         """Each output repo holds what one worker, one datum at a time, would have made of the newest input."""
         for job in self._paddock.jobs.list():
             assert job.state is JobState.SUCCESS, f"job {job.pipeline}@{job.id} is {job.state}: {job.reason}"
+            assert job.audit is None or not job.audit.differing, f"job {job.pipeline}@{job.id}: {job.audit}"
         each = _serial("each", self._files)
         expected = {"each": each, "again": _serial("again", each), "whole": outputs_of("whole", self._files)}
         for pipeline, files in expected.items():

@@ -5,6 +5,7 @@ reaches.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from paddock.catalog import branches, commits, jobs, pipelines
 from paddock.catalog.branches import BranchRow
@@ -24,6 +25,7 @@ def propagate(
     now: float,
     pipeline_ids: Sequence[int] = (),
     no_cache: bool = False,
+    audit_share: float | None = None,
 ) -> list[int]:
     """Make the output commits (open) and jobs (created) that follow from changed branches; ids of the jobs,
     upstream first.
@@ -31,7 +33,8 @@ def propagate(
     changed: ids of branches whose head moved. pipeline_ids: pipelines to run whatever changed (a new version,
     a rerun), and with them what reads their output. A stopped pipeline gets none, nor what only it leads to.
     A pipeline that has a commit in the set already is left as it is. Runs inside the transaction of the
-    change, so that no one sees one without the other. no_cache goes into the jobs of `pipeline_ids` only.
+    change, so that no one sees one without the other. no_cache and audit_share go into the jobs of `pipeline_ids`
+    only; the first job of a version also gets what the version asks of it.
     """
     running = {row.branch_id: row for row in pipelines.get_all(tx) if row.state == PipelineState.RUNNING}
     if not running:
@@ -43,17 +46,16 @@ def propagate(
     for branch_id in _upstream_first(reached, sources):
         pipeline = running[branch_id]
         if commits.find(tx, pipeline.repo_id, set_id) is None:
-            made.append(
-                _make(
-                    tx,
-                    pipeline,
-                    sources[branch_id],
-                    set_id=set_id,
-                    now=now,
-                    no_cache=no_cache and pipeline.id in asked,
-                )
-            )
+            wishes = _Wishes(no_cache, audit_share) if pipeline.id in asked else _Wishes()
+            made.append(_make(tx, pipeline, sources[branch_id], set_id=set_id, now=now, wishes=wishes))
     return made
+
+
+class _Wishes(NamedTuple):
+    """What is asked of one job: to compute every datum; to compute a share of the reused ones again."""
+
+    no_cache: bool = False
+    audit_share: float | None = None
 
 
 def input_of(tx: Transaction, branch: BranchRow, set_id: str) -> CommitRow | None:
@@ -110,7 +112,7 @@ def _upstream_first(reached: set[int], sources: Mapping[int, Sequence[int]]) -> 
 
 
 def _make(
-    tx: Transaction, pipeline: PipelineRow, sources: Sequence[int], *, set_id: str, now: float, no_cache: bool
+    tx: Transaction, pipeline: PipelineRow, sources: Sequence[int], *, set_id: str, now: float, wishes: _Wishes
 ) -> int:
     output = branches.get(tx, pipeline.branch_id)
     inputs = []
@@ -130,6 +132,7 @@ def _make(
         created=now,
     )
     commits.add_provenance(tx, commit_id, inputs)
+    first = _wishes_of_version(tx, pipeline)
     branches.set_tip(tx, output.id, commit_id)
     job_id = jobs.insert(
         tx,
@@ -138,8 +141,19 @@ def _make(
         version=pipeline.version,
         commit_id=commit_id,
         created=now,
-        no_cache=no_cache,
+        no_cache=first.no_cache or wishes.no_cache,
+        audit_share=first.audit_share if wishes.audit_share is None else wishes.audit_share,
     )
     if not runnable:
         make_unrunnable(tx, jobs.get(tx, job_id), now=now)
     return job_id
+
+
+def _wishes_of_version(tx: Transaction, pipeline: PipelineRow) -> _Wishes:
+    """What the present version asks of its first job; nothing where it has had one."""
+    version = pipelines.version(tx, pipeline.id, pipeline.version)
+    assert version is not None, f"pipeline {pipeline} has its version {pipeline.version}"
+    newest = jobs.newest_first(tx, pipeline_id=pipeline.id, limit=1)
+    if newest and newest[0].version == pipeline.version:
+        return _Wishes()
+    return _Wishes(version.first_no_cache, version.first_audit_share)

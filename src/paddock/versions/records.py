@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,9 +13,11 @@ from paddock.catalog.database import Transaction
 from paddock.catalog.jobs import JobRow
 from paddock.catalog.projects import ProjectRow
 from paddock.catalog.repos import BranchSize, RepoRow
-from paddock.model.ids import CommitId
+from paddock.model.ids import CommitId, DatumId
 from paddock.model.records import (
     DEFAULT_BRANCH,
+    AuditFinding,
+    AuditReport,
     Branch,
     Commit,
     CommitOrigin,
@@ -111,4 +114,20 @@ def job_record(row: JobRow, *, now: float) -> Job:
         finished=None if row.finished is None else time_of(row.finished),
         datums=row.counts,
         seconds=seconds,
+        found=row.found,
+        carried=row.carried,
+        early=row.early,
+        wasted=row.wasted,
+        audit=_audit(row.audit),
     )
+
+
+def _audit(text: str) -> AuditReport | None:
+    if not text:
+        return None
+    document = json.loads(text)
+    findings = tuple(
+        AuditFinding(DatumId(each["datum"]), tuple(each["inputs"]), tuple(each["files"]), each["reason"])
+        for each in document["findings"]
+    )
+    return AuditReport(document["checked"], document["differing"], findings)

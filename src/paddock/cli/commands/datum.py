@@ -64,6 +64,7 @@ def inspect(context: typer.Context, job: JobAddress, datum: Datum, json: Json = 
             ("state", found.state.value),
             ("reason", found.reason),
             ("computed by", found.computed_by),
+            ("carried over", found.carried_from),
             ("key", found.key),
             ("exit code", None if found.exit_code is None else str(found.exit_code)),
             ("tries", str(found.tries)),

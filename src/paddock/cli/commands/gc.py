@@ -63,7 +63,7 @@ def _show(report: GarbageReport) -> None:
     if report.dropped_results:
         verb = "would be given up" if report.dry_run else "given up"
         output.line(
-            f"{output.count(report.dropped_results, 'run')} of kept results {verb}: no pipeline has their transform"
+            f"{output.count(report.dropped_results, 'run')} of kept results {verb}: no pipeline has their transform, or the limits say so"
         )
     verb = "would free" if report.dry_run else "freed"
     output.line(

@@ -13,6 +13,7 @@ from paddock.cli.failures import raise_for_failures
 from paddock.cli.lazy import group_app
 from paddock.cli.options import JobAddress, Json, Limit
 from paddock.cli.progress import job_progress
+from paddock.cli.reuse import job_fields, say_findings
 from paddock.cli.session import session_of
 from paddock.client.timing import JobTiming, job_timing
 from paddock.model.records import DatumState, Job
@@ -89,7 +90,7 @@ def inspect(
             ("reason", found.reason),
             ("datums", str(counts.total)),
             ("run", str(counts.run)),
-            ("reused", str(counts.reused)),
+            *job_fields(found),
             ("recovered", str(counts.recovered)),
             ("failed", str(counts.failed)),
             ("created", output.moment(found.created)),
@@ -98,6 +99,7 @@ def inspect(
             ("time", output.duration(found.seconds)),
         )
     )
+    say_findings(found)
     if times is not None:
         _show_timing(times)
 

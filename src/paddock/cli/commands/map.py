@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli.failures import raise_for_failures
-from paddock.cli.options import Json, Workers
+from paddock.cli.options import Audit, Json, NoCache, Workers, audit_share
 from paddock.cli.progress import job_progress, transfer_progress
 from paddock.cli.session import session_of
 from paddock.cli.summary import show_report, workers_known
@@ -34,6 +34,8 @@ def map_(
         str | None,
         typer.Option("--function", metavar="MODULE:NAME", help="A Python function to call instead of a command."),
     ] = None,
+    no_cache: NoCache = False,
+    audit: Audit = None,
     json: Json = False,
 ) -> None:
     """Run a command on every file of a folder, in parallel, computing only what changed.
@@ -65,6 +67,8 @@ def map_(
             code=code,
             function=function,
             workers=workers,
+            no_cache=no_cache,
+            audit=audit_share(audit),
             on_transfer=on_transfer,
             on_progress=on_progress,
         )

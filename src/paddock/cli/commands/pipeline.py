@@ -10,7 +10,8 @@ import typer
 
 from paddock.cli import output
 from paddock.cli.lazy import group_app
-from paddock.cli.options import Json
+from paddock.cli.options import Audit, Json, KeepResults, audit_share
+from paddock.cli.reuse import reuse_fields
 from paddock.cli.session import session_of
 from paddock.client.specs import apply_all, load_specs, upstream_first
 from paddock.model.records import AppliedPipeline, Pipeline
@@ -26,13 +27,17 @@ def apply(
     reprocess: Annotated[
         bool, typer.Option("--reprocess", help="Compute all datums again, also those with a kept result.")
     ] = False,
+    keep_results: KeepResults = False,
+    audit: Audit = None,
     json: Json = False,
 ) -> None:
     """Create or update pipelines from specs, and say which. All specs are checked before the first is applied."""
     session = session_of(context)
     specs = upstream_first(load_specs(files, default_project=session.project))
     session.interrupted = "interrupted; `paddock pipeline list` shows what was applied, applying again is safe"
-    applied = apply_all(session.paddock, specs, reprocess=reprocess)
+    applied = apply_all(
+        session.paddock, specs, reprocess=reprocess, keep_results=keep_results, audit=audit_share(audit)
+    )
     for item in applied:
         for warning in item.warnings:
             output.note(f"warning: {_name(item.pipeline)}: {warning}")
@@ -93,6 +98,7 @@ def inspect(
             ("last job", f"{found.last_job} ({found.last_job_state})" if found.last_job else None),
             ("created", output.moment(found.created)),
             ("updated", output.moment(found.updated)),
+            *(() if found.reuse is None else reuse_fields(found.reuse)),
         )
     )
     output.line("spec:")
@@ -136,11 +142,12 @@ def rerun(
     reprocess: Annotated[
         bool, typer.Option("--reprocess", help="Compute all datums again, also those with a kept result.")
     ] = False,
+    audit: Audit = None,
     json: Json = False,
 ) -> None:
     """Make a new job on the present heads. `paddock job wait` works it off."""
     session = session_of(context)
-    job = session.paddock.pipelines.rerun(session.name(pipeline), reprocess=reprocess)
+    job = session.paddock.pipelines.rerun(session.name(pipeline), reprocess=reprocess, audit=audit_share(audit))
     if json:
         output.document(job)
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli import output
-from paddock.cli.options import Json
+from paddock.cli.options import Json, KeepResults
 from paddock.cli.session import session_of
 from paddock.client.specs import LoadedSpec, load_specs, upstream_first
 from paddock.model.plans import JobPlan, PlannedAction, PlannedDatum
@@ -24,6 +24,7 @@ def plan(
     reprocess: Annotated[
         bool, typer.Option("--reprocess", help="Plan as if no result were kept, as `pipeline apply --reprocess` does.")
     ] = False,
+    keep_results: KeepResults = False,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=0, help="Show at most so many datums of each pipeline. Default: 20.")
     ] = 20,
@@ -35,7 +36,7 @@ def plan(
     """
     session = session_of(context)
     specs = upstream_first(load_specs(files, default_project=session.project))
-    plans = [_plan(session.paddock, spec, reprocess, limit) for spec in specs]
+    plans = [_plan(session.paddock, spec, reprocess, keep_results, limit) for spec in specs]
     if json:
         output.document(plans)
         return
@@ -49,14 +50,16 @@ def plan(
             output.note(f"warning: {spec.address} reads {repo}, which is to change; its plan is for what is there now")
 
 
-def _plan(paddock: Paddock, spec: LoadedSpec, reprocess: bool, limit: int) -> JobPlan:
-    return paddock.pipelines.plan(spec_to_json(spec.spec), code=spec.code, reprocess=reprocess, limit=limit)
+def _plan(paddock: Paddock, spec: LoadedSpec, reprocess: bool, keep_results: bool, limit: int) -> JobPlan:
+    return paddock.pipelines.plan(
+        spec_to_json(spec.spec), code=spec.code, reprocess=reprocess, limit=limit, keep_results=keep_results
+    )
 
 
 def _say(plan: JobPlan) -> None:
     output.line(
         f"{plan.pipeline} ({plan.outcome.value}): {output.count(plan.total, 'datum')}: "
-        f"{plan.run} to run, {plan.reuse} reused; {plan.drop} dropped"
+        f"{plan.run} to run, {plan.reuse} reused{_carried(plan)}; {plan.drop} dropped"
     )
     for change in plan.changes:
         output.line(f"  {output.printable(change)}")
@@ -70,6 +73,10 @@ def _say(plan: JobPlan) -> None:
         output.line(f"  {workers}: about {output.duration(estimate.seconds)} ({hours})")
     for warning in plan.warnings:
         output.note(f"warning: {plan.pipeline}: {warning}")
+
+
+def _carried(plan: JobPlan) -> str:
+    return f" ({plan.carried} of them carried over from another transform)" if plan.carried else ""
 
 
 def _inputs(datum: PlannedDatum) -> str:

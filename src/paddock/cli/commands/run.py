@@ -9,7 +9,7 @@ import typer
 
 from paddock.cli import output
 from paddock.cli.failures import raise_for_failures
-from paddock.cli.options import Json, Workers
+from paddock.cli.options import Audit, Json, KeepResults, NoCache, Workers, audit_share
 from paddock.cli.progress import job_progress, transfer_progress
 from paddock.cli.session import session_of
 from paddock.cli.summary import show_report, workers_known
@@ -38,6 +38,9 @@ def run(
         ),
     ] = None,
     workers: Workers = None,
+    no_cache: NoCache = False,
+    keep_results: KeepResults = False,
+    audit: Audit = None,
     json: Json = False,
 ) -> None:
     """Apply specs, put folders in, work until nothing is left to do, copy results out.
@@ -57,6 +60,9 @@ def run(
             inputs=_pairs("--input", inputs or []),
             outputs=_pairs("--output", outputs or []),
             workers=workers,
+            no_cache=no_cache,
+            keep_results=keep_results,
+            audit=audit_share(audit),
             default_project=session.project,
             on_transfer=on_transfer,
             on_progress=on_progress,

@@ -51,4 +51,5 @@ def _cause(origin: Origin) -> str:
         return f"{who}, {when}{text}"
     version = f" version {origin.pipeline_version}" if origin.pipeline_version is not None else ""
     job = origin.datum.computed_by or origin.datum.job
-    return f"datum {origin.datum.id} of {origin.datum.pipeline}{version}, computed by job {job}, {when}"
+    kept = f" with {origin.datum.carried_from}, whose results were kept" if origin.datum.carried_from else ""
+    return f"datum {origin.datum.id} of {origin.datum.pipeline}{version}, computed by job {job}{kept}, {when}"
