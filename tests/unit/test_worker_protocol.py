@@ -75,8 +75,6 @@ results = st.builds(
     DatumResult,
     sizes,
     sizes,
-    ids.map(DatumId),
-    digests.map(DatumKey),
     st.sampled_from(DatumState),
     st.floats(0, 1e6),
     texts,

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from paddock.model.cache_records import ReuseCounts
 from paddock.model.ids import CommitId, DatumId, Digest, PackId
@@ -23,8 +23,7 @@ DEFAULT_BRANCH = "main"
 # ---- storage -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Where a chunk lies: `stored` bytes at `offset` of `pack`, `size` bytes once decoded by `codec`."""
 
     pack: PackId

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +16,7 @@ from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.audit import Audit
 from paddock.runtime.dispatch import BatchRule, Dispatch
 from paddock.runtime.plan import RUN, Integers, Plan
-from paddock.runtime.protocol import TransformTask
+from paddock.runtime.protocol import BatchReport, TransformTask
 from paddock.runtime.tasks import TaskBuilder
 from paddock.versions.locks import Lock
 
@@ -34,6 +35,14 @@ class Outcomes:
         self._counts[self._states[position]] -= 1
         self._counts[code] += 1
         self._states[position] = code
+
+    def succeed(self, positions: Integers) -> None:
+        """Set many, none of which is among them twice."""
+        before = np.bincount(self._states[positions], minlength=len(self._CODES)).tolist()
+        self._counts = [count - gone for count, gone in zip(self._counts, before, strict=True)]
+        code = self._CODES.index(DatumState.SUCCESS)
+        self._counts[code] += len(positions)
+        self._states[positions] = code
 
     def count(self, state: DatumState) -> int:
         return self._counts[self._CODES.index(state)]
@@ -89,6 +98,20 @@ class ActiveJob:
         self.plan.successes[position] = state is DatumState.SUCCESS
         if state is DatumState.FAILED:
             self.failures.append((position, reason))
+
+    def record_report(self, report: BatchReport, datums: Sequence[int], *, job: bytes) -> None:
+        """Note all that a report tells. datums: positions of the lease's datums in the plan."""
+        batch = report.batch
+        assert batch is not None, "a report of datums names its batch result"
+        if any(each.state is not DatumState.SUCCESS for each in report.datums):
+            for each in report.datums:
+                position = datums[each.position]
+                self.record(position, each.state, batch=batch, ordinal=each.row, job=job, reason=each.reason)
+            return
+        positions = np.array([datums[each.position] for each in report.datums], np.int64)
+        self.outcomes.succeed(positions)
+        self.plan.results.set_many(positions, batch, np.array([each.row for each in report.datums], np.int32), job)
+        self.plan.successes[positions] = True
 
     def successes(self) -> pa.Table:
         """What this job computed, or found and the cache is to keep, as rows of the cache's tables, in any order."""

@@ -63,8 +63,7 @@ class OutputFile(NamedTuple):
     chunks: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DatumOutcome:
+class DatumOutcome(NamedTuple):
     """All that is kept of one datum that ran. files: empty unless it succeeded. exit_code: None where nothing ran.
 
     error_code: class of error (see `paddock.model.errors`) where the machine or the store is the cause; else

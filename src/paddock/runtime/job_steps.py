@@ -173,15 +173,7 @@ def accept(home: Home, active: ActiveJob, lease: Lease, report: BatchReport) -> 
     """Take the results of one report: its packs into the chunk index and its batch into the catalog, at once."""
     assert report.batch is not None, "a report of datums names its batch result"
     job = bytes.fromhex(active.row.set_id)
-    for each in report.datums:
-        active.record(
-            lease.datums[each.position],
-            each.state,
-            batch=report.batch,
-            ordinal=each.row,
-            job=job,
-            reason=each.reason,
-        )
+    active.record_report(report, lease.datums, job=job)
     states = [each.state for each in report.datums]
     with home.catalog.write() as tx:
         chunk_index.register(tx, report.packs)

@@ -45,10 +45,16 @@ class ResultPlaces:
         self._numbers: dict[tuple[bytes, bytes], int] = {}
 
     def set(self, position: int, batch: bytes, ordinal: int, job: bytes) -> None:
+        self._source[position], self._ordinal[position] = self._number(batch, job), ordinal
+
+    def set_many(self, positions: Integers, batch: bytes, ordinals: npt.NDArray[np.int32], job: bytes) -> None:
+        self._source[positions], self._ordinal[positions] = self._number(batch, job), ordinals
+
+    def _number(self, batch: bytes, job: bytes) -> int:
         number = self._numbers.setdefault((batch, job), len(self._sources))
         if number == len(self._sources):
             self._sources.append((batch, job))
-        self._source[position], self._ordinal[position] = number, ordinal
+        return number
 
     def get(self, position: int) -> tuple[bytes, int, bytes] | None:
         """None where the datum has no result yet."""
@@ -140,8 +146,11 @@ class Plan:
 
     def files_of(self, position: int) -> list[tuple[int, int]]:
         """(leaf, match) of each of a datum's files."""
-        span = slice(self.datum_set.offsets[position], self.datum_set.offsets[position + 1])
-        return list(zip(self.datum_set.leaf[span].tolist(), self.datum_set.match[span].tolist(), strict=True))
+        first, end = self.datum_set.offsets[position : position + 2].tolist()
+        leaf, match = self.datum_set.leaf, self.datum_set.match
+        if end - first == 1:
+            return [(leaf.item(first), match.item(first))]
+        return list(zip(leaf[first:end].tolist(), match[first:end].tolist(), strict=True))
 
     def reuse(self, position: int, action: int, batch: bytes, ordinal: int, job: bytes) -> None:
         """Let a datum have a result that is kept."""

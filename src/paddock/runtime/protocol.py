@@ -23,7 +23,7 @@ from paddock.model.errors import InvalidInput
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest, PackId
 from paddock.model.records import DatumState, Location, PackRecord
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 ChunkAt = tuple[Digest, Location]
 """A chunk and where it lies."""
@@ -38,8 +38,7 @@ class FileTask(NamedTuple):
     chunks: tuple[ChunkAt, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InputTask:
+class InputTask(NamedTuple):
     """One element of a datum. Inputs of one name (a group) share a directory.
 
     repo: `project/repo`. path: what the glob matched, file or directory. files: all files at or below it.
@@ -57,8 +56,7 @@ class InputTask:
     files: tuple[FileTask, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DatumTask:
+class DatumTask(NamedTuple):
     id: DatumId
     key: DatumKey
     inputs: tuple[InputTask, ...]
@@ -165,8 +163,7 @@ class Heartbeat:
     running_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class DatumResult:
+class DatumResult(NamedTuple):
     """What one datum came to, in brief; the whole is row `row` of the report's results table.
 
     position: index in BatchTask.datums. state: success, recovered or failed. seconds: of all tries, with
@@ -176,8 +173,6 @@ class DatumResult:
 
     position: int
     row: int
-    id: DatumId
-    key: DatumKey
     state: DatumState
     seconds: float
     reason: str = ""
@@ -257,6 +252,9 @@ def decode(line: bytes) -> Message:
         ) from None
 
 
+_STATES = {state.value: state for state in DatumState}
+
+
 class _PackNames:
     """Pack ids of one message, each written once."""
 
@@ -278,7 +276,7 @@ def _files_to_json(files: Sequence[FileTask], packs: _PackNames) -> list[Any]:
             path,
             size,
             int(executable),
-            [[digest.hex(), packs.number(at.pack), at.offset, at.stored, at.size, at.codec] for digest, at in chunks],
+            [[digest.hex(), packs.number(at[0]), *at[1:]] for digest, at in chunks],
         ]
         for path, size, executable, chunks in files
     ]
@@ -394,8 +392,6 @@ def _report_to_json(report: BatchReport) -> dict[str, Any]:
         [
             each.position,
             each.row,
-            each.id,
-            each.key.hex(),
             each.state,
             each.seconds,
             each.reason,
@@ -407,7 +403,7 @@ def _report_to_json(report: BatchReport) -> dict[str, Any]:
         [
             record.pack,
             record.bytes,
-            [[digest.hex(), at.offset, at.stored, at.size, at.codec] for digest, at in record.chunks],
+            [[digest.hex(), *at[1:]] for digest, at in record.chunks],
         ]
         for record in report.packs
     ]
@@ -417,8 +413,8 @@ def _report_to_json(report: BatchReport) -> dict[str, Any]:
 def _report_from_json(document: dict[str, Any]) -> BatchReport:
     document["batch"] = Digest(bytes.fromhex(document["batch"])) if document["batch"] else None
     document["datums"] = tuple(
-        DatumResult(position, row, name, DatumKey(bytes.fromhex(key)), DatumState(state), seconds, reason, error_code)
-        for position, row, name, key, state, seconds, reason, error_code in document["datums"]
+        DatumResult(position, row, _STATES[state], seconds, reason, error_code)
+        for position, row, state, seconds, reason, error_code in document["datums"]
     )
     document["packs"] = tuple(
         PackRecord(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -19,8 +19,7 @@ from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(NamedTuple):
     path: str
     size: int
     executable: bool
@@ -35,15 +34,15 @@ class TaskBuilder:
         self._plan = plan
         self._job = job
         self._transform = transform
+        self._repos = [f"{leaf.project}/{leaf.repo}" for leaf in plan.leaves]
         pairs = list(zip(plan.leaves, plan.matches, strict=True))
         self._join_on = [join_values(leaf, matches) for leaf, matches in pairs]
         self._group_by = [group_values(leaf, matches) for leaf, matches in pairs]
 
     def batch(self, lease: str, datums: Sequence[int]) -> BatchTask:
-        members = {position: self._plan.files_of(position) for position in datums}
-        files = self._read_files({pair for pairs in members.values() for pair in pairs})
-        located = _locate(self._home, (each for group in files.values() for each in group))
-        tasks = {pair: tuple(_file_task(each, located) for each in group) for pair, group in files.items()}
+        plan = self._plan
+        members = [plan.files_of(position) for position in datums]
+        inputs = self._inputs({pair for pairs in members for pair in pairs})
         return BatchTask(
             lease=lease,
             job=self._job,
@@ -51,28 +50,34 @@ class TaskBuilder:
             transform=self._transform,
             datums=tuple(
                 DatumTask(
-                    id=DatumId(self._plan.ids[position].hex()),
-                    key=DatumKey(self._plan.keys[position]),
-                    inputs=tuple(self._input(leaf, match, tasks[leaf, match]) for leaf, match in pairs),
+                    DatumId(plan.ids[position].hex()),
+                    DatumKey(plan.keys[position]),
+                    tuple([inputs[pair] for pair in pairs]),
                 )
-                for position, pairs in members.items()
+                for position, pairs in zip(datums, members, strict=True)
             ),
         )
 
-    def _input(self, leaf: int, match: int, files: tuple[FileTask, ...]) -> InputTask:
-        node = self._plan.leaves[leaf]
-        path = self._plan.matches[leaf].paths[match]
-        return InputTask(
-            name=node.name,
-            path=path,
-            repo=f"{node.project}/{node.repo}",
-            branch=node.branch,
-            commit=CommitId(self._plan.inputs[leaf].id),
-            join_on=self._join_on[leaf][match],
-            group_by=self._group_by[leaf][match],
-            empty_files=node.empty_files,
-            files=files,
-        )
+    def _inputs(self, pairs: Set[tuple[int, int]]) -> dict[tuple[int, int], InputTask]:
+        """Each (leaf, match) as its datums get it; made once, however many datums of a cross have it."""
+        files = self._read_files(pairs)
+        located = _locate(self._home, (each for group in files.values() for each in group))
+        found: dict[tuple[int, int], InputTask] = {}
+        for pair, group in files.items():
+            leaf, match = pair
+            node = self._plan.leaves[leaf]
+            found[pair] = InputTask(
+                node.name,
+                self._plan.matches[leaf].paths[match],
+                self._repos[leaf],
+                node.branch,
+                CommitId(self._plan.inputs[leaf].id),
+                self._join_on[leaf][match],
+                self._group_by[leaf][match],
+                node.empty_files,
+                tuple([_file_task(each, located) for each in group]),
+            )
+        return found
 
     def _read_files(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Sequence[_File]]:
         """All files at or below each (leaf, match)."""
@@ -145,4 +150,7 @@ def _locate(home: Home, files: Iterable[_File]) -> Mapping[Digest, Location]:
 
 
 def _file_task(file: _File, located: Mapping[Digest, Location]) -> FileTask:
-    return FileTask(file.path, file.size, file.executable, tuple((chunk, located[chunk]) for chunk in file.chunks))
+    chunks = file.chunks
+    if len(chunks) == 1:
+        return FileTask(file.path, file.size, file.executable, ((chunks[0], located[chunks[0]]),))
+    return FileTask(file.path, file.size, file.executable, tuple([(chunk, located[chunk]) for chunk in chunks]))

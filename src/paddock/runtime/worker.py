@@ -230,8 +230,6 @@ class Worker:
                     DatumResult(
                         position,
                         row,
-                        outcome.id,
-                        outcome.key,
                         outcome.state,
                         outcome.seconds,
                         outcome.reason,

@@ -294,7 +294,7 @@ class SimulatedEngine:
             datum = batch.datums[position]
             outcome = self._outcome(worker.transforms[batch.transform], datum, writer)
             row = writer.add(outcome)
-            results.append(DatumResult(position, row, datum.id, datum.key, outcome.state, self._seconds(datum)))
+            results.append(DatumResult(position, row, outcome.state, self._seconds(datum)))
         digest, packs = writer.finish(batch.job, batch.transform)
         return BatchReport(batch.lease, final, digest, tuple(results), packs)
 
