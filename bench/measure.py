@@ -105,6 +105,11 @@ def run(words: Sequence[str], *, cwd: Path | None = None, stdin: bytes | None = 
     return finished.stdout.decode(errors="replace")
 
 
+def seconds_said(words: Sequence[str]) -> float:
+    """Run a program of `bench/engines`: the seconds in its last line."""
+    return float(run(words).split()[-1])
+
+
 def fresh(path: Path) -> Path:
     """An empty directory at `path`."""
     shutil.rmtree(path, ignore_errors=True)

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import peers
 from measure import Result, Settings
-from rows import adding, commits, datums, planning, scheduling, start, warm
+from rows import adding, chain, commits, datums, planning, scheduling, start, warm
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
 ROWS: dict[str, Callable[[Settings], Result]] = {
     "cli-start": start.cli_start,
     "cp-datums": datums.cp_datums,
+    "cp-many": datums.cp_many,
     "cp-again": datums.cp_again,
     "warm-command": warm.warm_command,
     "warm-function": warm.warm_function,
@@ -38,6 +39,7 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "plan-change-join": planning.plan_change_join,
     "plan-change-group": planning.plan_change_group,
     "plan-change-cross": planning.plan_change_cross,
+    "five-pipelines": chain.five_pipelines,
     "first-datum": scheduling.first_datum,
     "two-workers": scheduling.two_workers,
     "heavy-tail": scheduling.heavy_tail,

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from measure import PADDOCK, Budget, Result, Settings, median, paddock, run, samples_of
+import peers
+from measure import PADDOCK, Budget, Result, Settings, median, paddock, run, samples_of, seconds_said
 
 from rows.datums import WORKERS
 
 FILE_BYTES = 20
+ENGINES = {"ray": "Ray", "dask": "Dask"}
 COMMAND = """
 import json, os
 with os.fdopen(int(os.environ["PADDOCK_WARM_IN"]), "rb") as tasks:
@@ -53,11 +55,17 @@ def warm_function(settings: Settings) -> Result:
         )
         return (sys.executable, str(folder / "shout.py"))
 
-    return measure(settings, "warm-function", "a warm Python function", spec, per_second=10_000)
+    return measure(settings, "warm-function", "a warm Python function", spec, per_second=10_000, against_engines=True)
 
 
 def measure(
-    settings: Settings, name: str, what: str, spec: Callable[[Path], Sequence[str]], *, per_second: int
+    settings: Settings,
+    name: str,
+    what: str,
+    spec: Callable[[Path], Sequence[str]],
+    *,
+    per_second: int,
+    against_engines: bool = False,
 ) -> Result:
     """From committed files and an applied pipeline to the finished output, with the start of all processes."""
     count = settings.size(100_000, 2_000)
@@ -74,15 +82,35 @@ def measure(
 
     samples = samples_of(settings.repeats, prepare)
     pool = samples_of(settings.repeats, lambda number: lambda: pool_all(source))
+    others = {"multiprocessing.Pool, chunksize 1": median(pool), **(engines(source, count) if against_engines else {})}
+    budgets = [Budget(f"<= 1 s per {per_second:,} datums", median(samples) * per_second / count, 1.0)]
+    if against_engines:
+        budgets += [
+            Budget(f"3 x as fast as {peer}", median(samples) / others[peer], 1 / 3)
+            for peer in ENGINES.values()
+            if peer in others
+        ]
     return Result(
         name=name,
         what=f"{count:,} files of {FILE_BYTES} bytes through {what}, from commit to finished output",
         seconds=median(samples),
         samples=samples,
-        others={"multiprocessing.Pool, chunksize 1": median(pool)},
-        budgets=(Budget(f"<= 1 s per {per_second:,} datums", median(samples) * per_second / count, 1.0),),
+        others=others,
+        budgets=tuple(budgets),
+        notes=peers.notes(*ENGINES),
         facts={"datums per second": count / median(samples)},
     )
+
+
+def engines(source: Path, count: int) -> dict[str, float]:
+    """Seconds of Ray and Dask for as many tasks, from a tenth of them; they keep nothing: no version, no output file."""
+    found = {}
+    for peer, shown in ENGINES.items():
+        python = peers.interpreter(peer)
+        if python is not None:
+            program = Path(__file__).resolve().parent.parent / "engines" / f"{peer}_warm.py"
+            found[shown] = 10 * seconds_said([python, str(program), str(source), str(count // 10)])
+    return found
 
 
 def write_files(source: Path, count: int) -> None:
