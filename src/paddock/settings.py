@@ -14,6 +14,7 @@ from pathlib import Path
 from paddock.model.addresses import check_name
 from paddock.model.errors import InvalidInput
 from paddock.model.records import DEFAULT_PROJECT
+from paddock.model.sizes import parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,22 @@ SETTINGS: tuple[Setting, ...] = (
         "0",
         "A traceback helps developers and hides the message from everyone else.",
     ),
+    Setting(
+        "PADDOCK_MEMORY",
+        "memory",
+        "How much memory the datums that run at once may ask for together (`resource_requests.memory`).",
+        "bytes, or with a unit: `512Mi`, `64G`",
+        "the machine's memory, or the container's limit",
+        "What is there is what can be shared; less leaves room for other programs.",
+    ),
+    Setting(
+        "PADDOCK_GPUS",
+        "gpus",
+        "The GPUs that datums may use, as `CUDA_VISIBLE_DEVICES` names them: `0,1`; `none` for none.",
+        "names, separated by commas",
+        "`CUDA_VISIBLE_DEVICES` if it is set, else every `/dev/nvidia<number>`",
+        "A datum that asks for a GPU gets one of its own among these.",
+    ),
 )
 
 SANDBOXES = ("auto", "namespaces", "directory")
@@ -102,6 +119,9 @@ class Settings:
     sandbox: str = "auto"
     grace_seconds: float = 5.0
     debug: bool = False
+    memory: int | None = None
+    """Bytes."""
+    gpus: tuple[str, ...] | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -117,6 +137,8 @@ class Settings:
             sandbox=_sandbox(environment),
             grace_seconds=_grace_seconds(environment),
             debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
+            memory=_memory(environment),
+            gpus=_gpus(environment),
         )
 
 
@@ -137,6 +159,26 @@ def _workers(environment: Mapping[str, str]) -> int | None:
             f"PADDOCK_WORKERS is {text!r}; set it to a whole number of processes, at least 1, or unset it"
         )
     return int(text)
+
+
+def _memory(environment: Mapping[str, str]) -> int | None:
+    text = environment.get("PADDOCK_MEMORY", "")
+    if not text:
+        return None
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise InvalidInput(f"PADDOCK_MEMORY: {error}") from None
+
+
+def _gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    text = environment.get("PADDOCK_GPUS", "").strip()
+    if not text:
+        return None
+    names = () if text == "none" else tuple(name.strip() for name in text.split(","))
+    if "" in names or len(set(names)) < len(names):
+        raise InvalidInput(f"PADDOCK_GPUS is {text!r}; set it to different names such as 0,1, or to none, or unset it")
+    return names
 
 
 def _sandbox(environment: Mapping[str, str]) -> str:

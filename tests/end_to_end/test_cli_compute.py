@@ -309,7 +309,7 @@ def test_a_cycle_is_refused(cli: CommandLine, work: Path, specs: Path) -> None:
 
 
 def test_warnings_are_said(cli: CommandLine, work: Path, specs: Path) -> None:
-    (specs / "double.yaml").write_text(EDGES + "resource_requests: {cpu: 1}\n")
+    (specs / "double.yaml").write_text(EDGES + "autoscaling: true\n")
     assert "warning: double:" in cli.ok(*RUN).errors
 
 

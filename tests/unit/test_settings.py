@@ -32,10 +32,12 @@ def test_values_are_read() -> None:
         "PADDOCK_SANDBOX": "directory",
         "PADDOCK_GRACE_SECONDS": "0.5",
         "PADDOCK_DEBUG": "1",
+        "PADDOCK_MEMORY": "64Gi",
+        "PADDOCK_GPUS": "0, 1",
         "UNRELATED": "x",
     }
     assert Settings.from_environment(environment) == Settings(
-        Path("/data/home"), "http://localhost:8000", "vision", 3, "directory", 0.5, True
+        Path("/data/home"), "http://localhost:8000", "vision", 3, "directory", 0.5, True, 64 << 30, ("0", "1")
     )
 
 
@@ -52,6 +54,10 @@ def test_values_are_read() -> None:
         ("PADDOCK_GRACE_SECONDS", "nan"),
         ("PADDOCK_GRACE_SECONDS", "inf"),
         ("PADDOCK_PROJECT", "a b"),
+        ("PADDOCK_MEMORY", "much"),
+        ("PADDOCK_MEMORY", "0"),
+        ("PADDOCK_GPUS", "0,,1"),
+        ("PADDOCK_GPUS", "0,0"),
     ],
 )
 def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:

@@ -56,7 +56,8 @@ class EmbeddedPaddock:
     def worker_options(self) -> WorkerOptions:
         from paddock.runtime.engines.local import WorkerOptions
 
-        return WorkerOptions(sandbox=self._settings.sandbox, grace_seconds=self._settings.grace_seconds)
+        settings = self._settings
+        return WorkerOptions(settings.sandbox, settings.grace_seconds, settings.memory, settings.gpus)
 
     @property
     def home(self) -> Home:

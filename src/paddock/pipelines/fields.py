@@ -19,14 +19,11 @@ from typing import Any, get_args
 from paddock.pipelines.documents import FieldPath
 from paddock.pipelines.models import Input, PfsInput, PipelineRef, PipelineSpec, SpecModel, Transform
 
-_ON_ONE_MACHINE = "commands run with what this machine has; recorded for engines that can apply it"
 _IN_PODS = "concerns Kubernetes pods, and there are none here; recorded"
 
 IGNORED: Mapping[type[SpecModel], Mapping[str, str]] = {
     PipelineSpec: {
         "autoscaling": "workers start when there is work and stop after it, so it changes nothing",
-        "resource_requests": _ON_ONE_MACHINE,
-        "resource_limits": _ON_ONE_MACHINE,
         "sidecar_resource_requests": _IN_PODS,
         "sidecar_resource_limits": _IN_PODS,
         "scheduling_spec": _IN_PODS,

@@ -24,9 +24,9 @@ from paddock.model.addresses import check_name
 from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob
 from paddock.model.records import DEFAULT_BRANCH
+from paddock.model.sizes import parse_cpus, parse_size
 from paddock.pipelines.documents import type_name
 from paddock.pipelines.durations import format_duration, parse_duration
-from paddock.pipelines.sizes import parse_size
 
 INT_MAX = 2**63 - 1
 
@@ -69,6 +69,11 @@ def _glob(value: str) -> str:
         raise ValueError(error.message) from None
 
 
+def _unset(value: Any) -> Any:
+    """Protobuf's JSON writes 0 and an empty text for what is not set."""
+    return None if value in (0, "") and not isinstance(value, bool) else value
+
+
 Line = Annotated[str, AfterValidator(_plain_text)]
 Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=INT_MAX)]
 ExitCode = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=255)]
@@ -78,6 +83,9 @@ Seconds = Annotated[
     PlainSerializer(format_duration, return_type=str, when_used="unless-none"),
 ]
 ByteCount = Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=INT_MAX)]
+Cpus = Annotated[float, BeforeValidator(parse_cpus), Field(gt=0, le=1e6)]
+MaybeCpus = Annotated[Cpus | None, BeforeValidator(_unset)]
+MaybeBytes = Annotated[ByteCount | None, BeforeValidator(_unset)]
 ProjectName = Annotated[str, _named("project")]
 RepoName = Annotated[str, _named("repo")]
 BranchName = Annotated[str, _named("branch")]
@@ -165,6 +173,31 @@ class DatumSetSpec(SpecModel):
     per_worker: Count | None = None
 
 
+class Gpu(SpecModel):
+    type: Line = ""
+    number: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=1024)] = 1
+
+
+class Resources(SpecModel):
+    """What one datum takes of a machine while it runs."""
+
+    cpu: MaybeCpus = None
+    memory: MaybeBytes = None
+    gpu: Gpu | None = None
+    disk: MaybeBytes = None
+
+
+class ResourceLimits(Resources):
+    """What one datum may not exceed."""
+
+
+class DatumLimits(SpecModel):
+    memory: ByteCount | None = None
+    time: Seconds | None = None
+    scratch: ByteCount | None = None
+    output: ByteCount | None = None
+
+
 class Metadata(SpecModel):
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -184,8 +217,9 @@ class PipelineSpec(SpecModel):
     reprocess_spec: Literal["until_success", "every_job"] = "until_success"
     metadata: Metadata = Metadata()
     autoscaling: StrictBool = False
-    resource_requests: Any = None
-    resource_limits: Any = None
+    resource_requests: Resources | None = None
+    resource_limits: ResourceLimits | None = None
+    datum_limits: DatumLimits | None = None
     sidecar_resource_requests: Any = None
     sidecar_resource_limits: Any = None
     scheduling_spec: Any = None

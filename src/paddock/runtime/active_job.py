@@ -17,6 +17,7 @@ from paddock.runtime.audit import Audit
 from paddock.runtime.dispatch import BatchRule, Dispatch
 from paddock.runtime.plan import RUN, Integers, Plan
 from paddock.runtime.protocol import BatchReport, TransformTask
+from paddock.runtime.resources import Need
 from paddock.runtime.tasks import TaskBuilder
 from paddock.versions.locks import Lock
 
@@ -67,6 +68,8 @@ class ActiveJob:
     audit: Audit
     pin: Lock
     """Keeps what the plan refers to, and what workers have stored and not yet reported."""
+    need: Need
+    """What each of its datums takes of the machine while it runs."""
     failures: list[tuple[int, str]] = field(default_factory=list)
     lost_reports: int = 0
     table_written: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -22,8 +23,10 @@ from paddock.runtime.collect import (
     disk_is_full,
 )
 from paddock.runtime.datum_folders import DatumFolders, SizeHistory
+from paddock.runtime.limits import LimitWatch
 from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER
 from paddock.runtime.process import CannotStart, Exit, ProcessRunner, find_program
+from paddock.runtime.process_memory import MemoryGroup, oom_kills
 from paddock.runtime.protocol import BatchTask, DatumTask, TransformTask
 from paddock.runtime.warm_format import task_line
 from paddock.runtime.warm_frames import (
@@ -39,8 +42,10 @@ from paddock.runtime.warm_process import Answer, Frame, Misspoke, WarmProcess
 from paddock.runtime.worker_environment import (
     base_environment,
     datum_environment,
+    encoded,
     environment_file,
     expand,
+    gpu_environment,
     spec_environment,
     working_directory,
 )
@@ -49,6 +54,9 @@ from paddock.storage.os_errors import translate
 
 _LAST_LINE_MAX = 200
 _ERROR_MAX = 2000
+_KILLS_SECONDS = 1.0
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""How a command ends that is killed, or a shell whose last command was."""
 _FRAME_SECONDS = 0.05
 """A frame holds so many datums that it takes about this long: cheap for small ones, and soon over when cancelled."""
 
@@ -59,6 +67,7 @@ class Slot:
 
     pfs: how user code knows it (`/pfs` with namespaces, else the same). isolated: with namespaces of its own.
     memory: with a file system in memory for small datums.
+    number: of the worker, to give neighbours different CPUs.
     """
 
     scratch: Path
@@ -66,10 +75,29 @@ class Slot:
     pfs: str
     isolated: bool
     memory: bool = False
+    number: int = 0
+    group_name: str = ""
+    """Names the slot's memory cgroup; empty for none."""
+    cpus: tuple[int, ...] = field(default_factory=lambda: tuple(sorted(os.sched_getaffinity(0))))
 
     @property
     def out(self) -> str:
         return f"{self.host_pfs}/{OUT_FOLDER}"
+
+    @property
+    def temporary(self) -> Path:
+        """Where `TMPDIR` is for datums whose scratch is limited."""
+        return self.scratch / "tmp"
+
+    def memory_group(self) -> MemoryGroup | None:
+        """The cgroup in which the kernel counts the memory of this slot's commands; None where the system gives none."""
+        return MemoryGroup.make(self.group_name) if self.group_name else None
+
+    def cpus_for(self, most: int | None) -> Sequence[int]:
+        """The CPUs for a command that may use `most` of them: with as many for each worker, side by side."""
+        if most is None or most >= len(self.cpus):
+            return self.cpus
+        return [self.cpus[(self.number * most + index) % len(self.cpus)] for index in range(most)]
 
 
 @dataclass(slots=True)
@@ -83,6 +111,7 @@ class Transform:
     stdin: int | None
     err_stdin: int | None
     sizes: SizeHistory
+    watch: LimitWatch | None = None
     programs: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
 
@@ -91,6 +120,9 @@ def prepare_transform(task: TransformTask, slot: Slot) -> Transform:
     cwd = working_directory(task, slot.pfs)
     environment = base_environment(os.environb, task, slot.pfs)
     environment[b"PWD"] = os.fsencode(cwd)
+    if _limits_scratch(task):
+        slot.temporary.mkdir(exist_ok=True)
+        environment[b"TMPDIR"] = os.fsencode(slot.temporary)
     return Transform(
         task,
         environment,
@@ -99,7 +131,14 @@ def prepare_transform(task: TransformTask, slot: Slot) -> Transform:
         _stdin_file(slot.scratch / "stdin", task.stdin),
         _stdin_file(slot.scratch / "stdin", task.err_stdin),
         SizeHistory.of(task),
+        LimitWatch(task.limits, out=slot.out, scratch=str(slot.temporary), group=slot.memory_group())
+        if task.limits
+        else None,
     )
+
+
+def _limits_scratch(task: TransformTask) -> bool:
+    return any(each.kind in ("scratch", "disk") for each in task.limits)
 
 
 class ReportLostError(Exception):
@@ -108,6 +147,11 @@ class ReportLostError(Exception):
     def __init__(self, cause: PaddockError) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Starved:
+    """The kernel ended a datum's command for want of memory while others ran: it is to run again with nothing beside it."""
 
 
 @dataclass(slots=True)
@@ -121,6 +165,9 @@ class _Attempts:
     error_code: str = ""
     succeeded: bool = False
     recovered: bool = False
+    starved: bool = False
+    last: bool = False
+    """No further try would help, once `err_cmd` has run."""
     finished: bool = False
     files: tuple[OutputFile, ...] = ()
 
@@ -141,6 +188,7 @@ class DatumRunner:
         self._processes = processes
         self._warm = warm
         self._warm_transform = ""
+        self._gpus: tuple[str, ...] = ()
         self._frame_datums = 1
         self._read_chunk = read_chunk
         self._tick = tick
@@ -148,6 +196,8 @@ class DatumRunner:
             slot.scratch, slot.host_pfs, read_chunk, protected=slot.isolated, memory=slot.memory, tick=tick
         )
         self._dirty = False
+        self._cpus: Sequence[int] = slot.cpus
+        self._kills, self._kills_noted = 0, -math.inf
 
     def run_from(
         self,
@@ -157,14 +207,17 @@ class DatumRunner:
         sink: ChunkSink,
         *,
         end: Callable[[], int],
-    ) -> Iterator[DatumOutcome]:
+    ) -> Iterator[DatumOutcome | Starved]:
         """Run datums of the batch in order, from `position` on up to `end()`, which is asked before each step.
 
         Ends early where a datum was cancelled. Errors as `run`.
         """
+        if batch.gpus != self._gpus:
+            self.end_warm()
+            self._gpus = batch.gpus
         while position < (limit := end()):
             count = self._frame_count(batch.datums[position:limit], transform.task)
-            outcomes: Sequence[DatumOutcome | None]
+            outcomes: Sequence[DatumOutcome | Starved | None]
             if count:
                 outcomes = self._run_frame(batch, batch.datums[position : position + count], transform, sink)
             else:
@@ -182,22 +235,26 @@ class DatumRunner:
         transform: Transform,
         sink: ChunkSink,
         attempts: _Attempts | None = None,
-    ) -> DatumOutcome | None:
+    ) -> DatumOutcome | Starved | None:
         """Run one datum to its end; None if it was cancelled. `/pfs/out` is empty before and after.
 
         attempts: those that were made already. Every failure of user code, of inputs or of the scratch disk becomes the outcome's reason. ReportLostError: an
         output could not be stored. What the control channel raises passes through; the worker must end then.
         """
         begin = time.monotonic()
+        self._note_kills(begin)
         attempts = attempts or _Attempts(DatumLog())
         try:
             self._clear_out()
             if self._warm_transform not in ("", transform.task.id):
                 self.end_warm()
             self._folders.use(memory=transform.sizes.suits_memory(datum))
+            self._use_cpus(transform.task)
             self._dirty = True
             cancelled = not self._try_all(batch, datum, transform, sink, attempts)
             self._clear_out()
+            if _limits_scratch(transform.task):
+                clear_folder(str(self._slot.temporary))
         except PaddockError as error:
             cancelled = False
             attempts.succeeded = attempts.recovered = False
@@ -205,9 +262,29 @@ class DatumRunner:
             self._folders.inputs.clear()
         if cancelled:
             return None
+        if attempts.starved:
+            return Starved()
         outcome = _outcome(datum, attempts, time.monotonic() - begin)
         transform.sizes.note(outcome)
         return outcome
+
+    def _note_kills(self, now: float) -> None:
+        """Know how often the kernel has ended something for want of memory, as of a second ago at most."""
+        if now - self._kills_noted >= _KILLS_SECONDS:
+            self._kills, self._kills_noted = oom_kills(), now
+
+    def _was_starved(self, ended: Exit) -> bool:
+        """Whether the kernel has ended something since the datum began, which may be why this try failed."""
+        kills = oom_kills()
+        killed, self._kills = kills > self._kills, kills
+        return killed and not (ended.breach or ended.timed_out or ended.cancelled)
+
+    def _use_cpus(self, task: TransformTask) -> None:
+        """Run this process, and so the commands that it starts, on as many CPUs as the transform may use."""
+        cpus = self._slot.cpus_for(task.cpus_max)
+        if cpus != self._cpus:
+            os.sched_setaffinity(0, cpus)
+            self._cpus = cpus
 
     def end_warm(self) -> None:
         """End the warm process, if there is one, in good order."""
@@ -256,12 +333,19 @@ class DatumRunner:
                 attempts.tries -= 1
                 continue
             self._judge(ended, transform, sink, attempts)
-            if attempts.succeeded or attempts.finished:
+            if not attempts.succeeded and isinstance(ended, Exit):
+                last = attempts.tries >= task.datum_tries
+                if (last or ended.code in _KILLED) and self._was_starved(ended):
+                    attempts.starved, attempts.last = not batch.alone, True
+                    attempts.reason = (
+                        f"the machine has too little memory for it, with nothing else beside it: {attempts.reason}"
+                    )
+            if attempts.succeeded or attempts.finished or attempts.starved:
                 return True
             attempts.log.say(attempts.reason)
             if transform.task.err_cmd and not self._handle_error(datum, transform, environment, attempts):
                 return False
-            attempts.finished = attempts.tries >= transform.task.datum_tries
+            attempts.finished = attempts.last or attempts.tries >= transform.task.datum_tries
         return True
 
     def _lay_out(self, transform: Transform, datum: DatumTask, variables: Mapping[bytes, bytes]) -> None:
@@ -280,33 +364,38 @@ class DatumRunner:
     ) -> None:
         """What one try came to; collects the outputs of one that went well."""
         if isinstance(ended, (Answer, Misspoke)):
-            self._judge_answer(ended, sink, attempts)
+            self._judge_answer(ended, transform, sink, attempts)
             return
         if isinstance(ended, CannotStart):
             attempts.exit_code, attempts.reason, attempts.finished = None, ended.reason, True
             return
         attempts.exit_code = ended.code
-        if ended.timed_out:
+        if ended.breach:
+            # A fresh warm process may do with less; a command that is started anew will not.
+            attempts.reason, attempts.last = ended.breach, not transform.task.warm
+        elif ended.timed_out:
             limit = transform.task.datum_timeout_seconds or 0.0
-            attempts.reason = f"the command was stopped after {limit:g} s (datum_timeout)"
+            attempts.reason = f"the command was stopped after {limit:g} s ({transform.task.timeout_field})"
         elif transform.task.warm:
             attempts.reason = (
                 f"the warm command {_how_it_ended(ended.code)} before it answered{_last_words(attempts.log)}"
             )
         elif ended.code == 0 or ended.code in transform.task.accept_return_code:
-            self._collect(sink, attempts)
+            self._collect(transform, sink, attempts)
         elif disk_is_full(self._slot.out):
             # The command failed because it could not write; that is not its fault, so no try is spent on it.
             raise disk_full_error(self._slot.out)
         else:
             attempts.reason = f"the command {_how_it_ended(ended.code)}{_last_words(attempts.log)}"
 
-    def _judge_answer(self, answer: Answer | Misspoke, sink: ChunkSink, attempts: _Attempts) -> None:
+    def _judge_answer(
+        self, answer: Answer | Misspoke, transform: Transform, sink: ChunkSink, attempts: _Attempts
+    ) -> None:
         if isinstance(answer, Misspoke):
             attempts.exit_code, attempts.reason = None, answer.reason
         elif not answer.error:
             attempts.exit_code = 0
-            self._collect(sink, attempts)
+            self._collect(transform, sink, attempts)
         elif disk_is_full(self._slot.out):
             raise disk_full_error(self._slot.out)
         else:
@@ -318,12 +407,14 @@ class DatumRunner:
         """Let the warm process do one datum; it is started where none runs, and ended where it has reached a limit."""
         task = transform.task
         if not self._warm.running:
-            environment = transform.environment | transform.spec_environment
+            environment = transform.environment | encoded(gpu_environment(self._gpus)) | transform.spec_environment
             words = expand(task.cmd, datum, self._slot.pfs) if task.placeholders else list(task.cmd)
             program = self._find(transform, words[0] if words else "", environment.get(b"PATH", os.defpath.encode()))
             if isinstance(program, CannotStart):
                 return program
-            refused = self._warm.start(program, words, environment, cwd=transform.cwd, stdin=transform.stdin)
+            refused = self._warm.start(
+                program, words, environment, cwd=transform.cwd, stdin=transform.stdin, watch=transform.watch
+            )
             if refused is not None:
                 return refused
             self._warm_transform = task.id
@@ -359,7 +450,7 @@ class DatumRunner:
 
     def _run_frame(
         self, batch: BatchTask, datums: Sequence[DatumTask], transform: Transform, sink: ChunkSink
-    ) -> Sequence[DatumOutcome | None]:
+    ) -> Sequence[DatumOutcome | Starved | None]:
         """Run datums in one exchange; those of a frame that went wrong, and those that failed, go by a line again."""
         begin = time.monotonic()
         try:
@@ -393,8 +484,8 @@ class DatumRunner:
 
     def _run_lines(
         self, batch: BatchTask, datums: Sequence[DatumTask], transform: Transform, sink: ChunkSink
-    ) -> Sequence[DatumOutcome | None]:
-        outcomes: list[DatumOutcome | None] = []
+    ) -> Sequence[DatumOutcome | Starved | None]:
+        outcomes: list[DatumOutcome | Starved | None] = []
         for datum in datums:
             outcomes.append(self.run(batch, datum, transform, sink))
             if outcomes[-1] is None:
@@ -409,39 +500,42 @@ class DatumRunner:
         share: float,
         transform: Transform,
         sink: ChunkSink,
-    ) -> DatumOutcome | None:
+    ) -> DatumOutcome | Starved | None:
         attempts = _Attempts(DatumLog(), tries=1, exit_code=0)
         if answer.log:
             attempts.log.add(answer.log)
         if answer.error:
             attempts.exit_code, attempts.reason = 1, answer.error[:_ERROR_MAX]
         else:
-            self._store(answer, sink, attempts)
+            self._store(answer, transform, sink, attempts)
         if not attempts.succeeded:
             attempts.log.say(attempts.reason)
             if transform.task.datum_tries > 1:
                 return self.run(batch, datum, transform, sink, attempts)
         return _outcome(datum, attempts, share if answer.seconds is None else answer.seconds)
 
-    def _store(self, answer: FrameAnswer, sink: ChunkSink, attempts: _Attempts) -> None:
+    def _store(self, answer: FrameAnswer, transform: Transform, sink: ChunkSink, attempts: _Attempts) -> None:
         try:
-            attempts.files = store_files(answer.files, sink)
-            attempts.succeeded = True
+            self._take_files(store_files(answer.files, sink), transform, attempts)
         except OutputError as error:
             attempts.reason = str(error)
         except PaddockError as error:
             raise ReportLostError(error) from error
 
-    def _collect(self, sink: ChunkSink, attempts: _Attempts) -> None:
+    def _collect(self, transform: Transform, sink: ChunkSink, attempts: _Attempts) -> None:
         slot = self._slot
         collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, self._folders.inputs.present, sink, self._tick)
         try:
-            attempts.files = tuple(collector.collect())
-            attempts.succeeded = True
+            self._take_files(tuple(collector.collect()), transform, attempts)
         except OutputError as error:
             attempts.reason = str(error)
         except PaddockError as error:
             raise ReportLostError(error) from error
+
+    def _take_files(self, files: tuple[OutputFile, ...], transform: Transform, attempts: _Attempts) -> None:
+        attempts.reason = transform.watch.over_output(files) if transform.watch is not None else ""
+        attempts.succeeded = not attempts.reason
+        attempts.files = files
 
     def _handle_error(
         self, datum: DatumTask, transform: Transform, environment: Mapping[bytes, bytes], attempts: _Attempts
@@ -481,6 +575,7 @@ class DatumRunner:
             stdin=stdin,
             timeout_seconds=transform.task.datum_timeout_seconds,
             log=log,
+            watch=transform.watch,
         )
 
     def _find(self, transform: Transform, name: str, search_path: bytes) -> str | CannotStart:

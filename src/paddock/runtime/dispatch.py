@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NewType
 
@@ -112,6 +112,7 @@ class Dispatch:
         self._costs = None if costs is None else _Costs(positions, costs, order)
         self._retry: list[tuple[int, ...]] = []
         self._retry_datums = 0
+        self._alone: list[int] = []
         self._deaths: dict[int, int] = {}
         self._leases: dict[LeaseId, Lease] = {}
         self._holders: dict[int, set[LeaseId]] = {}
@@ -126,7 +127,12 @@ class Dispatch:
     @property
     def remaining(self) -> int:
         """Datums that no worker holds."""
-        return len(self._order) - self._next + self._retry_datums
+        return len(self._order) - self._next + self._retry_datums + len(self._alone)
+
+    @property
+    def next_alone(self) -> bool:
+        """Whether the next batch is a datum that is to run with nothing beside it, since memory was short when it ran before."""
+        return bool(self._alone) and not self._retry and self._next >= len(self._order)
 
     @property
     def leases(self) -> Sequence[Lease]:
@@ -134,7 +140,8 @@ class Dispatch:
 
     def waiting(self) -> list[int]:
         """Datums that no worker holds, in no order; O(their number)."""
-        return [*self._order[self._next :].tolist(), *(datum for piece in self._retry for datum in piece)]
+        retried = (datum for piece in self._retry for datum in piece)
+        return [*self._order[self._next :].tolist(), *retried, *self._alone]
 
     def lease(self, id: LeaseId) -> Lease | None:
         return self._leases.get(id)
@@ -161,6 +168,8 @@ class Dispatch:
             size = self._size(max(1, workers))
             datums = tuple(self._order[self._next : self._next + size].tolist())
             self._next += len(datums)
+        elif self._alone:
+            datums = (self._alone.pop(0),)
         else:
             return None
         return self._grant(lease, datums, now=now, lease_seconds=lease_seconds)
@@ -208,11 +217,19 @@ class Dispatch:
         return [datum for datum in dict.fromkeys(datums) if datum in expected]
 
     def report(
-        self, lease: LeaseId, datums: Sequence[int], *, seconds: float, final: bool, now: float | None = None
+        self,
+        lease: LeaseId,
+        datums: Sequence[int],
+        *,
+        seconds: float,
+        final: bool,
+        now: float | None = None,
+        starved: Collection[int] = (),
     ) -> Sequence[int] | None:
         """Accept results, each datum once. Returns the accepted ones; None if the lease is not current (nothing is accepted).
 
         seconds: what they took, as the worker says; no more of it is believed than has passed since the lease began.
+        starved: datums that ended for want of memory, and wait to run alone.
         """
         current = self._leases.get(lease)
         if current is None:
@@ -228,7 +245,9 @@ class Dispatch:
         self._measure(current, accepted, seconds, now)
         if final:
             del self._leases[lease]
-            self._wait_again(self._orphans(current), pieces=RETRY_PIECES)
+            orphans = self._orphans(current)
+            self._alone += [datum for datum in orphans if datum in starved]
+            self._wait_again([datum for datum in orphans if datum not in starved], pieces=RETRY_PIECES)
         return accepted
 
     def drop_needless(self) -> list[LeaseId]:
@@ -237,11 +256,11 @@ class Dispatch:
         self._needless.clear()
         return found
 
-    def lose(self, lease: LeaseId, *, died: bool) -> Sequence[int]:
+    def lose(self, lease: LeaseId, *, died: bool, starved: bool = False) -> Sequence[int]:
         """The lease's worker is gone or silent: what it did not report waits again, in smaller batches.
 
         With `died`, a datum that was alone in its batch counts as the suspect; returns those that thereby died `DEATHS_MAX`
-        times (they wait no longer: the caller fails them).
+        times (they wait no longer: the caller fails them). With `starved` (it died for want of memory) it waits to run alone.
         """
         current = self._leases.pop(lease, None)
         if current is None:
@@ -253,7 +272,11 @@ class Dispatch:
                 self._deaths[datum] = self._deaths.get(datum, 0) + 1
                 if self._deaths[datum] >= DEATHS_MAX:
                     doomed.append(datum)
-        self._wait_again([datum for datum in orphans if datum not in doomed], pieces=RETRY_PIECES)
+        again = [datum for datum in orphans if datum not in doomed]
+        if starved and len(current.datums) == 1:
+            self._alone += again
+        else:
+            self._wait_again(again, pieces=RETRY_PIECES)
         return doomed
 
     def expired(self, now: float) -> Sequence[Lease]:
@@ -265,6 +288,7 @@ class Dispatch:
         self._next = 0
         self._retry.clear()
         self._retry_datums = 0
+        self._alone.clear()
         self._leases.clear()
         self._holders.clear()
         self._needless.clear()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from paddock.model.ids import CommitId
 from paddock.model.records import Job
 from paddock.runtime.engines.local import LocalEngine, WorkerOptions
+from paddock.runtime.engines.machine import machine_capacity
 from paddock.runtime.job_records import JobWatch
 from paddock.runtime.scheduler import Scheduler
 from paddock.versions.home import Home
@@ -75,8 +76,10 @@ def _scheduling(home: Home, *, workers: int | None, options: WorkerOptions) -> I
         engine = LocalEngine(
             objects=home.path / "objects", scratch=home.path / "scratch", chunking=home.chunking, options=options
         )
+        count = workers or os.cpu_count() or 1
+        capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
         try:
-            yield Scheduler(home, engine, workers=workers or os.cpu_count() or 1)
+            yield Scheduler(home, engine, workers=count, capacity=capacity)
         finally:
             engine.stop()
 

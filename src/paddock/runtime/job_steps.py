@@ -39,6 +39,7 @@ from paddock.runtime.plan import Plan
 from paddock.runtime.planner import plan_job
 from paddock.runtime.protocol import BatchReport
 from paddock.runtime.report_writer import ReportWriter
+from paddock.runtime.resources import need_of
 from paddock.runtime.result_cache import ResultFinder
 from paddock.runtime.tasks import TaskBuilder, transform_task
 from paddock.storage.chunks import ChunkWriter
@@ -117,6 +118,7 @@ def _activate(
         outcomes=Outcomes(len(plan)),
         pin=pin,
         audit=audit,
+        need=need_of(facts.spec),
     )
     _take_up(home, active, facts.reported)
     waiting = np.concatenate([waiting_positions(plan, active.outcomes), audit.waiting()])
@@ -277,6 +279,11 @@ def _output_tree(home: Home, active: ActiveJob, writer: ChunkWriter) -> tuple[Di
 def fail(home: Home, row: JobRow, reason: str, *, now: float) -> None:
     """End a job that can't go on, as failed; jobs downstream become unrunnable."""
     _end(home, row, JobState.FAILURE, reason, now=now)
+
+
+def refuse(home: Home, row: JobRow, reason: str, *, now: float) -> None:
+    """End a job that can't run here at all; jobs downstream become unrunnable too."""
+    _end(home, row, JobState.UNRUNNABLE, reason, now=now)
 
 
 def kill(home: Home, row: JobRow, reason: str, *, now: float) -> None:

@@ -23,11 +23,12 @@ _SWEEPS_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a command ended. code: 0..255, or -N where signal N ended it."""
+    """How a command ended. code: 0..255, or -N where signal N ended it. breach: the limit that it exceeded, as a reason."""
 
     code: int
     timed_out: bool = False
     cancelled: bool = False
+    breach: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,20 @@ class Attention(Protocol):
 
     def beat(self) -> None:
         """Called at least every `beat_seconds`, and often more than that."""
+
+
+class Watch(Protocol):
+    """What looks at a running command now and then, and may have it ended (see `limits`)."""
+
+    def started(self, process: int) -> None: ...
+    def wait_seconds(self, now: float) -> float:
+        """Until the next look."""
+
+    def look(self, now: float) -> str:
+        """Why the command has to end at once; else empty."""
+
+    def last_look(self) -> str:
+        """The same of one that has ended."""
 
 
 class ProcessRunner:
@@ -83,6 +98,7 @@ class ProcessRunner:
         stdin: int | None,
         timeout_seconds: float | None,
         log: DatumLog,
+        watch: Watch | None = None,
     ) -> Exit | CannotStart:
         """Run `program` (a path) with `words` as its argument list until it ends, its deadline passes, or it
         is stopped.
@@ -114,16 +130,17 @@ class ProcessRunner:
             )
         except (OSError, ValueError) as error:
             return CannotStart(explain_start_failure(program, error))
-        exit_state = self._watch(process, timeout_seconds, log)
+        if watch is not None:
+            watch.started(process)
+        exit_state = self._watch(process, Deadline(timeout_seconds, self._grace_seconds, watch), log)
         end_descendants(owns_namespace=self._owns_namespace)
         self._read_output(log, everything=True)
         return exit_state
 
-    def _watch(self, process: int, timeout_seconds: float | None, log: DatumLog) -> Exit:
+    def _watch(self, process: int, deadline: Deadline, log: DatumLog) -> Exit:
         """Read output and control messages until `process` has ended, and reap it."""
         handle = os.pidfd_open(process)
         self._poll.register(handle, select.POLLIN)
-        deadline = Deadline(timeout_seconds, self._grace_seconds)
         try:
             while True:
                 now = time.monotonic()
@@ -140,7 +157,8 @@ class ProcessRunner:
             self._poll.unregister(handle)
             os.close(handle)
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        return Exit(code, timed_out=deadline.passed and not deadline.cancelled, cancelled=deadline.cancelled)
+        timed_out = deadline.passed and not deadline.cancelled
+        return Exit(code, timed_out=timed_out, cancelled=deadline.cancelled, breach=deadline.last_look())
 
     def _read_output(self, log: DatumLog, *, everything: bool = False) -> None:
         try:
@@ -153,11 +171,13 @@ class ProcessRunner:
 
 
 class Deadline:
-    """When to ask a command to end, and when to make it."""
+    """When to ask a command to end, and when to make it. One that exceeds a limit is not asked."""
 
-    __slots__ = ("_asked", "_at", "_grace_seconds", "_timeout_seconds", "cancelled", "passed")
+    __slots__ = ("_asked", "_at", "_grace_seconds", "_timeout_seconds", "_watch", "breach", "cancelled", "passed")
 
-    def __init__(self, timeout_seconds: float | None, grace_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float | None, grace_seconds: float, watch: Watch | None = None) -> None:
+        self._watch = watch
+        self.breach = ""
         self._timeout_seconds = timeout_seconds
         self._at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self._grace_seconds = grace_seconds
@@ -166,6 +186,8 @@ class Deadline:
         self.cancelled = False
 
     def wait_milliseconds(self, now: float, at_most_seconds: float) -> float:
+        if self._watch is not None:
+            at_most_seconds = min(at_most_seconds, self._watch.wait_seconds(now))
         if self._at is None:
             return at_most_seconds * 1000
         return max(0.0, min(self._at - now, at_most_seconds)) * 1000 + 0.5
@@ -187,13 +209,27 @@ class Deadline:
 
     def enforce(self, process: int, now: float) -> None:
         """Signal the session of `process` if its time has come: first SIGTERM, then, each grace period, SIGKILL."""
+        if self._watch is not None and not self.breach:
+            self.breach = self._watch.look(now)
+            if self.breach:
+                _signal(process, signal.SIGKILL)
         if self._at is None or now < self._at:
             return
         self.passed = True
         self._at = now + self._grace_seconds
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process, signal.SIGKILL if self._asked else signal.SIGTERM)
+        _signal(process, signal.SIGKILL if self._asked else signal.SIGTERM)
         self._asked = True
+
+    def last_look(self) -> str:
+        """The limit that the command, which has ended or answered, exceeded; else empty."""
+        if self._watch is not None and not self.breach:
+            self.breach = self._watch.last_look()
+        return self.breach
+
+
+def _signal(session: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(session, number)
 
 
 def end_descendants(*, owns_namespace: bool) -> None:

@@ -2,7 +2,7 @@
 
     up:    Ready, then Claim … Heartbeat … BatchReport …
     down:  TransformTask (once per worker and transform, before its first batch), BatchTask, Trim, Cancel,
-    Drain, Stop
+    Rest, Drain, Stop
 
 A worker that wants work sends Claim and gets one BatchTask for it, as soon as there is one. It sends the next
 Claim *before* the last report of the present batch, so that the report's disk write and the engine's planning
@@ -62,6 +62,14 @@ class DatumTask(NamedTuple):
     inputs: tuple[InputTask, ...]
 
 
+class Limit(NamedTuple):
+    """What a datum may not exceed. kind: memory, scratch, output, or disk (the two before together). field: of the spec."""
+
+    kind: str
+    bytes: int
+    field: str
+
+
 @dataclass(frozen=True, slots=True)
 class TransformTask:
     """How to run the user's command.
@@ -70,6 +78,7 @@ class TransformTask:
     stdin, err_stdin: lines; None means no standard input. placeholders: replace `{in}` and `{out}` in cmd and
     err_cmd. warm: start the command once, and send it datums as lines (docs/reference/warm-protocol.md);
     warm_datums_max, warm_memory_bytes: after so many datums, or with more memory, it is ended and started anew.
+    timeout_field: the field of the spec that `datum_timeout_seconds` comes from. cpus_max: CPUs that the command may use.
     """
 
     id: str
@@ -85,6 +94,9 @@ class TransformTask:
     err_stdin: tuple[str, ...] | None = None
     datum_tries: int = 1
     datum_timeout_seconds: float | None = None
+    timeout_field: str = "datum_timeout"
+    limits: tuple[Limit, ...] = ()
+    cpus_max: int | None = None
     placeholders: bool = False
     warm: bool = False
     warm_datums_max: int | None = None
@@ -94,13 +106,18 @@ class TransformTask:
 
 @dataclass(frozen=True, slots=True)
 class BatchTask:
-    """Datums to run, in this order. lease: names this handing-out of the batch; every answer repeats it."""
+    """Datums to run, in this order. lease: names this handing-out of the batch; every answer repeats it.
+
+    gpus: devices that its datums have for themselves. alone: nothing else runs on the machine meanwhile.
+    """
 
     lease: str
     job: CommitId
     output_commit: CommitId
     transform: str
     datums: tuple[DatumTask, ...]
+    gpus: tuple[str, ...] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +135,11 @@ class Cancel:
     """Stop the batch of this lease. What it has finished is still reported."""
 
     lease: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing waits for this worker: end the warm process, which holds memory or GPUs that others may be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +207,8 @@ class BatchReport:
 
     batch: digest of the batch result (see `batch_results`); None where no datum is reported. final: nothing
     more follows for this lease. error_code, error: set if results were lost (the store refused them): the
-    datums that no report names have to be run again. cancelled: the lease was ended by Cancel.
+    datums that no report names have to be run again. cancelled: the lease was ended by Cancel. starved: positions of datums
+    that the kernel ended for want of memory, and that are not reported: they are to run again alone. Given with `final`.
     """
 
     lease: str
@@ -198,15 +221,17 @@ class BatchReport:
     cancelled: bool = False
     error_code: str = ""
     error: str = ""
+    starved: tuple[int, ...] = ()
 
 
-Down = TransformTask | BatchTask | Trim | Cancel | Drain | Stop
+Down = TransformTask | BatchTask | Trim | Cancel | Rest | Drain | Stop
 Up = Ready | Claim | Heartbeat | BatchReport
 Message = Down | Up
 
-_PLAIN: dict[str, type[Trim | Cancel | Drain | Stop | Ready | Claim | Heartbeat]] = {
+_PLAIN: dict[str, type[Trim | Cancel | Rest | Drain | Stop | Ready | Claim | Heartbeat]] = {
     "trim": Trim,
     "cancel": Cancel,
+    "rest": Rest,
     "drain": Drain,
     "stop": Stop,
     "ready": Ready,
@@ -225,7 +250,7 @@ def encode(message: Message) -> bytes:
             document = _batch_to_json(message)
         case BatchReport():
             document = _report_to_json(message)
-        case Trim() | Cancel() | Drain() | Stop() | Ready() | Claim() | Heartbeat():
+        case Trim() | Cancel() | Rest() | Drain() | Stop() | Ready() | Claim() | Heartbeat():
             document = {field.name: getattr(message, field.name) for field in fields(message)}
             document["type"] = _PLAIN_NAMES[type(message)]
         case _:
@@ -314,6 +339,7 @@ def _transform_from_json(document: dict[str, Any]) -> TransformTask:
     for name in ("stdin", "err_stdin"):
         if document[name] is not None:
             document[name] = tuple(document[name])
+    document["limits"] = tuple(Limit(*each) for each in document["limits"])
     if document["code"] is not None:
         document["code"] = _files_from_json(document["code"], packs)
     return TransformTask(**document)
@@ -350,6 +376,8 @@ def _batch_to_json(batch: BatchTask) -> dict[str, Any]:
         "transform": batch.transform,
         "packs": packs.names,
         "datums": datums,
+        "gpus": batch.gpus,
+        "alone": batch.alone,
     }
 
 
@@ -360,6 +388,8 @@ def _batch_from_json(document: dict[str, Any]) -> BatchTask:
         job=document["job"],
         output_commit=document["output_commit"],
         transform=document["transform"],
+        gpus=tuple(document["gpus"]),
+        alone=document["alone"],
         datums=tuple(
             DatumTask(
                 datum_id,
@@ -411,6 +441,7 @@ def _report_to_json(report: BatchReport) -> dict[str, Any]:
 
 
 def _report_from_json(document: dict[str, Any]) -> BatchReport:
+    document["starved"] = tuple(document["starved"])
     document["batch"] = Digest(bytes.fromhex(document["batch"])) if document["batch"] else None
     document["datums"] = tuple(
         DatumResult(position, row, _STATES[state], seconds, reason, error_code)

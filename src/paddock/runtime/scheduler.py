@@ -20,7 +20,8 @@ from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.dispatch import Lease, LeaseId, Rescue
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
-from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Trim
+from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
+from paddock.runtime.resources import UNLIMITED, Budget, Capacity, Need, never_fits, shares
 from paddock.versions.home import Home
 
 LEASE_SECONDS = 30.0
@@ -44,12 +45,14 @@ class Scheduler:
         engine: Engine,
         *,
         workers: int,
+        capacity: Capacity = UNLIMITED,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._home = home
         self._engine = engine
         self._workers = workers
+        self._budget = Budget(capacity)
         self._monotonic = monotonic
         self._now = now
         self._seen_version: int | None = None
@@ -61,6 +64,8 @@ class Scheduler:
         self._serving: defaultdict[int, Counter[WorkerId]] = defaultdict(Counter)
         """Leases of each worker, by job; no zeros."""
         self._knows: dict[WorkerId, set[str]] = {}
+        self._tired: set[WorkerId] = set()
+        """Workers whose warm process may hold what others could be given."""
         self._failed_starts = 0
         self._told = False
         self._next_expiry = self._next_rescue = monotonic()
@@ -104,11 +109,17 @@ class Scheduler:
 
     def _start(self, row: JobRow) -> None:
         try:
-            self._active[row.id] = job_steps.start(self._home, row, workers=self._workers, now=self._now())
+            active = job_steps.start(self._home, row, workers=self._workers, now=self._now())
         except Unavailable:
             raise
         except PaddockError as error:
             job_steps.fail(self._home, row, f"planning failed: {error}", now=self._now())
+            return
+        self._active[row.id] = active
+        lacks = never_fits(active.spec, self._budget.capacity) if active.dispatch.remaining else ""
+        if lacks:
+            job_steps.refuse(self._home, row, f"its datums can't run here: {lacks}", now=self._now())
+            self._drop(active)
 
     def _drop(self, active: ActiveJob) -> None:
         """Stop working on a job that ended by another hand (stopped, replaced by an update, deleted)."""
@@ -149,22 +160,36 @@ class Scheduler:
             if active is not None:
                 del self._claims[worker]
                 self._send_batch(worker, active)
+        for worker in self._tired:
+            self._engine.send(worker, Rest())
+        self._tired.clear()
         if self._claims and self._leases and self._monotonic() >= self._next_rescue:
             self._next_rescue = self._monotonic() + RESCUE_SECONDS
             self._rescue()
 
     def _choose(self, worker: WorkerId) -> ActiveJob | None:
         """The job that the worker serves next: of those with work for it, the one with the fewest workers for its weight,
-        then the oldest.
+        then the oldest. A job none of whose datums run, for want of something, is not overtaken by those that take of it.
         """
-        best: tuple[float, int] | None = None
+        ranked: list[tuple[float, int]] = []
         for id, active in self._active.items():
             remaining = active.dispatch.remaining
             hoards = self._held[worker] > 0 and remaining < 2 * self._workers
             if remaining and not hoards and self._has_room(active, worker):
-                load = len(self._serving[id]) / active.spec.parallelism_spec.weight
-                best = min(best, (load, id)) if best is not None else (load, id)
-        return None if best is None else self._active[best[1]]
+                ranked.append((len(self._serving[id]) / active.spec.parallelism_spec.weight, id))
+        short: frozenset[str] = frozenset()
+        for load, id in sorted(ranked):
+            need = self._need(self._active[id])
+            lacks = self._budget.lacks(worker, need)
+            if not lacks and not shares(short, need):
+                return self._active[id]
+            if not load:
+                short |= lacks
+        return None
+
+    def _need(self, active: ActiveJob) -> Need:
+        """What the job's next batch takes while it runs."""
+        return self._budget.whole(active.need) if active.dispatch.next_alone else active.need
 
     def _has_room(self, active: ActiveJob, worker: WorkerId) -> bool:
         """Whether the job's limit lets this worker serve it."""
@@ -178,7 +203,7 @@ class Scheduler:
             found = active.dispatch.rescues(now=self._monotonic(), most=len(idle)) if idle else []
             for rescue in found:
                 worker = idle[-1]
-                if not self._has_room(active, worker):
+                if not self._has_room(active, worker) or self._budget.lacks(worker, active.need):
                     break
                 idle.pop()
                 del self._claims[worker]
@@ -190,17 +215,20 @@ class Scheduler:
         lease = active.dispatch.take_over(rescue, LeaseId(new_id()), now=self._monotonic(), lease_seconds=LEASE_SECONDS)
         if rescue.keep is not None:
             self._engine.send(self._leases[rescue.victim][1], Trim(rescue.victim, rescue.keep))
-        self._send(worker, active, lease)
+        self._send(worker, active, lease, active.need)
 
     def _send_batch(self, worker: WorkerId, active: ActiveJob) -> None:
         workers = min(self._workers, active.workers_max or self._workers)
+        need, alone = self._need(active), active.dispatch.next_alone
         lease = active.dispatch.carve(
             LeaseId(new_id()), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
         )
         assert lease is not None, "a chosen job has datums that wait"
-        self._send(worker, active, lease)
+        self._send(worker, active, lease, need, alone=alone)
 
-    def _send(self, worker: WorkerId, active: ActiveJob, lease: Lease) -> None:
+    def _send(self, worker: WorkerId, active: ActiveJob, lease: Lease, need: Need, *, alone: bool = False) -> None:
+        gpus = self._budget.take(worker, lease.id, need)
+        self._tired.discard(worker)
         self._leases[lease.id] = (active.row.id, worker)
         self._held[worker] += 1
         self._serving[active.row.id][worker] += 1
@@ -215,7 +243,7 @@ class Scheduler:
         if task.id not in knows:
             knows.add(task.id)
             self._engine.send(worker, task)
-        self._engine.send(worker, batch)
+        self._engine.send(worker, dataclasses.replace(batch, gpus=gpus, alone=alone) if gpus or alone else batch)
 
     def _forget(self, lease: LeaseId) -> WorkerId:
         """Take a lease that has ended out of the books; the worker that held it."""
@@ -224,6 +252,8 @@ class Scheduler:
             counts[worker] -= 1
             if not counts[worker]:
                 del counts[worker]
+        if self._budget.free(worker, lease).holds and not self._held[worker]:
+            self._tired.add(worker)
         return worker
 
     def _fail(self, active: ActiveJob, reason: str) -> None:
@@ -290,7 +320,8 @@ class Scheduler:
             job_steps.accept(self._home, active, lease, report)
         positions = tuple(lease.datums[each.position] for each in report.datums)
         seconds = sum(each.seconds for each in report.datums)
-        active.dispatch.report(id, positions, seconds=seconds, final=report.final, now=now)
+        starved = {lease.datums[each] for each in report.starved if 0 <= each < len(lease.datums)}
+        active.dispatch.report(id, positions, seconds=seconds, final=report.final, now=now, starved=starved)
         if report.final:
             self._forget(id)
         for needless in active.dispatch.drop_needless():
@@ -308,7 +339,7 @@ class Scheduler:
             if holder == worker:
                 self._forget(id)
                 active = self._active[job]
-                for position in active.dispatch.lose(id, died=True):
+                for position in active.dispatch.lose(id, died=True, starved=event.starved):
                     job_steps.record_lost(
                         self._home, active, position, f"its worker died each time it ran: {event.reason}"
                     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
@@ -11,9 +12,9 @@ import pyarrow as pa
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
 from paddock.model.records import Location
 from paddock.pipelines.inputs import group_values, join_values
-from paddock.pipelines.models import PipelineSpec
+from paddock.pipelines.models import DatumLimits, PipelineSpec, ResourceLimits
 from paddock.runtime.planner import Plan
-from paddock.runtime.protocol import BatchTask, DatumTask, FileTask, InputTask, TransformTask
+from paddock.runtime.protocol import BatchTask, DatumTask, FileTask, InputTask, Limit, TransformTask
 from paddock.storage.chunks import EMPTY_DIGEST
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
@@ -106,6 +107,7 @@ def transform_task(
 ) -> TransformTask:
     """The message that a worker gets once before its first batch of this transform."""
     transform = spec.transform
+    timeout_seconds, timeout_field = _timeout(spec)
     return TransformTask(
         id=id,
         project=project,
@@ -118,13 +120,45 @@ def transform_task(
         err_cmd=transform.err_cmd,
         err_stdin=transform.err_stdin or None,
         datum_tries=spec.datum_tries,
-        datum_timeout_seconds=spec.datum_timeout,
+        datum_timeout_seconds=timeout_seconds,
+        timeout_field=timeout_field,
+        limits=_limits(spec),
+        cpus_max=_cpus_max(spec),
         placeholders=transform.placeholders,
         warm=transform.warm,
         warm_datums_max=transform.warm_datums_max,
         warm_memory_bytes=transform.warm_memory_max,
         code=None if code is None else _code_files(home, code),
     )
+
+
+def _timeout(spec: PipelineSpec) -> tuple[float | None, str]:
+    """The shorter of the two times that a spec can give, and its field."""
+    given = [(spec.datum_timeout, "datum_timeout")]
+    given += [(spec.datum_limits.time, "datum_limits.time")] if spec.datum_limits is not None else []
+    return min(((seconds, name) for seconds, name in given if seconds is not None), default=(None, "datum_timeout"))
+
+
+def _limits(spec: PipelineSpec) -> tuple[Limit, ...]:
+    """The lowest limit of each kind."""
+    own, resources = spec.datum_limits or DatumLimits(), spec.resource_limits or ResourceLimits()
+    given = [
+        ("memory", own.memory, "datum_limits.memory"),
+        ("memory", resources.memory, "resource_limits.memory"),
+        ("scratch", own.scratch, "datum_limits.scratch"),
+        ("output", own.output, "datum_limits.output"),
+        ("disk", resources.disk, "resource_limits.disk"),
+    ]
+    lowest: dict[str, Limit] = {}
+    for kind, size, name in given:
+        if size is not None and (kind not in lowest or size < lowest[kind].bytes):
+            lowest[kind] = Limit(kind, size, name)
+    return tuple(lowest.values())
+
+
+def _cpus_max(spec: PipelineSpec) -> int | None:
+    cpus = spec.resource_limits.cpu if spec.resource_limits is not None else None
+    return None if cpus is None else math.ceil(cpus)
 
 
 def _code_files(home: Home, code: Digest) -> tuple[FileTask, ...]:

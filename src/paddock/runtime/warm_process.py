@@ -18,9 +18,11 @@ from paddock.runtime.process import (
     CannotStart,
     Deadline,
     Exit,
+    Watch,
     end_descendants,
     explain_start_failure,
 )
+from paddock.runtime.process_memory import tree_memory_bytes
 from paddock.runtime.worker_logs import DatumLog
 
 TASK_FD, ANSWER_FD = 3, 4
@@ -63,6 +65,7 @@ class _Child:
     handle: int
     tasks: int
     answers: int
+    watch: Watch | None = None
     begun: int = 0
     frames: bool = False
     memory_looked: float = 0.0
@@ -96,6 +99,8 @@ class WarmProcess:
         self._output, self._output_end = os.pipe()
         os.set_blocking(self._output, False)
         self._child: _Child | None = None
+        self._breach = ""
+        """The limit that was exceeded for the datum that was answered last."""
         self._poll = select.poll()
         self._poll.register(self._output, select.POLLIN)
         self._poll.register(attention.poll_fd, select.POLLIN)
@@ -119,9 +124,16 @@ class WarmProcess:
         return self._child is not None and self._child.frames
 
     def start(
-        self, program: str, words: list[str], environment: Mapping[bytes, bytes], *, cwd: str, stdin: int | None
+        self,
+        program: str,
+        words: list[str],
+        environment: Mapping[bytes, bytes],
+        *,
+        cwd: str,
+        stdin: int | None,
+        watch: Watch | None = None,
     ) -> CannotStart | None:
-        """Start the command; None if that went well. No process may be running."""
+        """Start the command; None if that went well. No process may be running. watch: looks at it while it is at work."""
         assert self._child is None, "one warm process at a time"
         try:
             os.chdir(cwd)
@@ -165,7 +177,9 @@ class WarmProcess:
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             except OSError:
                 pass  # The user's share of pipe memory is used up; smaller pipes only cost time.
-        self._child = _Child(process, os.pidfd_open(process), tasks, answers)
+        self._child = _Child(process, os.pidfd_open(process), tasks, answers, watch)
+        if watch is not None:
+            watch.started(process)
         self._poll.register(self._child.handle, select.POLLIN)
         self._poll.register(answers, select.POLLIN)
         return None
@@ -181,6 +195,8 @@ class WarmProcess:
             return document
         if document.get("id") != id:
             return self._misspoke(f"it answered for datum {str(document.get('id'))[:80]!r} instead of {id}", log)
+        if self._breach:
+            return Answer(self._breach)
         return _answer(document) or self._misspoke("its answer has neither `ok: true` nor a text `error`", log)
 
     def ask_frame(
@@ -225,18 +241,13 @@ class WarmProcess:
             self._reap(child)
 
     def memory_exceeds(self, limit_bytes: int) -> bool:
-        """Whether the process itself (not what it started) has more resident memory; looked at now and then."""
+        """Whether the process, with what it started, has more memory; looked at now and then."""
         child = self._child
         now = time.monotonic()
         if child is None or now - child.memory_looked < _MEMORY_LOOK_SECONDS:
             return False
         child.memory_looked = now
-        try:
-            with open(f"/proc/{child.pid}/statm", "rb") as file:  # noqa: PTH123
-                pages = int(file.read().split()[1])
-        except OSError:
-            return False
-        return pages * os.sysconf("SC_PAGE_SIZE") > limit_bytes
+        return tree_memory_bytes(enough=limit_bytes) > limit_bytes
 
     # ---- one exchange --------------------------------------------------------------------------------------
 
@@ -254,8 +265,8 @@ class WarmProcess:
             pass
         except BrokenPipeError:
             unsent = unsent[:0]
-        deadline = Deadline(timeout_seconds, self._grace_seconds)
-        watch = _Watch(deadline, self._silence_seconds)
+        deadline = Deadline(timeout_seconds, self._grace_seconds, child.watch)
+        watch = _Silence(deadline, self._silence_seconds)
         while True:
             document = self._next_document(child)
             if isinstance(document, str):
@@ -263,6 +274,7 @@ class WarmProcess:
             if document is not None:
                 if not watch.notes(document, child) and not deadline.passed:
                     self._read_output(log, everything=True)
+                    self._breach = deadline.last_look()
                     return document
                 continue
             ended = self._wait_for_more(child, deadline, log, unsent)
@@ -299,7 +311,7 @@ class WarmProcess:
             timed_out = deadline.passed and not deadline.cancelled and not child.closed
             code = self._reap(child)
             self._read_output(log, everything=True)
-            return Exit(code, timed_out=timed_out, cancelled=deadline.cancelled)
+            return Exit(code, timed_out=timed_out, cancelled=deadline.cancelled, breach=deadline.last_look())
         if self._attention.poll_fd in ready and self._attention.look():
             deadline.cancel(time.monotonic())
         deadline.enforce(child.pid, time.monotonic())
@@ -310,7 +322,7 @@ class WarmProcess:
         """The next `size` bytes of the answers."""
         child = self._child
         assert child is not None, "the process has just answered"
-        deadline = Deadline(timeout_seconds, self._grace_seconds)
+        deadline = Deadline(timeout_seconds, self._grace_seconds, child.watch)
         while len(child.received) < size:
             ended = self._wait_for_more(child, deadline, log, memoryview(b""))
             if isinstance(ended, Exit):
@@ -385,7 +397,7 @@ class WarmProcess:
         return code
 
 
-class _Watch:
+class _Silence:
     """What the lines besides answers mean for the deadline: `ready` restarts it, a heartbeat forbids silence.
 
     reason: why the process was stopped for its silence, or empty.

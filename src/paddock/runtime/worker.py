@@ -23,7 +23,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,9 +31,10 @@ from paddock.model.errors import Bug, PaddockError
 from paddock.model.ids import Digest
 from paddock.model.records import DatumState, Location
 from paddock.runtime import sandbox
-from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Transform, prepare_transform
+from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Starved, Transform, prepare_transform
 from paddock.runtime.materialize import OUT_FOLDER, remove_tree
 from paddock.runtime.process import ProcessRunner, end_descendants
+from paddock.runtime.process_memory import remove_groups
 from paddock.runtime.protocol import (
     BatchReport,
     BatchTask,
@@ -43,6 +44,7 @@ from paddock.runtime.protocol import (
     Drain,
     Heartbeat,
     Ready,
+    Rest,
     Stop,
     TransformTask,
     Trim,
@@ -105,6 +107,7 @@ class Worker:
         self._cancelled: set[str] = set()
         self._keep: dict[str, int] = {}
         self._draining = False
+        self._resting = False
         self._claimed = False
         self._running: _Running | None = None
         self._next_beat = 0.0
@@ -117,12 +120,16 @@ class Worker:
         """Work until told to drain or stop. EngineGoneError when the engine has gone or says stop."""
         while not (self._draining and not self._batches):
             if not self._batches:
+                if self._resting:
+                    self._datums.end_warm()
+                    self._resting = False
                 self._claim()
                 if not self._channel.received:
                     # Sending a long report takes messages in, perhaps the very batch that would be waited for.
                     self._channel.wait()
                 self._take_messages()
                 continue
+            self._resting = False
             batch = self._batches.popleft()
             self._run_batch(batch)
             self._cancelled.discard(batch.lease)
@@ -166,6 +173,8 @@ class Worker:
                     self._keep[message.lease] = min(message.keep, self._keep.get(message.lease, message.keep))
                 case Cancel():
                     self._cancelled.add(message.lease)
+                case Rest():
+                    self._resting = True
                 case Drain():
                     self._draining = True
                 case Stop():
@@ -196,8 +205,11 @@ class Worker:
                 return
             self._claim()
             cancelled = batch.lease in self._cancelled
+            starved = tuple(running.starved)
             self._channel.send(
-                BatchReport(batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=cancelled)
+                BatchReport(
+                    batch.lease, final=True, batch=None, datums=(), packs=(), cancelled=cancelled, starved=starved
+                )
             )
         except ReportLostError as lost:
             self._report_loss(batch, lost.cause)
@@ -225,6 +237,11 @@ class Worker:
                 return self._end(batch)
 
             for outcome in self._datums.run_from(batch, position, transform, report.writer, end=end):
+                if isinstance(outcome, Starved):
+                    running.starved.append(position)
+                    position += 1
+                    self.beat()
+                    continue
                 row = report.add(outcome)
                 results.append(
                     DatumResult(
@@ -263,6 +280,7 @@ class Worker:
                 packs=packs,
                 output_files=report.output_files,
                 output_bytes=report.output_bytes,
+                starved=tuple(running.starved) if final else (),
             )
         )
 
@@ -309,6 +327,8 @@ class _Running:
     datum: str = ""
     done: int = 0
     failed: int = 0
+    starved: list[int] = field(default_factory=list)
+    """Positions of datums that are to run alone."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -354,8 +374,9 @@ def _run_slot(options: Options, *, isolated: bool, reason: str) -> int | str:
     code = _exit_code(os.waitpid(child, 0)[1])
     if not isolated:
         end_descendants(owns_namespace=False)
-    for name in ("pfs", "root", "memory"):
+    for name in ("pfs", "root", "memory", "tmp"):
         remove_tree(str(options.scratch / name))
+    remove_groups([str(guardian)])
     return code
 
 
@@ -408,7 +429,16 @@ def _keep(options: Options, guardian: int, tell: int) -> int:
 def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reason: str) -> int:
     """Be the slot."""
     host_pfs = str(options.scratch / "pfs")
-    slot = Slot(options.scratch, host_pfs, sandbox.PFS if isolated else host_pfs, isolated, memory)
+    name = options.scratch.name
+    slot = Slot(
+        options.scratch,
+        host_pfs,
+        sandbox.PFS if isolated else host_pfs,
+        isolated,
+        memory,
+        number=int(name) if name.isdigit() else 0,
+        group_name=str(guardian),
+    )
     channel = Channel(socket.socket(fileno=options.socket_fd))
     try:
         channel.send(Ready(guardian, "namespaces" if isolated else "directory", reason))

@@ -19,7 +19,7 @@ def base_environment(inherited: Mapping[bytes, bytes], transform: TransformTask,
     """
     environment = {name: value for name, value in inherited.items() if not name.startswith(b"PADDOCK_")}
     environment.pop(b"OLDPWD", None)
-    environment |= _encoded(
+    environment |= encoded(
         {
             "PACH_IN_WORKER": "true",
             "PPS_PROJECT_NAME": transform.project,
@@ -42,6 +42,7 @@ def datum_environment(batch: BatchTask, datum: DatumTask, pfs: str) -> dict[byte
         "PADDOCK_JOB_ID": batch.job,
         "PADDOCK_DATUM_ID": datum.id,
     }
+    variables |= gpu_environment(batch.gpus)
     for each in datum.inputs:
         variables[each.name] = input_path(each, pfs)
         variables[f"{each.name}_COMMIT"] = each.commit
@@ -49,7 +50,12 @@ def datum_environment(batch: BatchTask, datum: DatumTask, pfs: str) -> dict[byte
             variables[f"PACH_DATUM_{each.name}_JOIN_ON"] = each.join_on
         if each.group_by:
             variables[f"PACH_DATUM_{each.name}_GROUP_BY"] = each.group_by
-    return _encoded(variables)
+    return encoded(variables)
+
+
+def gpu_environment(gpus: Sequence[str]) -> dict[str, str]:
+    """What shows a command the GPUs that are its own; nothing where it asked for none."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
 
 
 def environment_file(variables: Mapping[bytes, bytes]) -> bytes:
@@ -59,7 +65,7 @@ def environment_file(variables: Mapping[bytes, bytes]) -> bytes:
 
 def spec_environment(transform: TransformTask) -> dict[bytes, bytes]:
     """`transform.env`, which has the last word."""
-    return _encoded(transform.env or {})
+    return encoded(transform.env or {})
 
 
 def input_path(each: InputTask, pfs: str) -> str:
@@ -87,5 +93,6 @@ def working_directory(transform: TransformTask, pfs: str) -> str:
     return os.path.join(default, wanted) if wanted else default
 
 
-def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+def encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Names and values as the system takes them."""
     return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}

@@ -149,19 +149,23 @@ class WorkerHarness:
     def send(self, message: Down) -> None:
         self._socket.sendall(encode(message))
 
-    def start(self, transform: TransformTask, datums: Sequence[DatumTask]) -> str:
+    def start(self, transform: TransformTask, datums: Sequence[DatumTask], *, alone: bool = False) -> str:
         """Send a batch, and its transform if the worker does not know it; the lease."""
         if transform.id not in self.known:
             self.known.add(transform.id)
             self.send(transform)
         lease = self.next_lease
         self._leases += 1
-        self.send(BatchTask(lease, JOB, JOB, transform.id, tuple(datums)))
+        self.send(BatchTask(lease, JOB, JOB, transform.id, tuple(datums), alone=alone))
         return lease
 
     def run(self, transform: TransformTask, datums: Sequence[DatumTask]) -> RanBatch:
-        """Run a batch to its last report."""
-        return self.finish(self.start(transform, datums))
+        """Run a batch to its last report, and datums that the kernel ended for want of memory again, as an engine has to."""
+        batch = self.finish(self.start(transform, datums))
+        for position in batch.reports[-1].starved:
+            again = self.finish(self.start(transform, datums[position : position + 1], alone=True))
+            batch.datums.insert(position, *again.datums)
+        return batch
 
     def finish(self, lease: str) -> RanBatch:
         """Take messages until the last report of `lease`."""

@@ -15,9 +15,9 @@ from paddock.cli.reuse import reuse_fields
 from paddock.cli.session import session_of
 from paddock.model.cache_records import CachePolicy, CacheReport, EvictionReport, KeptResults
 from paddock.model.errors import InvalidInput
+from paddock.model.sizes import parse_size
 from paddock.pipelines.durations import parse_duration
 from paddock.pipelines.shares import parse_share
-from paddock.pipelines.sizes import parse_size
 
 NONE = "none"
 Value = TypeVar("Value")

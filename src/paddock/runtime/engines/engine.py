@@ -19,10 +19,14 @@ class WorkerMessage:
 
 @dataclass(frozen=True, slots=True)
 class WorkerGone:
-    """A worker ended, for whatever cause; `reason` is for people. What it held must be given to others."""
+    """A worker ended, for whatever cause; `reason` is for people. What it held must be given to others.
+
+    starved: it seems to have ended for want of memory.
+    """
 
     worker: WorkerId
     reason: str
+    starved: bool = False
 
 
 WorkerEvent = WorkerMessage | WorkerGone

@@ -17,21 +17,26 @@ from typing import IO, Any
 
 from paddock.model.errors import Unavailable
 from paddock.runtime.engines.engine import WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.process_memory import oom_kills, remove_groups
 from paddock.runtime.protocol import Down, Up, decode, encode
 from paddock.storage.chunking import ChunkingParameters
 
 READ_BYTES = 1 << 18
 STDERR_TAIL_BYTES = 2000
 STOP_GRACE_SECONDS = 10.0
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""How a guardian ends that was killed, or whose slot was."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """sandbox: `auto` (namespaces where the system allows them), `namespaces` or `directory`. grace_seconds: from SIGTERM
-    to SIGKILL for a datum that must end."""
+    to SIGKILL for a datum that must end. memory_bytes, gpus: what datums may ask for, in place of what the machine has."""
 
     sandbox: str = "auto"
     grace_seconds: float = 5.0
+    memory_bytes: int | None = None
+    gpus: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +64,7 @@ class LocalEngine:
         self._selector = selectors.DefaultSelector()
         self._processes: dict[WorkerId, _Process] = {}
         self._next = 0
+        self._kills = oom_kills()
 
     def scale(self, workers: int) -> None:
         while len(self._processes) < workers:
@@ -184,8 +190,13 @@ class LocalEngine:
         tail = process.stderr.read().decode(errors="replace").strip()
         process.stderr.close()
         _remove_tree(process.scratch)
+        remove_groups([str(process.popen.pid)])
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return WorkerGone(process.id, f"worker process {process.popen.pid} {how}" + (f": {tail}" if tail else ""))
+        kills = oom_kills()
+        starved, self._kills = code in _KILLED and kills > self._kills, kills
+        how += " (it seems that the kernel ended it for want of memory)" if starved else ""
+        reason = f"worker process {process.popen.pid} {how}" + (f": {tail}" if tail else "")
+        return WorkerGone(process.id, reason, starved)
 
 
 def _remove_tree(folder: Path) -> None:
