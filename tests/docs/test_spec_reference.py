@@ -10,7 +10,7 @@ import pytest
 from paddock.model.globs import compile_glob
 from paddock.pipelines.fields import IDLE, IGNORED, OLD, REFUSED, children_of
 from paddock.pipelines.inputs import DATUMS_MAX
-from paddock.pipelines.models import Gpu, Input, PfsInput, PipelineRef, PipelineSpec, SpecModel, Transform
+from paddock.pipelines.models import Gpu, Input, PfsInput, PipelineRef, PipelineSpec, SpecModel, Split, Transform
 from paddock.pipelines.spec import load_specs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "spec.md").read_text(encoding="utf-8")
@@ -21,6 +21,7 @@ SECTIONS: dict[type[SpecModel], str] = {
     Input: "`input`",
     PfsInput: "`input.pfs`",
     Gpu: "`gpu`",
+    Split: "`split`",
     **{
         model: f"`{name}`"
         for name, model in children_of(PipelineSpec).items()
@@ -33,6 +34,7 @@ PREFIXES: dict[type[SpecModel], str] = {
     Transform: "transform.",
     Input: "input.",
     PfsInput: "input.pfs.",
+    Split: "input.pfs.split.",
 }
 
 

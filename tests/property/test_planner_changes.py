@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import Digest
+from paddock.model.splits import SplitRule
 from paddock.pipelines.affected import traceable
+from paddock.pipelines.inputs import Leaf
 from paddock.pipelines.spec import validate_spec
+from paddock.runtime.cut_files import Cuts, File
 from paddock.runtime.job_tables import DATUMS
+from paddock.runtime.leaf_matches import LeafMatches
 from paddock.runtime.plan import InputCommit, Plan
 from paddock.runtime.plan_changed import plan_changed
 from paddock.runtime.plan_request import Base, PlanRequest
@@ -110,6 +114,10 @@ def shown(plan: Plan) -> dict[str, Any]:
     }
 
 
+def no_cuts(leaf: Leaf, rule: SplitRule, files: Iterable[File]) -> Mapping[Digest, Cuts]:
+    raise AssertionError("no leaf splits files here")
+
+
 def requests(
     trees: Trees, data: dict[str, Any], before: dict[str, Files], after: dict[str, Files]
 ) -> tuple[PlanRequest, Plan] | None:
@@ -120,7 +128,7 @@ def requests(
     inputs = {place: InputCommit("old", tree) for place, tree in old.items()}
     try:
         spec = validate_spec({"pipeline": "p", "transform": {"cmd": ["true"]}, "input": data}).spec
-        first = plan_whole(trees, PlanRequest(spec, TRANSFORM, inputs, None, reuse=True))
+        first = plan_whole(LeafMatches(trees, no_cuts), PlanRequest(spec, TRANSFORM, inputs, None, reuse=True))
     except InvalidInput:
         return None
     finish(first, bytes([7]) * 32)
@@ -139,19 +147,21 @@ def test_the_plan_of_a_change_is_the_plan_of_everything(
     request, _ = made
     assert request.base is not None
     try:
-        whole = plan_whole(trees, request)
+        whole = plan_whole(LeafMatches(trees, no_cuts), request)
     except InvalidInput:
         with pytest.raises(InvalidInput):
-            plan_changed(trees, request)
+            plan_changed(LeafMatches(trees, no_cuts), request)
         return
-    changed = plan_changed(trees, request)
+    changed = plan_changed(LeafMatches(trees, no_cuts), request)
     if changed is None:
         assert whole.kept == 0 or not traceable(request.spec.input)
         return
     assert shown(changed) == shown(whole)
     for plan in (changed, whole):
         finish(plan, bytes([8]) * 32)
-    everything = plan_whole(trees, PlanRequest(request.spec, TRANSFORM, request.inputs, None, reuse=True))
+    everything = plan_whole(
+        LeafMatches(trees, no_cuts), PlanRequest(request.spec, TRANSFORM, request.inputs, None, reuse=True)
+    )
     assert write_datums(trees, changed) == write_datums(trees, whole)
     rows = pa.concat_tables(trees.tables.scan(DATUMS, write_datums(trees, changed))) if len(everything) else None
     assert (rows.column("key").to_pylist() if rows is not None else []) == list(everything.keys)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from paddock.catalog import chunk_index, commits
+from paddock.catalog import chunk_index, commits, file_cuts
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import Conflict, Corrupt, NotFound
+from paddock.model.ids import Digest
 from paddock.model.store_records import GarbageReport, PackFate
 from paddock.runtime.garbage import collect_garbage
 from paddock.storage.chunks import DetachedWriter
+from paddock.storage.splitting.kinds import CUT_FILES
 from paddock.storage.trees import TreeRow, tree_table
 from paddock.versions.home import Home
 
@@ -289,3 +291,20 @@ def test_a_put_again_by_scan_notices_that_its_chunks_are_gone(
     gc(home)
     paddock.files.put_tree("data@main", source)
     assert read(paddock, "data@main:/a") == noise(1)
+
+
+def test_cuts_of_split_files_stay_until_they_are_long_unused(paddock: EmbeddedPaddock, home: Home) -> None:
+    paddock.files.put("data@main:/a.txt", b"".join(b"%d\n" % number for number in range(5000)))
+    node = {"pfs": {"repo": "data", "glob": "/*", "split": "lines:10"}}
+    assert paddock.datums.preview(node).total == 500
+    gc(home)
+    assert fates(gc(home)) == []
+    with home.catalog.read() as tx:
+        root = file_cuts.root(tx, "v1 lines records=10 header=0 by=position")
+    assert root
+    home.tables.root(CUT_FILES, Digest(bytes.fromhex(root)))
+    gc(home, grace_seconds=-40 * 24 * HOUR)
+    with home.catalog.read() as tx:
+        assert file_cuts.root(tx, "v1 lines records=10 header=0 by=position") == ""
+    gc(home)
+    assert paddock.datums.preview(node).total == 500

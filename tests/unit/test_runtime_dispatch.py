@@ -41,12 +41,19 @@ def test_batches_have_an_upper_limit() -> None:
 
 
 def test_large_inputs_go_first() -> None:
-    assert carve(make(3, sizes=[1, 9, 5]), "a", workers=1).datums[0] == 1
+    assert carve(make(3, sizes=[1 << 20, 9 << 20, 5 << 20]), "a", workers=1).datums[0] == 1
+
+
+def test_inputs_of_about_the_same_size_go_in_the_order_of_the_plan() -> None:
+    assert carve(make(4, sizes=[100, 900, 500, 1 << 20]), "a", workers=1).datums == (3, 0)
+    assert make(4, sizes=[100, 900, 500, 700]).waiting() == [0, 1, 2, 3]
 
 
 def test_a_number_or_a_size_in_the_spec_decides() -> None:
     assert len(carve(make(10, rule=BatchRule(number=3)), "a").datums) == 3
-    assert carve(make(4, rule=BatchRule(size_bytes=10), sizes=[6, 5, 4, 20]), "a").datums == (3,)
+    assert carve(
+        make(4, rule=BatchRule(size_bytes=10 << 20), sizes=[6 << 20, 5 << 20, 4 << 20, 20 << 20]), "a"
+    ).datums == (3,)
     assert carve(make(3, rule=BatchRule(size_bytes=10), sizes=[6, 4, 4]), "a").datums == (0, 1)
 
 

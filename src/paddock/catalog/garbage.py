@@ -13,7 +13,7 @@ PAGE_ROWS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class RootRow:
-    """A root that keeps chunks in use. kind: `tree`, `datums`, `cache` (tables) or `batch` (a batch result)."""
+    """A root that keeps chunks in use. kind: `tree`, `datums`, `cache`, `cut-files` (tables) or `batch` (a batch result)."""
 
     kind: str
     root: str
@@ -54,6 +54,7 @@ _ROOTS = (
         f" FROM batches JOIN jobs ON jobs.id = batches.job_id {_PIPELINE.format('jobs')} WHERE result <> ''"
     ),
     "SELECT 'cache', root, 'kept results' FROM result_runs",
+    "SELECT 'cut-files', root, 'cuts of split files' FROM file_cuts",
     "SELECT kind, root, 'given up while it may have been read' FROM released_roots",
 )
 

@@ -50,7 +50,7 @@ def _failed_datums(paddock: Paddock, job: Job) -> list[Datum]:
 
 
 def _datum_problem(address: str, datum: Datum) -> Problem:
-    inputs = ", ".join(f"{item.name}:{output.printable(item.path)}" for item in datum.inputs) or "no input"
+    inputs = ", ".join(map(output.element, datum.inputs)) or "no input"
     return Problem(
         f"datum {datum.id[:12]} ({inputs})", f"{datum.reason}; its log: paddock datum logs {address} {datum.id[:12]}"
     )

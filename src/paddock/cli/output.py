@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from paddock.model.records import DEFAULT_PROJECT, to_json
+from paddock.model.records import DEFAULT_PROJECT, DatumInput, to_json
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -43,6 +43,18 @@ def document_stream(values: Iterable[Any]) -> None:
         sys.stdout.write(f"{separator}\n{json.dumps(to_json(value), ensure_ascii=False)}")
         separator = ","
     sys.stdout.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def element(item: DatumInput) -> str:
+    """One of a datum's inputs: `in:/a.csv`, `in:/a.csv records 5 to 8`."""
+    return f"{item.name}:{printable(item.path)}{records(item.first_record, item.last_record)}"
+
+
+def records(first: int | None, last: int | None) -> str:
+    """Which records of a file, to stand after its path; nothing where it is read whole."""
+    if first is None:
+        return ""
+    return f" record {first}" if first == last else f" records {first} to {last}"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

@@ -61,6 +61,7 @@ def map_folder(
     command: Sequence[str],
     *,
     glob: str = DEFAULT_GLOB,
+    split: str | None = None,
     code: Path | None = None,
     function: str | None = None,
     workers: int | None = None,
@@ -72,7 +73,8 @@ def map_folder(
     """Run `command` once for every match of `glob` in the folder `source`; mirror the results into `target`.
 
     The command runs in the present directory, with the datum at `/pfs/in` and `/pfs/out`; `{in}` and `{out}` in its
-    words stand for the datum's path and the output folder. code: a folder that is versioned with the command; without
+    words stand for the datum's path and the output folder. split: cut each matched file into datums of records, as a spec's
+    `split` says it in short (`csv:1000`). code: a folder that is versioned with the command; without
     it, files below the present directory that words of the command name. function: `module:function`, found from the
     present directory, instead of a command (which is empty then) and code. A failed job leaves `target` as it was.
     no_cache, audit: `reprocess` and `audit` of `Pipelines.apply`.
@@ -83,7 +85,7 @@ def map_folder(
     _check_running(paddock, names.pipeline)
     chosen = _load_function(function, command, code) if function is not None else None
     transform = _command_transform(command) if chosen is None else chosen.transform
-    spec = _spec(names, source, target, transform, glob)
+    spec = _spec(names, source, target, transform, (glob, split))
     before = newest_jobs(paddock, [names.pipeline])
     ensure_repo(paddock, names.repo)
     own_code = code if chosen is None else chosen.code.path
@@ -140,7 +142,11 @@ def _command_transform(command: Sequence[str]) -> dict[str, Any]:
     return {"cmd": [*command], "working_dir": str(Path.cwd()), "placeholders": True}
 
 
-def _spec(names: MapNames, source: Path, target: Path, transform: Mapping[str, Any], glob: str) -> dict[str, Any]:
+def _spec(
+    names: MapNames, source: Path, target: Path, transform: Mapping[str, Any], cut: tuple[str, str | None]
+) -> dict[str, Any]:
+    """cut: glob and split."""
+    glob, split = cut
     return {
         "pipeline": {"project": MAP_PROJECT, "name": names.pipeline.partition("/")[2]},
         "description": f"paddock map {source} -o {target}",
@@ -152,6 +158,7 @@ def _spec(names: MapNames, source: Path, target: Path, transform: Mapping[str, A
                 "branch": DEFAULT_BRANCH,
                 "name": INPUT_NAME,
                 "glob": glob,
+                **({} if split is None else {"split": split}),
             }
         },
     }

@@ -93,14 +93,19 @@ def _load_module(file: Path, default_project: str) -> list[LoadedSpec]:
     return loaded
 
 
-def load_input(text: str, *, default_project: str = DEFAULT_PROJECT) -> Mapping[str, Any]:
+def load_input(text: str, *, default_project: str = DEFAULT_PROJECT, split: str | None = None) -> Mapping[str, Any]:
     """A spec, or an input alone, as plain data: from a file, from standard input (`-`), or from `repo[@branch]:/glob`.
+
+    split: of an input given as `repo:/glob`, how its files are cut (`csv:1000`). InvalidInput: it stands beside a file.
 
     Names that give no project get `default_project`. NotFound: there is no such file; InvalidInput: it does not parse.
     """
     if text != str(STANDARD_INPUT) and ":" in text and not Path(text).exists():
         place, _, glob = text.partition(":")
-        return in_project({"pfs": {**_branch_of(place), "glob": glob or "/"}}, default_project)
+        cut = {} if split is None else {"split": split}
+        return in_project({"pfs": {**_branch_of(place), "glob": glob or "/", **cut}}, default_project)
+    if split is not None:
+        raise InvalidInput(f"{text} says itself how its inputs are split; leave --split out, or name repo:/glob")
     found = parse_specs(_read(Path(text)), source_name=text)
     if len(found) != 1:
         raise InvalidInput(f"{text} holds {len(found)} documents; a preview takes one spec or one input")

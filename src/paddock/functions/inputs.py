@@ -22,16 +22,24 @@ def glob(
     outer_join: bool = False,
     group_by: str = "",
     empty_files: bool = False,
+    split: str | Mapping[str, Any] | None = None,
 ) -> InputSpec:
     """One datum for each match of `pattern` in `repo` (`[project/]repo`).
 
+    split: cut matched files into datums of records, as in a spec: `"csv:1000"` or `{"format": "csv", "records": 1000}`.
     name: of the function's parameter that gets it; the repo's name if None. Without a project: the pipeline's.
     """
     address = parse_repo(repo)
     fields: dict[str, Any] = {"repo": address.repo, "glob": pattern, "branch": branch, "name": name or address.repo}
     if "/" in repo:
         fields["project"] = address.project
-    options = {"join_on": join_on, "outer_join": outer_join, "group_by": group_by, "empty_files": empty_files}
+    options: dict[str, Any] = {
+        "join_on": join_on,
+        "outer_join": outer_join,
+        "group_by": group_by,
+        "empty_files": empty_files,
+        "split": split,
+    }
     return {"pfs": fields | {key: value for key, value in options.items() if value}}
 
 

@@ -74,7 +74,7 @@ class DatumExplanation:
 
 @dataclass(frozen=True, slots=True)
 class MatchCount:
-    """How many files and directories one pfs input matches."""
+    """How many files and directories one pfs input matches; with `split`, how many pieces of files."""
 
     name: str
     repo: str
@@ -93,6 +93,11 @@ class PreviewFile:
     """What each group of the glob captured."""
     key: str
     """What `join_on` or `group_by` comes to; empty where the input is in no join or group."""
+    piece: str = ""
+    """Where the input has `split`: the name of the piece below `path`; else empty."""
+    first_record: int | None = None
+    """Of a piece: the number of its first record in the file, from 1."""
+    last_record: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

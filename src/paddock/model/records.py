@@ -330,6 +330,11 @@ class DatumInput:
     path: str
     digest: str
     size_bytes: int
+    piece: str = ""
+    """Where an input with `split` cuts the file: the name of its piece, as the command sees it below the path; else empty."""
+    first_record: int | None = None
+    """Of a piece: the number of its first record in the file, from 1. None where the file is gone, or there is no piece."""
+    last_record: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

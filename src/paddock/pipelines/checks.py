@@ -13,6 +13,7 @@ from typing import Any
 from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob, compile_template
 from paddock.pipelines.documents import FieldPath
+from paddock.pipelines.split_text import parse_split
 
 COMBINATIONS = ("cross", "union", "join", "group")
 KINDS = ("pfs", *COMBINATIONS)
@@ -55,6 +56,7 @@ def check(data: dict[str, Any], *, excused: Set[FieldPath] = frozenset()) -> Fin
         for leaf in leaves:
             _check_name(findings, leaf)
             _check_templates(findings, leaf)
+            _check_split(findings, leaf)
             if isinstance(reference, dict):
                 _check_not_own_output(findings, leaf, reference)
         _check_duplicates(findings, node, ("input",))
@@ -149,6 +151,28 @@ def _check_templates(findings: Findings, leaf: _LeafPlace) -> None:
                 findings.problems.append(((*leaf.path, name), error.message))
     if leaf.data.get("outer_join") is True and "join" not in leaf.above:
         findings.warnings.append(((*leaf.path, "outer_join"), "has no effect outside of a join"))
+
+
+def _check_split(findings: Findings, leaf: _LeafPlace) -> None:
+    path = (*leaf.path, "split")
+    try:
+        split = parse_split(leaf.data.get("split"))
+    except ValueError:
+        return  # the model says what is wrong
+    if not isinstance(split, dict):
+        return
+    if split.get("records") is not None and split.get("bytes") is not None:
+        findings.problems.append(((*path, "bytes"), "a piece is limited by records or by bytes; keep one of them"))
+    if split.get("by") == "content" and split.get("bytes") is not None:
+        problem = "pieces by content are limited by records; write `records`, or by: position"
+        findings.problems.append(((*path, "by"), problem))
+    if split.get("header") is True and split.get("format") not in ("csv", "lines"):
+        problem = f"{split.get('format')} files have no header line; leave the field out"
+        findings.problems.append(((*path, "header"), problem))
+    glob = leaf.data.get("glob")
+    if isinstance(glob, str) and glob.strip() in ("/", ""):
+        problem = "split cuts files, and / is the whole repo; write a glob that matches files, as /* or /**"
+        findings.problems.append(((*leaf.path, "glob"), problem))
 
 
 def _groups_of(glob: Any) -> int | None:

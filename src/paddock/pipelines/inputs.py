@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from paddock.model.errors import InvalidInput, LimitExceeded
 from paddock.model.globs import compile_glob, compile_template
 from paddock.model.ids import Digest
+from paddock.model.splits import SplitRule
 from paddock.pipelines.models import Input, PipelineSpec
 
 Integers = NDArray[np.int64]
@@ -54,6 +55,8 @@ class Leaf:
     group_by: str
     outer_join: bool
     empty_files: bool
+    split: SplitRule | None = None
+    """Its matches are pieces of the files that the glob matches."""
 
     @property
     def address(self) -> str:
@@ -165,6 +168,7 @@ def _leaves(node: Input, numbers: Iterator[int]) -> Iterator[Leaf]:
             pfs.group_by,
             pfs.outer_join,
             pfs.empty_files,
+            None if pfs.split is None else pfs.split.rule,
         )
     for child in node.children:
         yield from _leaves(child, numbers)

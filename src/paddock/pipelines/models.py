@@ -25,8 +25,10 @@ from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob
 from paddock.model.records import DEFAULT_BRANCH
 from paddock.model.sizes import parse_cpus, parse_size
+from paddock.model.splits import SplitBy, SplitFormat, SplitRule
 from paddock.pipelines.documents import type_name
 from paddock.pipelines.durations import format_duration, parse_duration
+from paddock.pipelines.split_text import parse_split
 
 INT_MAX = 2**63 - 1
 
@@ -123,6 +125,26 @@ class Transform(SpecModel):
     memory_volume: Any = None
 
 
+class Split(SpecModel):
+    """`records` and `bytes`: most of either in a datum; one record, and one row group, where neither is said."""
+
+    format: Literal["csv", "jsonl", "lines", "parquet", "tar"]
+    records: Count | None = None
+    bytes: ByteCount | None = None
+    header: StrictBool | None = None
+    by: Literal["position", "content"] = "position"
+
+    @property
+    def rule(self) -> SplitRule:
+        return SplitRule(
+            format=SplitFormat(self.format),
+            records=1 if self.bytes is None and self.records is None else self.records,
+            bytes=self.bytes,
+            header=self.format == "csv" if self.header is None else self.header,
+            by=SplitBy(self.by),
+        )
+
+
 class PfsInput(SpecModel):
     project: ProjectName
     name: InputName
@@ -135,6 +157,7 @@ class PfsInput(SpecModel):
     group_by: Line = ""
     empty_files: StrictBool = False
     lazy: StrictBool = False
+    split: Annotated[Split | None, BeforeValidator(parse_split)] = None
 
 
 class Input(SpecModel):

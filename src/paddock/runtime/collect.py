@@ -148,12 +148,19 @@ class Collector:
         """Take an input file, or all input files of a directory, as they are stored."""
         placed = self.present.get(inner)
         if placed is not None:
-            self.rows.append(_row(name, placed))
+            self._take(inner, name, placed)
             return
         prefix = f"{inner}/"
         for path, each in self.present.items():
             if path.startswith(prefix):
-                self.rows.append(_row(f"{name}/{path[len(prefix) :]}", each))
+                self._take(path, f"{name}/{path[len(prefix) :]}", each)
+
+    def _take(self, inner: str, name: str, placed: Placed) -> None:
+        if placed.file.cut is None:
+            self.rows.append(_row(name, placed))
+        else:
+            # A piece of a file has no chunks of its own.
+            self._file(f"{self.host_pfs}/{inner}", name)
 
     def _check_name(self, name: str) -> None:
         try:

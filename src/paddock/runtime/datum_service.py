@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +14,20 @@ from paddock.model.errors import InvalidInput, NotFound
 from paddock.model.ids import CommitId, DatumId, Digest
 from paddock.model.plans import DatumExplanation, InputPreview
 from paddock.model.records import Datum, DatumInput, DatumState
-from paddock.pipelines.inputs import Leaf, leaves_of
+from paddock.pipelines.inputs import leaves_of
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.batch_format import NOT_STARTED, STATES
 from paddock.runtime.batch_results import read_log
 from paddock.runtime.datum_explain import explain_datum
+from paddock.runtime.datum_inputs import DatumInputs
 from paddock.runtime.input_preview import preview_input
+from paddock.runtime.job_facts import input_commits
 from paddock.runtime.job_records import find_job
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
 from paddock.runtime.outputs import BatchResults
 from paddock.versions.home import Home
+
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ class _JobDatums:
     """
 
     job: JobRow
-    leaves: Sequence[Leaf]
     root: Digest
+    inputs: DatumInputs
     fresh: Mapping[bytes, tuple[bytes, int]]
     home: Home
     makers: dict[str, str] = field(default_factory=dict)
@@ -64,17 +67,19 @@ class DatumService:
         results = BatchResults(self._home)
         count = 0
         for rows in self._home.tables.scan(DATUMS, view.root):
-            for row in rows.to_pylist():
-                if limit is not None and count >= limit:
-                    return
-                datum = _datum(view, results, row)
-                if not states or datum.state in states:
-                    count += 1
-                    yield datum
+            for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
+                listed = rows.slice(start, _ROWS_AT_ONCE).to_pylist()
+                for row, inputs in zip(listed, view.inputs.of(listed), strict=True):
+                    if limit is not None and count >= limit:
+                        return
+                    datum = _datum(view, results, row, inputs)
+                    if not states or datum.state in states:
+                        count += 1
+                        yield datum
 
     def inspect(self, job: str, datum: str) -> Datum:
         view, row = self._find(job, datum)
-        return _datum(view, BatchResults(self._home), row)
+        return _datum(view, BatchResults(self._home), row, *view.inputs.of([row]))
 
     def logs(self, job: str, datum: str) -> bytes:
         """What the datum's command printed, all tries; of a reused datum, when it was computed. Empty while it has not ended."""
@@ -86,7 +91,9 @@ class DatumService:
 
     def explain(self, job: str, datum: str) -> DatumExplanation:
         view, row = self._find(job, datum)
-        return explain_datum(self._home, view.job, row, _datum(view, BatchResults(self._home), row))
+        return explain_datum(
+            self._home, view.job, row, _datum(view, BatchResults(self._home), row, *view.inputs.of([row]))
+        )
 
     def preview(self, spec: Mapping[str, Any], *, limit: int = 20) -> InputPreview:
         return preview_input(self._home, spec, limit=limit)
@@ -96,6 +103,7 @@ class DatumService:
             row = find_job(tx, job)
             version = pipelines_sql.version(tx, row.pipeline_id, row.version)
             reported = batches_sql.of_job(tx, row.id)
+            trees = {place: commit.tree for place, commit in input_commits(tx, self._home, row.commit_id).items()}
         assert version is not None, f"job {row} has a pipeline version"
         if not row.datums_root:
             return None
@@ -106,7 +114,8 @@ class DatumService:
             ids = results[batch].results.column("id").to_pylist()
             fresh |= {id: (batch, ordinal) for ordinal, id in enumerate(ids)}
         leaves = leaves_of(PipelineSpec.model_validate(json.loads(version.spec)))
-        return _JobDatums(row, leaves, Digest(bytes.fromhex(row.datums_root)), fresh, self._home)
+        inputs = DatumInputs(self._home, leaves, trees)
+        return _JobDatums(row, Digest(bytes.fromhex(row.datums_root)), inputs, fresh, self._home)
 
     def _find(self, job: str, datum: str) -> tuple[_JobDatums, dict[str, Any]]:
         if not datum or not set(datum) <= set("0123456789abcdef"):
@@ -130,7 +139,7 @@ def _place(view: _JobDatums, row: Mapping[str, Any]) -> tuple[bytes, int]:
     return view.fresh.get(row["id"], planned) if planned[0] == NO_BATCH else planned
 
 
-def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any]) -> Datum:
+def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any], inputs: tuple[DatumInput, ...]) -> Datum:
     batch, ordinal = _place(view, row)
     own = row["batch"] == NO_BATCH or row["job"].hex() == view.job.set_id
     outcome = None if batch == NO_BATCH else results.row(batch, ordinal)
@@ -145,7 +154,7 @@ def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any]) -> D
         job=CommitId(view.job.set_id),
         computed_by=None if outcome is None else CommitId(computed_by),
         state=state,
-        inputs=_inputs(view, row),
+        inputs=inputs,
         key=row["key"].hex(),
         reason="" if outcome is None else outcome["reason"],
         exit_code=None if code == NOT_STARTED else code,
@@ -157,11 +166,3 @@ def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any]) -> D
         if outcome is None or outcome["key"] == row["key"]
         else view.maker(results[batch].header.transform),
     )
-
-
-def _inputs(view: _JobDatums, row: Mapping[str, Any]) -> tuple[DatumInput, ...]:
-    inputs: builtins.list[DatumInput] = []
-    for number, path, digest, size in zip(row["leaves"], row["paths"], row["digests"], row["sizes"], strict=True):
-        leaf = view.leaves[number]
-        inputs.append(DatumInput(leaf.name, f"{leaf.project}/{leaf.repo}@{leaf.branch}", path, digest.hex(), size))
-    return tuple(inputs)

@@ -22,6 +22,9 @@ LeaseId = NewType("LeaseId", str)
 
 BATCH_SECONDS = 1.0
 """Aim of a batch's duration: long enough that claims and reports cost little, short enough to lose little and to even out."""
+SIZE_STEP = 64 << 10
+SECONDS_STEP = 0.01
+"""Costs are compared in such steps: which of two small datums goes first is no gain, and neighbours are read together."""
 BATCHES_PER_SECOND = 200
 """What one scheduler takes at ease; with more workers than that, batches become longer."""
 BATCH_DATUMS_MAX = 2000
@@ -105,7 +108,7 @@ class Dispatch:
         sizes = np.asarray(input_bytes, np.int64)
         assert len(positions) == len(sizes), "each datum that waits has a size"
         costs = _known_costs(seconds)
-        order = np.lexsort((positions, -(sizes if costs is None else costs)))
+        order = np.lexsort((positions, -_steps(sizes, SIZE_STEP) if costs is None else -_steps(costs, SECONDS_STEP)))
         self._order = positions[order]
         self._next = 0
         self._byte_sums = _sums(sizes[order]) if rule.size_bytes is not None else None
@@ -400,6 +403,11 @@ class _Costs:
         """How many datums from `start` on last about `aim` seconds, or half of a worker's share of what is left."""
         left = float(self._sums[-1] - self._sums[start]) * self.scale
         return _reach(self._sums, start, min(aim, left / (2 * workers)) / self.scale)
+
+
+def _steps(costs: np.ndarray, step: float) -> np.ndarray:
+    whole: np.ndarray = np.floor(costs / step)
+    return whole
 
 
 def _known_costs(seconds: np.ndarray | None) -> np.ndarray | None:

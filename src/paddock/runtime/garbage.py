@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paddock.catalog import chunk_index, results
+from paddock.catalog import chunk_index, file_cuts, results
 from paddock.catalog import garbage as garbage_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.garbage import PackRow, RootRow
@@ -35,6 +35,8 @@ GRACE_SECONDS = 3600.0
 """How long garbage is kept. An interrupted put that is started again within it sends only what is missing."""
 WAIT_SECONDS = 5.0
 """How long a collection waits for writers that are at work; what they hold up is left to the next one."""
+CUTS_KEPT_SECONDS = 30 * 86400.0
+"""How long it is remembered how files were cut by a rule that cuts nothing new; forgotten, they are read once more."""
 SPARSE_BELOW = 0.5
 """A pack is rewritten when less than this part of it is in use: a byte is then copied about once in its life."""
 _POLL_SECONDS = 0.05
@@ -133,6 +135,7 @@ class _Collection:
         drained = self.home.drained_generation(as_if_next=True)
         with self.home.catalog.preview() as tx:
             self.dropped_results = self._drop_results(tx)
+            file_cuts.drop_unused(tx, before=self.before - CUTS_KEPT_SECONDS)
             garbage_sql.forget_released(tx, drained)
             packs = garbage_sql.packs(tx)
             self.condemned = {pack.id: pack for pack in packs if 0 < pack.condemned <= drained}
@@ -142,6 +145,7 @@ class _Collection:
         """Tell writers that began by now from later ones, and forget what only readers that are done could still read."""
         with self.home.catalog.write() as tx:
             self.dropped_results = self._drop_results(tx)
+            file_cuts.drop_unused(tx, before=self.before - CUTS_KEPT_SECONDS)
             self.generation = self.listed_generation = garbage_sql.generation(tx)
             garbage_sql.next_generation(tx)
         drained = self.home.drained_generation()

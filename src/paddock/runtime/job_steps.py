@@ -76,24 +76,28 @@ def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
     with home.catalog.write() as tx:
         jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
     pin = home.pin()
-    facts = job_facts(home, row)
-    reuse = not row.no_cache and facts.spec.reprocess_spec != "every_job"
-    finders = [ResultFinder(home, transform) for transform in (facts.transform, *facts.carries)]
-    audited = reuse and facts.audit_share > 0
-    plan = plan_job(
-        home,
-        facts.spec,
-        transform=facts.transform,
-        inputs=facts.inputs,
-        base=facts.base,
-        found=finders[0],
-        reuse=reuse,
-        carries=[Carried(finder.transform, finder) for finder in finders[1:]],
-        whole=audited,
-    )
-    audit = choose(plan, facts.audit_share, row.id) if audited else NO_AUDIT
-    active = _activate(home, row, facts, plan, pin, audit, workers=workers, started=row.started or now)
-    active.renewed = plan.found_at(finders[0].scattered)
+    try:
+        facts = job_facts(home, row)
+        reuse = not row.no_cache and facts.spec.reprocess_spec != "every_job"
+        finders = [ResultFinder(home, transform) for transform in (facts.transform, *facts.carries)]
+        audited = reuse and facts.audit_share > 0
+        plan = plan_job(
+            home,
+            facts.spec,
+            transform=facts.transform,
+            inputs=facts.inputs,
+            base=facts.base,
+            found=finders[0],
+            reuse=reuse,
+            carries=[Carried(finder.transform, finder) for finder in finders[1:]],
+            whole=audited,
+        )
+        audit = choose(plan, facts.audit_share, row.id) if audited else NO_AUDIT
+        active = _activate(home, row, facts, plan, pin, audit, workers=workers, started=row.started or now)
+        active.renewed = plan.found_at(finders[0].scattered)
+    except BaseException:
+        pin.release()
+        raise
     with home.catalog.write() as tx:
         results_sql.touch(tx, sorted({run for finder in finders for run in finder.busy}), used=now)
         jobs_sql.update(tx, row.id, state=JobState.RUNNING, base_id=facts.base_id, counts=active.counts)

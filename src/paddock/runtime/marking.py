@@ -2,6 +2,7 @@
 
     tree root → segments → chunks of files         datums, cache root → segments → batch results
     batch result → results and files segments, log chunks; files segments → chunks of files
+    cut-files root → segments → cuts root → segments
 
 Segments that many roots share are read once. Columnar; memory grows by 8 bytes a chunk and some 100 bytes a segment.
 """
@@ -24,10 +25,11 @@ from paddock.runtime.job_tables import CACHE, DATUMS, NO_BATCH
 from paddock.storage.columnar import decode_segment, key_bytes, single_array
 from paddock.storage.digest_set import DigestSet, Heads, heads, heads_of
 from paddock.storage.segments import TableKind
+from paddock.storage.splitting.kinds import CUT_FILES, CUTS
 from paddock.storage.tree_kinds import FILES, TREE
 from paddock.versions.home import Home
 
-KINDS = {"tree": TREE, "datums": DATUMS, "cache": CACHE}
+KINDS = {"tree": TREE, "datums": DATUMS, "cache": CACHE, "cut-files": CUT_FILES}
 Result = TypeVar("Result")
 
 
@@ -68,6 +70,8 @@ class Marking:
         for wanted, table in self._read(segments):
             if wanted.kind is TREE:
                 self.live.add(file_chunk_heads(table))
+            elif wanted.kind is CUT_FILES:
+                self._add_cuts(table, wanted.holder)
             else:
                 batches |= dict.fromkeys(self._batches_in(table), wanted.holder)
         self._add_batches(batches)
@@ -85,6 +89,12 @@ class Marking:
                 self._seen.add(segment.digest)
                 self._mark(segment.digest)
                 yield _Wanted(kind, segment.digest, holder)
+
+    def _add_cuts(self, table: pa.Table, holder: str) -> None:
+        """Mark the cuts that are named, which name no further chunks."""
+        for root in pc.unique(table.column("cuts")).to_pylist():
+            if root not in self._seen:
+                list(self._segments_of(CUTS, Digest(root), holder))
 
     def _batches_in(self, table: pa.Table) -> list[bytes]:
         named: list[bytes] = pc.unique(table.column("batch")).to_pylist()

@@ -153,6 +153,23 @@ class CodeFolder:
         self._transform = transform
 
 
+def file_content(file: FileTask, read_chunk: ReadChunk) -> Iterator[bytes | memoryview]:
+    """The bytes of a file or of a piece of one, in parts. Raises what `read_chunk` raises."""
+    if file.cut is None:
+        for digest, location in file.chunks:
+            yield read_chunk(digest, location)
+        return
+    skip, head, tail = file.cut
+    yield head
+    left = file.size - len(head) - len(tail)
+    for digest, location in file.chunks:
+        part = memoryview(read_chunk(digest, location))[skip : skip + left]
+        skip = 0
+        left -= len(part)
+        yield part
+    yield tail
+
+
 def write_file(
     target: str, placed: Placed, read_chunk: ReadChunk, *, protected: bool = True, reused: bool = False
 ) -> None:
@@ -167,8 +184,8 @@ def write_file(
         descriptor = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, mode)
         try:
             written = 0
-            for digest, location in () if placed.empty else file.chunks:
-                view = memoryview(read_chunk(digest, location))
+            for part in () if placed.empty else file_content(file, read_chunk):
+                view = memoryview(part)
                 written += len(view)
                 while view:
                     view = view[os.write(descriptor, view) :]

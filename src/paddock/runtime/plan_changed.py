@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.pipelines.affected import (
     affected_datums,
@@ -28,12 +27,13 @@ from paddock.pipelines.affected import (
 )
 from paddock.pipelines.inputs import DATUMS_MAX, Leaf
 from paddock.runtime.job_tables import DATUMS
+from paddock.runtime.leaf_matches import LeafMatches
 from paddock.runtime.plan import Integers, Plan
 from paddock.runtime.plan_request import Base, PlanRequest, place_of
 from paddock.runtime.plan_whole import Datums, make_plan, name_datums, removed_results
 from paddock.storage.columnar import single_array
-from paddock.storage.match_changes import MatchChanges, match_changes, with_changes
-from paddock.storage.matching import Matches, match_captured, match_tree
+from paddock.storage.match_changes import MatchChanges, with_changes
+from paddock.storage.matching import Matches
 from paddock.storage.trees import Trees
 
 SHARE_MAX = 8
@@ -54,15 +54,16 @@ class _Sides:
     new_touched: Sequence[Integers]
 
 
-def plan_changed(trees: Trees, request: PlanRequest) -> Plan | None:
+def plan_changed(leaf_matches: LeafMatches, request: PlanRequest) -> Plan | None:
     """The plan, equal to that of `plan_whole`; None where the rule does not apply or would cost more."""
     base = request.base
     if base is None or not _applies(request, base):
         return None
-    changes = _changes(trees, request, base)
+    trees = leaf_matches.trees
+    changes = _changes(leaf_matches, request, base)
     if changes is None:
         return None
-    sides = _sides(trees, request, changes)
+    sides = _sides(leaf_matches, request, changes)
     old = _reached(request, sides.old, sides.old_touched)
     new = _reached(request, sides.new, sides.new_touched)
     plan = _compare(trees, request, base, old, new, sides.new)
@@ -82,26 +83,27 @@ def _applies(request: PlanRequest, base: Base) -> bool:
     )
 
 
-def _changes(trees: Trees, request: PlanRequest, base: Base) -> list[MatchChanges] | None:
+def _changes(leaf_matches: LeafMatches, request: PlanRequest, base: Base) -> list[MatchChanges] | None:
+    trees = leaf_matches.trees
     found = []
     for leaf in request.leaves:
         old, new = base.inputs[place_of(leaf)], request.commit_of(leaf).tree
         rows = max(trees.totals(old)[0], trees.totals(new)[0])
         rows_max = max(ROWS_MIN, rows // SHARE_MAX)
-        changes = match_changes(trees, old, new, compile_glob(leaf.glob), rows_max=rows_max)
+        changes = leaf_matches.changes(leaf, old, new, rows_max=rows_max)
         if changes is None:
             return None
         found.append(changes)
     return found
 
 
-def _sides(trees: Trees, request: PlanRequest, changes: Sequence[MatchChanges]) -> _Sides:
+def _sides(leaf_matches: LeafMatches, request: PlanRequest, changes: Sequence[MatchChanges]) -> _Sides:
     node = request.spec.input
     whole = whole_leaves(node, [bool(each) for each in changes])
     keys = touched_keys(node, [(each.old, each.new) for each in changes])
     kinds = keyed_by(node)
     new = [
-        _matches(trees, leaf, request.commit_of(leaf).tree, change, needs, kind, touched)
+        _matches(leaf_matches, leaf, request.commit_of(leaf).tree, change, needs, kind, touched)
         for leaf, change, needs, kind, touched in zip(request.leaves, changes, whole, kinds, keys, strict=True)
     ]
     old = [with_changes(matches, change) for matches, change in zip(new, changes, strict=True)]
@@ -121,7 +123,7 @@ def _sides(trees: Trees, request: PlanRequest, changes: Sequence[MatchChanges]) 
 
 
 def _matches(
-    trees: Trees,
+    leaf_matches: LeafMatches,
     leaf: Leaf,
     tree: Digest,
     changes: MatchChanges,
@@ -130,18 +132,17 @@ def _matches(
     keys: frozenset[str] | None,
 ) -> Matches:
     """The leaf's matches in the new tree, as many of them as are needed, or more."""
-    glob = compile_glob(leaf.glob)
     if not whole:
         if kind is None or keys is None:
             return changes.new
         if not keys:
             return Matches()
         group = key_group(leaf, kind)
-        if group is not None and len(keys) * ROWS_FOR_A_KEY <= trees.totals(tree)[0] + ROWS_FOR_A_KEY:
-            found = match_captured(trees, tree, glob, keys, group=group)
+        if group is not None and len(keys) * ROWS_FOR_A_KEY <= leaf_matches.trees.totals(tree)[0] + ROWS_FOR_A_KEY:
+            found = leaf_matches.captured(leaf, tree, keys, group=group)
             if found is not None:
                 return found
-    return match_tree(trees, tree, glob)
+    return leaf_matches.all(leaf, tree)
 
 
 def _touched(matches: Matches, values: list[str] | None, keys: frozenset[str] | None, changed: Matches) -> Integers:

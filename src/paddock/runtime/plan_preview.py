@@ -22,13 +22,14 @@ from paddock.catalog.pipelines import PipelineVersionRow
 from paddock.model.addresses import RepoAddress
 from paddock.model.ids import CommitId, DatumId, Digest
 from paddock.model.plans import Estimate, JobPlan, PlannedAction, PlannedDatum
-from paddock.model.records import ApplyOutcome, CommitState, DatumInput, JobState
+from paddock.model.records import ApplyOutcome, CommitState, JobState
 from paddock.pipelines.inputs import Leaf, leaves_of
 from paddock.pipelines.keys import transform_digest
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import spec_to_json
 from paddock.runtime.batch_results import read_batch_result
 from paddock.runtime.carrying import Carried, carried_transforms
+from paddock.runtime.datum_inputs import DatumInputs
 from paddock.runtime.job_facts import base_of, digest_of, input_commit, spec_of, version_of
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
 from paddock.runtime.plan import CARRIED, FOUND, RUN, InputCommit, Plan
@@ -280,11 +281,7 @@ class _Shown:
     def _planned(
         self, id: bytes, action: PlannedAction, side: Side, row: Mapping[str, Any], reasons: Sequence[str]
     ) -> PlannedDatum:
-        columns = (row[name] for name in ("leaves", "paths", "digests", "sizes"))
-        inputs = tuple(
-            DatumInput(side.leaves[leaf].name, side.leaves[leaf].address, path, digest.hex(), size)
-            for leaf, path, digest, size in zip(*columns, strict=True)
-        )
+        (inputs,) = DatumInputs(self.home, side.leaves, side.trees).of([row])
         return PlannedDatum(DatumId(id.hex()), action, inputs, tuple(reasons))
 
 

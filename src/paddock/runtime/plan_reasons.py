@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from paddock.model.ids import Digest
 from paddock.model.records import Change
+from paddock.model.splits import file_of
 from paddock.pipelines.inputs import Leaf
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.plan_request import Place, place_of
@@ -66,8 +67,10 @@ class Reasons:
             tree = present.get(place_of(leaf))
             if tree is None:
                 gone.append(f"the pipeline no longer reads {leaf.address}")
-            elif self.trees.info(tree, path) is None:
-                gone.append(f"{leaf.name}:{path} was removed")
+            elif self.trees.info(tree, _file(leaf, path)) is None:
+                gone.append(f"{leaf.name}:{_file(leaf, path)} was removed")
+            elif leaf.split is not None:
+                gone.append(f"{_shown(leaf, path)} is no more")
         return tuple(dict.fromkeys(gone)) or ("its files no longer make a datum: a glob, a key or the input changed",)
 
     def _added(self, row: Mapping[str, Any], old: Side) -> list[str]:
@@ -77,8 +80,10 @@ class Reasons:
             tree = old.trees.get(place_of(leaf))
             if tree is None:
                 found.append(f"{leaf.address} was not read before")
-            elif self.trees.info(tree, path) is None:
-                found.append(f"{leaf.name}:{path} was added")
+            elif self.trees.info(tree, _file(leaf, path)) is None:
+                found.append(f"{leaf.name}:{_file(leaf, path)} was added")
+            elif leaf.split is not None:
+                found.append(f"{_shown(leaf, path)} is new")
         return list(dict.fromkeys(found))
 
     def _changed(self, row: Mapping[str, Any], before: Mapping[str, Any], old: Side) -> list[str]:
@@ -88,16 +93,27 @@ class Reasons:
         for number, path, digest in zip(row["leaves"], row["paths"], row["digests"], strict=True):
             leaf = self.new.leaves[number]
             if known.get((leaf.name, path)) != digest:
-                found.append(f"{leaf.name}:{path} changed{self._inside(leaf, path, old)}")
+                found.append(f"{_shown(leaf, path)} changed{self._inside(leaf, path, old)}")
         return found
 
     def _inside(self, leaf: Leaf, path: str, old: Side) -> str:
         """Of a directory, what differs in it."""
         before, after = old.trees.get(place_of(leaf)), self.new.trees[place_of(leaf)]
-        if before is None or self.trees.row(after, path) is not None:
+        if before is None or leaf.split is not None or self.trees.row(after, path) is not None:
             return ""
         some = list(islice(self.trees.diff(before, after, path), SHOWN_MAX + 1))
         return _listed([f"{each.path} {each.change.value}" for each in some], separator=": ")
+
+
+def _file(leaf: Leaf, path: str) -> str:
+    """What of the tree a datum read at `path`."""
+    return path if leaf.split is None else file_of(path)
+
+
+def _shown(leaf: Leaf, path: str) -> str:
+    """An element of a datum for people: `in:/a.csv`, `in:/a.csv (a-000000000001.csv)`."""
+    file = _file(leaf, path)
+    return f"{leaf.name}:{file}" if file == path else f"{leaf.name}:{file} ({path[len(file) + 1 :]})"
 
 
 def transform_changes(

@@ -10,16 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.pipelines.inputs import DatumSet, Leaf, plan_datums
 from paddock.pipelines.keys import datum_ids_and_keys
 from paddock.pipelines.packed import PackedBytes
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
+from paddock.runtime.leaf_matches import LeafMatches
 from paddock.runtime.plan import KEPT, RUN, InputCommit, Integers, Plan, ResultPlaces
 from paddock.runtime.plan_request import Base, PlanRequest
 from paddock.storage.columnar import bisect_key, single_array
-from paddock.storage.matching import Matches, match_tree
+from paddock.storage.matching import Matches
 from paddock.storage.trees import Trees
 
 
@@ -41,13 +41,12 @@ class Datums:
         return Datums(datum_set, self.names.take(chosen), self.ids.take(positions), self.keys.take(positions))
 
 
-def plan_whole(trees: Trees, request: PlanRequest) -> Plan:
+def plan_whole(leaf_matches: LeafMatches, request: PlanRequest) -> Plan:
     """Plan without a look at what changed. Datums that the base has under the same name and key, with a good result, are kept."""
     leaves = request.leaves
     commits = [request.commit_of(leaf) for leaf in leaves]
-    matches = [
-        match_tree(trees, commit.tree, compile_glob(leaf.glob)) for leaf, commit in zip(leaves, commits, strict=True)
-    ]
+    trees = leaf_matches.trees
+    matches = [leaf_matches.all(leaf, commit.tree) for leaf, commit in zip(leaves, commits, strict=True)]
     datums = name_datums(plan_datums(request.spec.input, matches), leaves, matches, request.transform)
     # A million datums leave some 70 MB of freed buffers that the pool would keep.
     pa.default_memory_pool().release_unused()

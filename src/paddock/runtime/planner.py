@@ -13,6 +13,8 @@ import numpy as np
 from paddock.model.ids import Digest
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.carrying import Carried, FindResults, carry
+from paddock.runtime.cut_files import CutFiles
+from paddock.runtime.leaf_matches import LeafMatches
 from paddock.runtime.plan import FOUND, KEPT, RUN, InputCommit, Plan
 from paddock.runtime.plan_changed import plan_changed
 from paddock.runtime.plan_request import Base, PlanRequest
@@ -38,13 +40,15 @@ def plan_job(
 
     inputs: the commit of each (project, repo, branch) that the spec reads. found: looks results up by datum key.
     carries: other transforms whose results count too, the first ones before others. whole: see `PlanRequest`.
-    With `reuse` false every datum runs. Reads trees and tables only; writes nothing. Cost: in proportion to what changed since
+    With `reuse` false every datum runs. Reads trees and tables only; writes nothing but how it cut files that are split (a cache).
+    InvalidInput: such a file is not of its format. Cost: in proportion to what changed since
     `base` where that can be told, else one pass over the matched paths, about 5 µs a datum.
     """
     request = PlanRequest(spec=spec, transform=transform, inputs=inputs, base=base, reuse=reuse, whole=whole)
-    plan = plan_changed(home.trees, request)
+    matches = LeafMatches(home.trees, CutFiles(home).find)
+    plan = plan_changed(matches, request)
     if plan is None:
-        plan = plan_whole(home.trees, request)
+        plan = plan_whole(matches, request)
     if reuse:
         _look_up(plan, found)
         for each in carries:

@@ -9,15 +9,15 @@ Claim *before* the last report of the present batch, so that the report's disk w
 overlap: an engine must accept a Claim of a worker that still owes a report. Every BatchTask is answered by
 one or more BatchReports, the last of them with `final`. End of file means that the other side is gone.
 
-In a BatchTask files are compact rows, and packs are named once per message. Digests and keys travel as hex.
+In a BatchTask files are compact rows; packs, and what stands around pieces of files, are named once per message. Digests and keys travel as hex.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, assert_never
+from typing import Any, Generic, NamedTuple, TypeVar, assert_never
 
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest, PackId
@@ -25,17 +25,28 @@ from paddock.model.records import DatumState, Location, PackRecord
 
 PROTOCOL_VERSION = 2
 
+Name = TypeVar("Name", PackId, bytes)
+
 ChunkAt = tuple[Digest, Location]
 """A chunk and where it lies."""
 
 
+class Cut(NamedTuple):
+    """A piece of a file: `head`, then what its chunks hold after the first `skip` bytes, then `tail`; as long as its size says."""
+
+    skip: int
+    head: bytes
+    tail: bytes
+
+
 class FileTask(NamedTuple):
-    """A file to put in place. path: absolute, in its repo (or in the code directory)."""
+    """A file to put in place. path: absolute, in its repo (or in the code directory). cut: None for a whole file."""
 
     path: str
     size: int
     executable: bool
     chunks: tuple[ChunkAt, ...]
+    cut: Cut | None = None
 
 
 class InputTask(NamedTuple):
@@ -280,34 +291,35 @@ def decode(line: bytes) -> Message:
 _STATES = {state.value: state for state in DatumState}
 
 
-class _PackNames:
-    """Pack ids of one message, each written once."""
+class _Names(Generic[Name]):
+    """What occurs often in one message (pack ids, heads of pieces), each written once."""
 
-    def __init__(self, names: Iterable[PackId] = ()) -> None:
-        self.names: list[PackId] = list(names)
-        self._numbers: dict[PackId, int] = {}
+    def __init__(self) -> None:
+        self.names: list[Name] = []
+        self._numbers: dict[Name, int] = {}
 
-    def number(self, pack: PackId) -> int:
-        number = self._numbers.get(pack)
+    def number(self, name: Name) -> int:
+        number = self._numbers.get(name)
         if number is None:
-            number = self._numbers[pack] = len(self.names)
-            self.names.append(pack)
+            number = self._numbers[name] = len(self.names)
+            self.names.append(name)
         return number
 
 
-def _files_to_json(files: Sequence[FileTask], packs: _PackNames) -> list[Any]:
+def _files_to_json(files: Sequence[FileTask], packs: _Names[PackId], around: _Names[bytes]) -> list[Any]:
     return [
         [
             path,
             size,
             int(executable),
             [[digest.hex(), packs.number(at[0]), *at[1:]] for digest, at in chunks],
+            *(() if cut is None else (cut.skip, around.number(cut.head), around.number(cut.tail))),
         ]
-        for path, size, executable, chunks in files
+        for path, size, executable, chunks, cut in files
     ]
 
 
-def _files_from_json(rows: Sequence[Any], packs: Sequence[PackId]) -> tuple[FileTask, ...]:
+def _files_from_json(rows: Sequence[Any], packs: Sequence[PackId], around: Sequence[bytes]) -> tuple[FileTask, ...]:
     return tuple(
         FileTask(
             path,
@@ -317,23 +329,27 @@ def _files_from_json(rows: Sequence[Any], packs: Sequence[PackId]) -> tuple[File
                 (Digest(bytes.fromhex(digest)), Location(packs[pack], offset, stored, plain, codec))
                 for digest, pack, offset, stored, plain, codec in chunks
             ),
+            Cut(cut[0], around[cut[1]], around[cut[2]]) if cut else None,
         )
-        for path, size, executable, chunks in rows
+        for path, size, executable, chunks, *cut in rows
     )
 
 
 def _transform_to_json(task: TransformTask) -> dict[str, Any]:
-    packs = _PackNames()
+    packs: _Names[PackId] = _Names()
+    around: _Names[bytes] = _Names()
     document: dict[str, Any] = {field.name: getattr(task, field.name) for field in fields(task)}
     document["type"] = "transform"
     document["env"] = dict(task.env or {})
-    document["code"] = None if task.code is None else _files_to_json(task.code, packs)
+    document["code"] = None if task.code is None else _files_to_json(task.code, packs, around)
     document["packs"] = packs.names
+    document["around"] = [each.hex() for each in around.names]
     return document
 
 
 def _transform_from_json(document: dict[str, Any]) -> TransformTask:
     packs = document.pop("packs")
+    around = [bytes.fromhex(each) for each in document.pop("around")]
     for name in ("cmd", "accept_return_code", "err_cmd"):
         document[name] = tuple(document[name])
     for name in ("stdin", "err_stdin"):
@@ -341,12 +357,13 @@ def _transform_from_json(document: dict[str, Any]) -> TransformTask:
             document[name] = tuple(document[name])
     document["limits"] = tuple(Limit(*each) for each in document["limits"])
     if document["code"] is not None:
-        document["code"] = _files_from_json(document["code"], packs)
+        document["code"] = _files_from_json(document["code"], packs, around)
     return TransformTask(**document)
 
 
 def _batch_to_json(batch: BatchTask) -> dict[str, Any]:
-    packs = _PackNames()
+    packs: _Names[PackId] = _Names()
+    around: _Names[bytes] = _Names()
     datums = [
         [
             datum.id,
@@ -361,7 +378,7 @@ def _batch_to_json(batch: BatchTask) -> dict[str, Any]:
                     each.join_on,
                     each.group_by,
                     int(each.empty_files),
-                    _files_to_json(each.files, packs),
+                    _files_to_json(each.files, packs, around),
                 ]
                 for each in datum.inputs
             ],
@@ -375,6 +392,7 @@ def _batch_to_json(batch: BatchTask) -> dict[str, Any]:
         "output_commit": batch.output_commit,
         "transform": batch.transform,
         "packs": packs.names,
+        "around": [each.hex() for each in around.names],
         "datums": datums,
         "gpus": batch.gpus,
         "alone": batch.alone,
@@ -383,6 +401,7 @@ def _batch_to_json(batch: BatchTask) -> dict[str, Any]:
 
 def _batch_from_json(document: dict[str, Any]) -> BatchTask:
     packs = document["packs"]
+    around = [bytes.fromhex(each) for each in document["around"]]
     return BatchTask(
         lease=document["lease"],
         job=document["job"],
@@ -404,7 +423,7 @@ def _batch_from_json(document: dict[str, Any]) -> BatchTask:
                         join_on,
                         group_by,
                         empty == 1,
-                        _files_from_json(files, packs),
+                        _files_from_json(files, packs, around),
                     )
                     for name, path, repo, branch, commit, join_on, group_by, empty, files in inputs
                 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from paddock.model.errors import Corrupt, NotFound
@@ -16,10 +17,13 @@ _CHUNK_BYTES_MAX = 64 << 10
 _AHEAD_CHUNKS = 512
 _AHEAD_BYTES = 4 << 20
 _GAP_BYTES = 32 << 10
+_SHARED_BYTES = 32 << 20
 
 
 class ReadAhead:
-    """Reads chunks, verified. Holds at most some 4 MiB of what it was told to expect. Not thread-safe."""
+    """Reads chunks, verified. Holds at most some 4 MiB of what it was told to expect, and 32 MiB of chunks whose files were cut
+    into pieces, since the next datums read them too. Not thread-safe.
+    """
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
@@ -27,25 +31,31 @@ class ReadAhead:
         self._places: dict[Digest, int] = {}
         self._cursor = 0
         self._held: dict[Digest, memoryview] = {}
+        self._of_pieces: set[Digest] = set()
+        self._shared: OrderedDict[Digest, bytes] = OrderedDict()
 
     def expect(self, datums: Iterable[DatumTask]) -> None:
         """The datums that come, in order; replaces what was expected before."""
-        chunks = (
-            chunk
-            for datum in datums
-            for each in datum.inputs
-            if not each.empty_files
-            for file in each.files
-            for chunk in file.chunks
-            if chunk[1].stored <= _CHUNK_BYTES_MAX
-        )
+        files = [file for datum in datums for each in datum.inputs if not each.empty_files for file in each.files]
+        chunks = (chunk for file in files for chunk in file.chunks if chunk[1].stored <= _CHUNK_BYTES_MAX)
         self._expected = list(dict.fromkeys(chunks))
+        self._of_pieces = {digest for file in files if file.cut is not None for digest, _ in file.chunks}
         self._places = {digest: place for place, (digest, _) in enumerate(self._expected)}
         self._cursor = 0
         self._held = {}
 
     def read(self, digest: Digest, location: Location) -> bytes:
         """One chunk. Errors as `read_chunk`; what is read ahead in vain costs nothing but time."""
+        if digest not in self._of_pieces:
+            return self._read(digest, location)
+        data = self._shared.get(digest)
+        if data is None:
+            data = self._shared[digest] = self._read(digest, location)
+            while sum(map(len, self._shared.values())) > _SHARED_BYTES and len(self._shared) > 1:
+                self._shared.popitem(last=False)
+        return data
+
+    def _read(self, digest: Digest, location: Location) -> bytes:
         if digest not in self._held and self._places.get(digest, -1) >= self._cursor:
             self._fetch(self._places[digest])
         held = self._held.pop(digest, None)

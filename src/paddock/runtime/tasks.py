@@ -13,6 +13,7 @@ from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
 from paddock.model.records import Location
 from paddock.pipelines.inputs import group_values, join_values
 from paddock.pipelines.models import DatumLimits, PipelineSpec, ResourceLimits
+from paddock.runtime.piece_tasks import PieceTasks
 from paddock.runtime.planner import Plan
 from paddock.runtime.protocol import BatchTask, DatumTask, FileTask, InputTask, Limit, TransformTask
 from paddock.storage.chunks import EMPTY_DIGEST
@@ -39,6 +40,7 @@ class TaskBuilder:
         pairs = list(zip(plan.leaves, plan.matches, strict=True))
         self._join_on = [join_values(leaf, matches) for leaf, matches in pairs]
         self._group_by = [group_values(leaf, matches) for leaf, matches in pairs]
+        self._pieces = PieceTasks(home)
 
     def batch(self, lease: str, datums: Sequence[int]) -> BatchTask:
         plan = self._plan
@@ -61,10 +63,8 @@ class TaskBuilder:
 
     def _inputs(self, pairs: Set[tuple[int, int]]) -> dict[tuple[int, int], InputTask]:
         """Each (leaf, match) as its datums get it; made once, however many datums of a cross have it."""
-        files = self._read_files(pairs)
-        located = _locate(self._home, (each for group in files.values() for each in group))
         found: dict[tuple[int, int], InputTask] = {}
-        for pair, group in files.items():
+        for pair, files in self._file_tasks(pairs).items():
             leaf, match = pair
             node = self._plan.leaves[leaf]
             found[pair] = InputTask(
@@ -76,9 +76,21 @@ class TaskBuilder:
                 self._join_on[leaf][match],
                 self._group_by[leaf][match],
                 node.empty_files,
-                tuple([_file_task(each, located) for each in group]),
+                files,
             )
         return found
+
+    def _file_tasks(self, pairs: Set[tuple[int, int]]) -> dict[tuple[int, int], tuple[FileTask, ...]]:
+        """All files at or below each (leaf, match), or the piece that it is."""
+        whole = {pair for pair in pairs if self._plan.leaves[pair[0]].split is None}
+        files = self._read_files(whole)
+        located = _locate(self._home, (each for group in files.values() for each in group))
+        tasks = {pair: tuple([_file_task(each, located) for each in group]) for pair, group in files.items()}
+        for leaf in {leaf for leaf, _ in pairs - whole}:
+            paths = {self._plan.matches[leaf].paths[match]: match for each, match in pairs if each == leaf}
+            found = self._pieces.of(self._plan.leaves[leaf], self._plan.inputs[leaf].tree, paths)
+            tasks |= {(leaf, match): (found[path],) for path, match in paths.items()}
+        return tasks
 
     def _read_files(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Sequence[_File]]:
         """All files at or below each (leaf, match)."""

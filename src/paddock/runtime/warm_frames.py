@@ -11,7 +11,7 @@ from paddock.model.addresses import check_path
 from paddock.model.errors import InvalidInput
 from paddock.runtime.batch_format import OutputFile
 from paddock.runtime.collect import ChunkSink, OutputError
-from paddock.runtime.materialize import ReadChunk
+from paddock.runtime.materialize import ReadChunk, file_content
 from paddock.runtime.protocol import DatumTask
 from paddock.runtime.warm_process import Frame
 from paddock.storage.chunking import EMPTY_DIGEST
@@ -38,7 +38,7 @@ def content_bytes(datum: DatumTask) -> int:
 
 def frame_task(datums: Sequence[DatumTask], read_chunk: ReadChunk) -> bytes:
     """The frame of some datums. Raises what `read_chunk` raises."""
-    contents: list[bytes] = []
+    contents: list[bytes | memoryview] = []
     rows = []
     for datum in datums:
         inputs = []
@@ -47,7 +47,7 @@ def frame_task(datums: Sequence[DatumTask], read_chunk: ReadChunk) -> bytes:
             for file in each.files:
                 files.append((file.path, 0 if each.empty_files else file.size))
                 if not each.empty_files:
-                    contents += [read_chunk(digest, location) for digest, location in file.chunks]
+                    contents += file_content(file, read_chunk)
             inputs.append((each.name, each.path, files))
         rows.append((datum.id, inputs))
     size = sum(map(len, contents))

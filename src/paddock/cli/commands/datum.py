@@ -45,7 +45,7 @@ def list_(
         return
     output.line(f"{'DATUM':<32}  {'STATE':<9}  {'TIME':>8}  INPUTS")
     for datum in found:
-        inputs = ", ".join(f"{item.name}:{output.printable(item.path)}" for item in datum.inputs)
+        inputs = ", ".join(map(output.element, datum.inputs))
         output.line(f"{datum.id}  {datum.state.value:<9}  {output.duration(datum.seconds):>8}  {inputs}")
 
 
@@ -73,7 +73,10 @@ def inspect(context: typer.Context, job: JobAddress, datum: Datum, json: Json = 
         )
     )
     for item in found.inputs:
-        output.line(f"  {item.name}: {item.repo}:{output.printable(item.path)} ({output.size(item.size_bytes)})")
+        records = output.records(item.first_record, item.last_record)
+        output.line(
+            f"  {item.name}: {item.repo}:{output.printable(item.path)}{records} ({output.size(item.size_bytes)})"
+        )
 
 
 @app.command("logs")
@@ -113,12 +116,16 @@ def preview(
             help="A file with a spec or an input in YAML or JSON, '-' for standard input, or repo[@branch]:/glob.",
         ),
     ],
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="FORMAT[:N]", help="Cut the files of repo:/glob into datums of N records."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Show at most so many datums. Default: 20.")] = 20,
     json: Json = False,
 ) -> None:
     """List the datums that an input would make, and what looks wrong with it. Nothing is changed."""
     session = session_of(context)
-    found = session.paddock.datums.preview(load_input(spec, default_project=session.project), limit=limit)
+    found = session.paddock.datums.preview(load_input(spec, default_project=session.project, split=split), limit=limit)
     if json:
         output.document(found)
         return
@@ -137,7 +144,9 @@ def preview(
 
 def _shown(file: PreviewFile) -> str:
     captures = f" [{' | '.join(file.captures)}]" if file.captures else ""
-    return output.printable(f"{file.name}:{file.path}{'/' if file.directory and file.path != '/' else ''}{captures}")
+    slash = "/" if file.directory and file.path != "/" else ""
+    records = output.records(file.first_record, file.last_record)
+    return output.printable(f"{file.name}:{file.path}{slash}{records}{captures}")
 
 
 @app.command("rerun")

@@ -121,7 +121,7 @@ def _show_timing(times: JobTiming) -> None:
         return
     output.line("\nslowest datums")
     for datum in times.slowest:
-        inputs = ", ".join(f"{item.name}:{output.printable(item.path)}" for item in datum.inputs)
+        inputs = ", ".join(map(output.element, datum.inputs))
         output.line(f"  {datum.id}  {output.duration(datum.seconds):>8}  {inputs}")
     output.line("\nat best, the datums alone take")
     for each in times.forecasts:

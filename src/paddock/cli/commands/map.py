@@ -25,6 +25,10 @@ def map_(
     glob: Annotated[
         str, typer.Option("--glob", metavar="PATTERN", help="What in SOURCE is one unit of work.")
     ] = DEFAULT_GLOB,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="FORMAT[:N]", help="Cut files into datums of N records (or bytes: 64Ki)."),
+    ] = None,
     workers: Workers = None,
     code: Annotated[
         Path | None,
@@ -48,6 +52,9 @@ def map_(
     --function names a Python function below the current directory, which takes and returns bytes, text, a table or a
     picture; it runs in processes that stay warm.
 
+    --split cuts each matched file (csv, jsonl, lines, parquet, tar) into datums of N records, one if N is left out; each is a
+    file of its own, of the same format.
+
     Example: paddock map photos -o small -- convert {in} -resize 50% {out}/
     """
     if not command and function is None:
@@ -64,6 +71,7 @@ def map_(
             target,
             command or [],
             glob=glob,
+            split=split,
             code=code,
             function=function,
             workers=workers,

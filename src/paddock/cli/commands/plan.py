@@ -80,5 +80,5 @@ def _carried(plan: JobPlan) -> str:
 
 
 def _inputs(datum: PlannedDatum) -> str:
-    shown = ", ".join(f"{item.name}:{output.printable(item.path)}" for item in datum.inputs[:4])
+    shown = ", ".join(map(output.element, datum.inputs[:4]))
     return f"{shown} and {len(datum.inputs) - 4} more" if len(datum.inputs) > 4 else shown

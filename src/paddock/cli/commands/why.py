@@ -11,6 +11,8 @@ from paddock.cli.options import Json
 from paddock.cli.session import session_of
 from paddock.model.records import CommitOrigin, CommitState, Origin
 
+PIECES_SHOWN = 3
+
 
 def why(
     context: typer.Context,
@@ -52,4 +54,7 @@ def _cause(origin: Origin) -> str:
     version = f" version {origin.pipeline_version}" if origin.pipeline_version is not None else ""
     job = origin.datum.computed_by or origin.datum.job
     kept = f" with {origin.datum.carried_from}, whose results were kept" if origin.datum.carried_from else ""
-    return f"datum {origin.datum.id} of {origin.datum.pipeline}{version}, computed by job {job}{kept}, {when}"
+    pieces = [output.element(item) for item in origin.datum.inputs if item.piece][:PIECES_SHOWN]
+    of_records = f", from {', '.join(pieces)}" if pieces else ""
+    made = f"computed by job {job}{kept}{of_records}, {when}"
+    return f"datum {origin.datum.id} of {origin.datum.pipeline}{version}, {made}"
