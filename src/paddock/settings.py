@@ -38,6 +38,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Works like a version control system: data belongs to the folder you are in, or to you.",
     ),
     Setting(
+        "PADDOCK_STORAGE",
+        "storage",
+        "Where a home that is made keeps its bulk data; a home that exists keeps it where it is.",
+        "URL (`s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…`)",
+        "the folder `objects` of the home",
+        "A local disk needs no credentials, and is the fastest.",
+    ),
+    Setting(
         "PADDOCK_URL",
         "url",
         "A server to talk to in place of a local home.",
@@ -113,6 +121,7 @@ class Settings:
     """What the environment asks for; None where it says nothing and the default depends on the place."""
 
     home: Path | None = None
+    storage: str | None = None
     url: str | None = None
     project: str = DEFAULT_PROJECT
     workers: int | None = None
@@ -131,6 +140,7 @@ class Settings:
         home = environment.get("PADDOCK_HOME", "")
         return cls(
             home=Path(home).expanduser() if home else None,
+            storage=environment.get("PADDOCK_STORAGE") or None,
             url=environment.get("PADDOCK_URL") or None,
             project=_project(environment),
             workers=_workers(environment),

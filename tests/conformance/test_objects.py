@@ -101,6 +101,7 @@ def test_missing_objects_are_not_found(objects: ObjectStore) -> None:
     for call in (
         lambda: objects.read("x"),
         lambda: objects.read_range("x", 0, 1),
+        lambda: objects.info("x"),
         lambda: objects.delete("x"),
     ):
         with pytest.raises(NotFound, match="object x does not exist"):
@@ -128,6 +129,7 @@ def test_a_large_object_is_read_as_it_was_written(objects: ObjectStore) -> None:
     assert objects.read("packs/ab/large") == whole
     assert objects.read_range("packs/ab/large", 8 * MIB - 10, 20) == whole[8 * MIB - 10 : 8 * MIB + 10]
     assert [info.size for info in objects.list("packs/")] == [len(whole)]
+    assert objects.info("packs/ab/large").size == len(whole)
 
 
 def test_a_large_object_is_never_replaced(objects: ObjectStore) -> None:

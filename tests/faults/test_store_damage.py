@@ -205,6 +205,9 @@ class BadObjects:
     def exists(self, key: str) -> bool:
         return self.inner.exists(key)
 
+    def info(self, key: str) -> ObjectInfo:
+        return self.inner.info(key)
+
     def delete(self, key: str) -> None:
         self.inner.delete(key)
 

@@ -245,7 +245,7 @@ def test_a_writer_that_dedupes_before_and_commits_after_the_condemnation(paddock
             table = tree_table([TreeRow("/file", b"", 100_000, digest, False)])
             root = home.trees.merge(home.trees.empty(), table, [], [], tree_writer)
             tree_writer._settle()
-            packs = tree_writer._sink.finish()
+            packs = tree_writer.sink.finish()
         chunk_index.register(tx, packs)
         commit = commits.insert(
             tx,

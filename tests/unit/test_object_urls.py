@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from paddock.model.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
+from paddock.storage.aws_profile import s3_config
 from paddock.storage.network_objects import NetworkObjects
-from paddock.storage.object_urls import open_objects, parse_store_url, s3_config
+from paddock.storage.object_urls import open_objects, parse_store_url
 
 
 @pytest.mark.parametrize(

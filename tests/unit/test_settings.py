@@ -26,6 +26,7 @@ def test_every_field_is_documented_and_every_documented_one_exists() -> None:
 def test_values_are_read() -> None:
     environment = {
         "PADDOCK_HOME": "/data/home",
+        "PADDOCK_STORAGE": "s3://bucket/a",
         "PADDOCK_URL": "http://localhost:8000",
         "PADDOCK_PROJECT": "vision",
         "PADDOCK_WORKERS": "3",
@@ -37,7 +38,16 @@ def test_values_are_read() -> None:
         "UNRELATED": "x",
     }
     assert Settings.from_environment(environment) == Settings(
-        Path("/data/home"), "http://localhost:8000", "vision", 3, "directory", 0.5, True, 64 << 30, ("0", "1")
+        Path("/data/home"),
+        "s3://bucket/a",
+        "http://localhost:8000",
+        "vision",
+        3,
+        "directory",
+        0.5,
+        True,
+        64 << 30,
+        ("0", "1"),
     )
 
 

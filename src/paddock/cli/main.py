@@ -75,6 +75,7 @@ COMMANDS: dict[str, LazyCommand] = {
         ("job", "job", "app", "Runs of a pipeline.", _OBJECTS),
         ("datum", "datum", "app", "The single units of work of a job.", _OBJECTS),
         ("cache", "cache", "app", "Kept results, which unchanged datums need not be computed for.", _MORE),
+        ("init", "init", "init", "Make a home, and choose where its data is kept.", _MORE),
         ("du", "du", "du", "What repos, branches and commits cost on disk, alone and shared with others.", _MORE),
         (
             "gc",

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paddock.model.errors import Conflict, InvalidInput
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, Origin
 from paddock.model.services import (
@@ -47,10 +48,25 @@ class EmbeddedPaddock:
         self._transfers: TransferService | None = None
 
     @classmethod
-    def open(cls, home: Path | None, *, settings: Settings | None = None) -> EmbeddedPaddock:
-        """Open the home at a path (default: found as `find_home` says), making it where there is none."""
+    def open(
+        cls, home: Path | None, *, storage: str | None = None, settings: Settings | None = None
+    ) -> EmbeddedPaddock:
+        """Open the home at a path (default: found as `find_home` says), making it where there is none.
+
+        storage: URL of the bulk data; Conflict where the home exists and has it elsewhere. The setting of that name only
+        counts for a home that is made.
+        """
         path = find_home(os.fspath(home) if home is not None else None)
-        return cls(Home.open(path, create=True), settings=settings)
+        default = settings.storage if settings is not None else None
+        asked = None if storage is None else _store_url(storage)
+        opened = Home.open(path, create=True, storage=asked or (_store_url(default) if default else None))
+        if asked is not None and opened.storage != asked:
+            opened.close()
+            raise Conflict(
+                f"home {path} keeps its data in {opened.objects_place}, not in {asked}; a home does not move by naming "
+                "another place: leave the storage out, or name another home"
+            )
+        return cls(opened, settings=settings)
 
     @property
     def worker_options(self) -> WorkerOptions:
@@ -174,3 +190,15 @@ class EmbeddedPaddock:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _store_url(text: str) -> str:
+    """The normal form of a URL that workers and later commands can open too."""
+    from paddock.storage.object_urls import parse_store_url
+
+    url = parse_store_url(text)
+    if url.scheme == "memory":
+        raise InvalidInput(
+            f"{text} is gone when this process ends; keep a home's data in s3://, gs://, az:// or file://"
+        )
+    return str(url)

@@ -172,6 +172,9 @@ class _OutOfReach:
     def exists(self, key: str) -> bool:
         raise _bug(key)
 
+    def info(self, key: str) -> ObjectInfo:
+        raise _bug(key)
+
     def delete(self, key: str) -> None:
         raise _bug(key)
 

@@ -74,7 +74,7 @@ def _scheduling(home: Home, *, workers: int | None, options: WorkerOptions) -> I
         return
     with lock:
         engine = LocalEngine(
-            objects=home.path / "objects", scratch=home.path / "scratch", chunking=home.chunking, options=options
+            objects=home.objects_place, scratch=home.path / "scratch", chunking=home.chunking, options=options
         )
         count = workers or os.cpu_count() or 1
         capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)

@@ -26,7 +26,7 @@ from paddock.runtime.store_repair import Repair
 from paddock.storage.chunks import read_chunk
 from paddock.storage.digest_set import Heads, heads_of, member_of
 from paddock.storage.objects import ObjectInfo
-from paddock.storage.packs import read_pack_index
+from paddock.storage.packs import pack_key, read_pack_index
 from paddock.versions.home import Home
 
 MISSING_NAMED_MAX = 100
@@ -92,7 +92,8 @@ class _Check:
         if suspects:
             indexed = chunks_by_pack(self.home, [row.id for row, _ in suspects])
             for row, record in suspects:
-                self._check_suspect(row, record, indexed[row.id], lost=row.name not in stored)
+                lost = record is None and self._unlisted(row) is None
+                self._check_suspect(row, record, indexed[row.id], lost=lost)
 
     def _indexed_counts(self) -> dict[int, int]:
         counts: dict[int, int] = {}
@@ -106,6 +107,7 @@ class _Check:
         self, row: PackRow, info: ObjectInfo | None, indexed: int, *, data: bool
     ) -> list[tuple[PackRow, PackRecord | None]]:
         """The pack, with its own index where that can be read, if it has to be compared with the chunk index row by row."""
+        info = info or self._unlisted(row)
         if info is None:
             return [] if self._gone_since(row) else [(row, None)]
         try:
@@ -145,6 +147,13 @@ class _Check:
             self._lose(row, indexed)
         else:
             self._read(row, indexed)
+
+    def _unlisted(self, row: PackRow) -> ObjectInfo | None:
+        """A pack that is there although the listing did not have it: it came since, or the listing was stale."""
+        try:
+            return self.home.objects.info(pack_key(PackId(row.name)))
+        except NotFound:
+            return None
 
     def _gone_since(self, row: PackRow) -> bool:
         with self.home.catalog.read() as tx:

@@ -54,7 +54,8 @@ from paddock.runtime.report_writer import ReportWriter
 from paddock.runtime.warm_process import SILENCE_SECONDS, WarmProcess
 from paddock.runtime.worker_channel import Channel, EngineGoneError
 from paddock.storage.chunks import CHUNKING, ChunkingParameters
-from paddock.storage.objects import LocalObjects, ObjectStore
+from paddock.storage.object_urls import is_url, open_place
+from paddock.storage.objects import ObjectStore
 
 REPORT_SECONDS = 2.0
 """A batch that runs longer is reported in parts, so that a crash loses little."""
@@ -68,7 +69,8 @@ _REFUSED = 3
 @dataclass(frozen=True, slots=True)
 class Options:
     socket_fd: int
-    objects: Path
+    objects: str
+    """Where packs are: a folder's whole path, or a URL."""
     scratch: Path
     sandbox: str
     chunking: ChunkingParameters
@@ -403,7 +405,8 @@ def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason
 def _keep(options: Options, guardian: int, tell: int) -> int:
     """Enter the namespaces, fork the slot as process 1, wait for its end."""
     try:
-        for path in (options.objects, options.scratch):
+        folders = [options.scratch] if is_url(options.objects) else [options.scratch, Path(options.objects)]
+        for path in folders:
             if path.is_relative_to(sandbox.PFS):
                 raise sandbox.SandboxError(f"{path} lies below {sandbox.PFS}, which the private root hides")
         sandbox.enter_namespaces()
@@ -442,7 +445,7 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
     channel = Channel(socket.socket(fileno=options.socket_fd))
     try:
         channel.send(Ready(guardian, "namespaces" if isolated else "directory", reason))
-        Worker(channel, LocalObjects(options.objects), slot, options).run()
+        Worker(channel, open_place(options.objects), slot, options).run()
     except (EngineGoneError, _EndedError):
         pass
     finally:
@@ -467,7 +470,7 @@ def _end(_signal: int, _frame: object) -> NoReturn:
 def _parse(words: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m paddock.runtime.worker", description="Run datums for an engine.")
     parser.add_argument("--socket-fd", type=int, required=True)
-    parser.add_argument("--objects", type=Path, required=True)
+    parser.add_argument("--objects", type=_place, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--sandbox", choices=_SANDBOXES, default="auto")
     parser.add_argument("--chunking", type=_chunking, default=CHUNKING)
@@ -478,7 +481,7 @@ def _parse(words: Sequence[str] | None) -> Options:
     found = parser.parse_args(words)
     return Options(
         found.socket_fd,
-        found.objects.resolve(),
+        found.objects,
         found.scratch.resolve(),
         found.sandbox,
         found.chunking,
@@ -487,6 +490,10 @@ def _parse(words: Sequence[str] | None) -> Options:
         found.heartbeat_seconds,
         found.silence_seconds,
     )
+
+
+def _place(text: str) -> str:
+    return text if is_url(text) else str(Path(text).resolve())
 
 
 def _chunking(text: str) -> ChunkingParameters:

@@ -6,7 +6,6 @@ the profile in `~/.aws` too.
 
 from __future__ import annotations
 
-import configparser
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +61,16 @@ def parse_store_url(text: str) -> StoreUrl:
     return StoreUrl(parts.scheme, parts.netloc, path.rstrip("/"))
 
 
+def is_url(place: str) -> bool:
+    """Whether a place is the URL of a store, and not the path of a folder."""
+    return place.partition("://")[0] in SCHEMES and "://" in place
+
+
+def open_place(place: str) -> LocalObjects | NetworkObjects:
+    """The store at `place`: a folder's path, or a URL."""
+    return open_objects(parse_store_url(place)) if is_url(place) else LocalObjects(Path(place))
+
+
 def open_objects(url: StoreUrl) -> LocalObjects | NetworkObjects:
     """The store at `url`. Asks nothing of the network yet. Loading obstore costs some 20 ms; `file://` does without.
 
@@ -90,6 +99,7 @@ def _open_network(url: StoreUrl, environment: Mapping[str, str]) -> NetworkObjec
     from obstore.exceptions import BaseError
     from obstore.store import AzureStore, GCSStore, S3Store
 
+    from paddock.storage.aws_profile import s3_config
     from paddock.storage.network_errors import translate
     from paddock.storage.network_objects import REQUEST_RETRIES, NetworkObjects
 
@@ -109,48 +119,6 @@ def _open_network(url: StoreUrl, environment: Mapping[str, str]) -> NetworkObjec
     except (BaseError, ValueError) as error:
         raise translate(error, "open", "", str(url)) from error
     return NetworkObjects(store, str(url))
-
-
-def s3_config(environment: Mapping[str, str]) -> dict[str, str]:
-    """What obstore does not find out itself: it reads the `AWS_*` variables, but no profile of `~/.aws`.
-
-    As the store's own tools do it: a key in the environment beats the profile; AWS_PROFILE names one, else `default`.
-    """
-    if environment.get("AWS_ACCESS_KEY_ID"):
-        return {}
-    folder = Path(environment.get("HOME", "~")).expanduser() / ".aws"
-    name = environment.get("AWS_PROFILE") or "default"
-    files = (
-        (environment.get("AWS_CONFIG_FILE") or folder / "config", name if name == "default" else f"profile {name}"),
-        (environment.get("AWS_SHARED_CREDENTIALS_FILE") or folder / "credentials", name),
-    )
-    found: dict[str, str] = {}
-    for path, section in files:
-        found |= _section(Path(path), section)
-    if not found and environment.get("AWS_PROFILE"):
-        raise InvalidInput(f"AWS_PROFILE is {name!r}, but {folder} has no such profile; add it, or unset AWS_PROFILE")
-    named = {
-        "aws_access_key_id": "access_key_id",
-        "aws_secret_access_key": "secret_access_key",
-        "aws_session_token": "session_token",
-        "region": "region",
-        "endpoint_url": "endpoint",
-    }
-    taken = {"region": ("AWS_REGION", "AWS_DEFAULT_REGION"), "endpoint": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")}
-    return {
-        ours: found[theirs]
-        for theirs, ours in named.items()
-        if theirs in found and not any(environment.get(variable) for variable in taken.get(ours, ()))
-    }
-
-
-def _section(path: Path, section: str) -> dict[str, str]:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError):
-        raise InvalidInput(f"{path} can't be read as a file of profiles; mend it, or set AWS_ACCESS_KEY_ID") from None
-    return dict(parser[section]) if parser.has_section(section) else {}
 
 
 def _plain_http(scheme: str, config: Mapping[str, str], environment: Mapping[str, str]) -> bool:

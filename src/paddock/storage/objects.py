@@ -52,6 +52,9 @@ class ObjectStore(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
+    def info(self, key: str) -> ObjectInfo:
+        """Of one object, as it is now: a listing may be older."""
+
     def delete(self, key: str) -> None:
         """NotFound where it is not there."""
 
@@ -98,6 +101,16 @@ class LocalObjects:
         except OSError as error:
             raise translate(error, "look at", self._path(key)) from error
         return True
+
+    def info(self, key: str) -> ObjectInfo:
+        path = self._path(key)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            raise NotFound(f"object {key} does not exist in {self._root}") from None
+        except OSError as error:
+            raise translate(error, "look at", path) from error
+        return ObjectInfo(key, status.st_size, status.st_mtime)
 
     def delete(self, key: str) -> None:
         path = self._path(key)

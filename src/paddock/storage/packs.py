@@ -16,7 +16,7 @@ import struct
 
 from blake3 import blake3
 
-from paddock.model.errors import Corrupt, NotFound
+from paddock.model.errors import Corrupt
 from paddock.model.ids import Digest, PackId, new_id
 from paddock.model.records import Location, PackRecord
 from paddock.storage.objects import Bytes, ObjectStore, ObjectWriter
@@ -79,13 +79,13 @@ class PackWriter:
 
 
 def read_pack_index(objects: ObjectStore, pack: PackId, *, size: int | None = None) -> PackRecord:
-    """What a pack holds, by its own index. `size`: of the object, where known (spares a listing).
+    """What a pack holds, by its own index. `size`: of the object, where known (spares a request).
 
     NotFound where there is no such pack; Corrupt, naming it, where it is torn or its index is damaged.
     """
     key = pack_key(pack)
     if size is None:
-        size = _object_size(objects, key)
+        size = objects.info(key).size
     if size < len(MAGIC) + FOOTER.size:
         raise _damaged(pack, f"it has only {size} bytes")
     footer = objects.read_range(key, size - FOOTER.size, FOOTER.size)
@@ -116,13 +116,6 @@ def _locations(pack: PackId, entries: list[tuple[Digest, int, int, int, int]]) -
     return tuple(
         [(digest, Location(pack, offset, stored, size, codec)) for digest, offset, stored, size, codec in entries]
     )
-
-
-def _object_size(objects: ObjectStore, key: str) -> int:
-    for info in objects.list(key.rpartition("/")[0] + "/"):
-        if info.key == key:
-            return info.size
-    raise NotFound(f"object {key} does not exist")
 
 
 def _damaged(pack: PackId, fault: str) -> Corrupt:

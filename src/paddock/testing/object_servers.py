@@ -23,7 +23,7 @@ from paddock.runtime.sandbox import die_with_parent
 ACCESS_KEY = "paddock-tests"
 SECRET_KEY = "not-a-secret"
 BUCKET = "paddock"
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 _PORTS = tuple(f"{part}.{port}" for part in ("master", "volume", "filer", "s3") for port in ("port", "port.grpc"))
 
 
@@ -94,12 +94,15 @@ class S3Server:
         # Killed, since its orderly end takes half a minute, and nothing of it is needed again.
         self._process.kill()
         self._process.wait()
+        for port in self._ports.values():
+            for socket_file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                socket_file.unlink(missing_ok=True)
 
     def _command(self, program: str) -> list[str]:
         ports = [f"-{name}={port}" for name, port in self._ports.items()]
         return [
             program, "-logtostderr=true", "server", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-            "-filer", "-s3", f"-s3.config={self._folder / 's3.json'}", "-s3.port.iceberg=0",
+            "-filer", "-s3", f"-s3.config={self._folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
             f"-filer.localSocket={self._folder / 'filer.sock'}", "-master.telemetry=false",
             "-master.volumeSizeLimitMB=256", "-volume.max=64", *ports,
         ]  # fmt: skip

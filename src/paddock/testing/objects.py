@@ -38,6 +38,9 @@ class MemoryObjects:
     def exists(self, key: str) -> bool:
         return key in self.contents
 
+    def info(self, key: str) -> ObjectInfo:
+        return ObjectInfo(key, len(self.read(key)))
+
     def delete(self, key: str) -> None:
         if self.contents.pop(key, None) is None:
             raise NotFound(f"object {key} does not exist in memory")
@@ -69,7 +72,7 @@ class _MemoryWriter:
 class FaultObjects:
     """Passes calls on to `inner`, and fails the `fail_at`-th (from 1) once: before it has an effect, or after.
 
-    Counted: create, write, finish, read, read_range, exists, delete, list. `count` tells how many there were, so a test
+    Counted: create, write, finish, read, read_range, exists, info, delete, list. `count` tells how many there were, so a test
     can run a scenario once to count, then once for each operation. `abort` never fails.
     """
 
@@ -110,6 +113,9 @@ class FaultObjects:
 
     def exists(self, key: str) -> bool:
         return self.run(lambda: self.inner.exists(key))
+
+    def info(self, key: str) -> ObjectInfo:
+        return self.run(lambda: self.inner.info(key))
 
     def delete(self, key: str) -> None:
         self.run(lambda: self.inner.delete(key))

@@ -1,8 +1,8 @@
 """A home: one directory that holds everything, and the doors to its parts.
 
-    home.json     format version, chunking, id; written last, so that a directory with it is a complete home
+    home.json     format version, chunking, id, where packs are; written last, so that a directory with it is a complete home
     catalog.db    names, heads, jobs, accepted results, the chunk index (SQLite; `-wal` and `-shm` beside it)
-    objects/      packs
+    objects/      packs, unless home.json names another place for them
     cache/        what can be lost: scan caches and the manifests of mirrored folders
     locks/        files that processes lock; the kernel frees them when a process dies
 
@@ -12,6 +12,7 @@ first asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -43,7 +44,7 @@ from paddock.versions.locks import FileLocks, Lock, Locks
 if TYPE_CHECKING:
     from paddock.storage.chunking import ChunkingParameters
     from paddock.storage.chunks import ChunkStore
-    from paddock.storage.objects import LocalObjects
+    from paddock.storage.objects import ObjectStore
     from paddock.storage.tables import Tables
     from paddock.storage.trees import Trees
 
@@ -78,6 +79,8 @@ class HomeFile:
     id: str
     format_version: int
     chunking: dict[str, int]
+    storage: str | None = None
+    """URL of the store that has the packs; None: the home's own folder `objects`."""
 
 
 class Home:
@@ -88,17 +91,27 @@ class Home:
         self.id = file.id
         self.catalog = catalog
         self.now = clock
+        self.storage = file.storage
+        """URL of the store that has the packs, where they are not in the home's own folder."""
         self._chunking = file.chunking
         self.locks: Locks = FileLocks(path)
         self._use = use
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = False, clock: Callable[[], float] = time.time) -> Home:
-        """Open the home at `path`; with `create`, make one where nothing is.
+    def open(
+        cls,
+        path: Path,
+        *,
+        create: bool = False,
+        storage: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Home:
+        """Open the home at `path`; with `create`, make one where nothing is, its packs at the URL `storage`, if given.
 
         Several processes may create one home at once: one does, the others open it. NotFound: there is none.
-        InvalidInput: the directory holds other things. Conflict: a newer Paddock wrote it, or an older one did, and it
-        was not upgraded yet.
+        InvalidInput: the directory holds other things, or `storage` is no store. Conflict: a newer Paddock wrote it, or an
+        older one did, and it was not upgraded yet; or `storage` holds the packs of another home. A home that is there already
+        keeps its packs where they are: compare its `storage`.
         """
         path = path.expanduser().absolute()
         file = read_home_file(path)
@@ -108,7 +121,7 @@ class Home:
                     f"there is no Paddock home at {path}; put data or create a repo to start one, or name "
                     "another with --home"
                 )
-            file = _create(path, clock)
+            file = _create(path, storage, clock)
         use = FileLocks(path).use()
         try:
             _refuse_old(path, file)
@@ -126,10 +139,22 @@ class Home:
     # never needs.
 
     @cached_property
-    def objects(self) -> LocalObjects:
-        from paddock.storage.objects import LocalObjects
+    def objects(self) -> ObjectStore:
+        from paddock.storage.object_urls import open_place
 
-        return LocalObjects(self.path / "objects")
+        return open_place(self.objects_place)
+
+    @property
+    def objects_place(self) -> str:
+        """A folder's path, or a URL: what another process needs to open the same store."""
+        return self.storage or str(self.path / "objects")
+
+    def check_storage(self) -> None:
+        """Make sure that the packs in the store are this home's, before any is deleted: else Conflict. One request."""
+        if self.storage is not None:
+            from paddock.versions.storage_mark import check_mark
+
+            check_mark(self.objects, self.storage, self.id)
 
     @cached_property
     def chunking(self) -> ChunkingParameters:
@@ -240,13 +265,13 @@ def _open_catalog(path: Path, clock: Callable[[], float]) -> Catalog:
 # ---- creation ----------------------------------------------------------------------------------------------
 
 
-def _create(path: Path, clock: Callable[[], float]) -> HomeFile:
+def _create(path: Path, storage: str | None, clock: Callable[[], float]) -> HomeFile:
     """Make the parts of a home under its lock, `home.json` last. A crash leaves what the next call
     completes.
     """
     _refuse_foreign(path)
     with _translated(path):
-        for part in ("locks", "objects", "cache"):
+        for part in ("locks", "cache") if storage else ("locks", "objects", "cache"):
             (path / part).mkdir(parents=True, exist_ok=True)
     with FileLocks(path).wait_alone("home"):
         present = read_home_file(path)
@@ -256,8 +281,33 @@ def _create(path: Path, clock: Callable[[], float]) -> HomeFile:
             if projects.find(tx, DEFAULT_PROJECT) is None:
                 projects.insert(tx, DEFAULT_PROJECT, "", clock())
         file = HomeFile(new_id(), FORMAT_VERSION, dict(_CHUNKING))
+        if storage is not None:
+            file = _claim_storage(path, storage, file)
         write_home_file(path, file)
         return file
+
+
+def _claim_storage(path: Path, storage: str, file: HomeFile) -> HomeFile:
+    """Mark the store as this home's. The id is on disk before it is in the store: a creation that was cut off between the
+    mark and `home.json` finds its own mark again.
+    """
+    from paddock.storage.object_urls import open_place
+    from paddock.versions.storage_mark import claim
+
+    objects = open_place(storage)
+    draft = _draft(path)
+    if draft is None or draft.storage != storage:
+        draft = dataclasses.replace(file, storage=storage)
+        _write_draft(path, draft)
+    claim(objects, storage, draft.id)
+    return draft
+
+
+def _draft(path: Path) -> HomeFile | None:
+    try:
+        return _read(path, f"{HOME_FILE}.new", newest=FORMAT_VERSION)
+    except Corrupt:
+        return None  # torn when its writer was cut off, so nothing was claimed with it yet
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -278,43 +328,54 @@ def _refuse_foreign(path: Path) -> None:
 
 def read_home_file(path: Path, *, newest: int = FORMAT_VERSION) -> HomeFile | None:
     """The content of `home.json`, or None where there is none. Conflict where its format is newer than `newest`."""
+    return _read(path, HOME_FILE, newest=newest)
+
+
+def _read(path: Path, name: str, *, newest: int) -> HomeFile | None:
     try:
-        with _translated(path), (path / HOME_FILE).open(encoding="utf-8") as stream:
+        with _translated(path), (path / name).open(encoding="utf-8") as stream:
             content: Any = json.load(stream)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise Corrupt(f"{path / HOME_FILE} is damaged ({error}); restore it from a copy") from None
+        raise Corrupt(f"{path / name} is damaged ({error}); restore it from a copy") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
-        raise Corrupt(f"{path / HOME_FILE} is damaged (no format version); restore it from a copy")
+        raise Corrupt(f"{path / name} is damaged (no format version); restore it from a copy")
     if version > newest:
         raise Conflict(
             f"home {path} has format version {version}, but this Paddock knows versions up to "
             f"{newest}; upgrade with `pip install --upgrade paddock`"
         )
     try:
-        return HomeFile(str(content["id"]), version, {name: int(content["chunking"][name]) for name in _CHUNKING})
+        storage = None if content.get("storage") is None else str(content["storage"])
+        chunking = {part: int(content["chunking"][part]) for part in _CHUNKING}
+        return HomeFile(str(content["id"]), version, chunking, storage)
     except (KeyError, TypeError, ValueError):
-        raise Corrupt(f"{path / HOME_FILE} is damaged (no id or chunking); restore it from a copy") from None
+        raise Corrupt(f"{path / name} is damaged (no id or chunking); restore it from a copy") from None
 
 
 def write_home_file(path: Path, file: HomeFile) -> None:
-    content = {"format_version": file.format_version, "id": file.id, "chunking": file.chunking}
-    new = path / f"{HOME_FILE}.new"
+    _write_draft(path, file)
     with _translated(path):
-        with new.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=2)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(path / HOME_FILE)
+        (path / f"{HOME_FILE}.new").replace(path / HOME_FILE)
         for directory in (path, path.parent):
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _write_draft(path: Path, file: HomeFile) -> None:
+    content: dict[str, Any] = {"format_version": file.format_version, "id": file.id, "chunking": file.chunking}
+    if file.storage is not None:
+        content["storage"] = file.storage
+    with _translated(path), (path / f"{HOME_FILE}.new").open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=2)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 @contextmanager

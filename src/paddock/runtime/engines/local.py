@@ -53,8 +53,8 @@ class _Process:
 class LocalEngine:
     """Worker processes of one pool. They die with this process: each sees its socket close, and the kernel signals them."""
 
-    def __init__(self, *, objects: Path, scratch: Path, chunking: ChunkingParameters, options: WorkerOptions) -> None:
-        """objects, scratch: directories of the home, for packs and for what workers leave behind."""
+    def __init__(self, *, objects: str, scratch: Path, chunking: ChunkingParameters, options: WorkerOptions) -> None:
+        """objects: where packs are (a folder, or a URL). scratch: a directory for what workers leave behind."""
         self._objects = objects
         self._chunking = f"{chunking.min_bytes},{chunking.average_bytes},{chunking.max_bytes}"
         self._options = options
@@ -120,7 +120,7 @@ class LocalEngine:
         command = [
             sys.executable, "-P", "-m", "paddock.runtime.worker",
             "--socket-fd", str(theirs.fileno()),
-            "--objects", str(self._objects),
+            "--objects", self._objects,
             "--scratch", str(scratch),
             "--chunking", self._chunking,
             "--sandbox", self._options.sandbox,
