@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,7 +33,7 @@ class OutputError(Exception):
     """User code left something in /pfs/out that cannot be kept; the message names it. Its datum fails."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Collector:
     """Collects outputs of one slot.
 
@@ -49,6 +49,8 @@ class Collector:
     sink: ChunkSink
     tick: Callable[[], None]
     rows: list[OutputFile] = field(default_factory=list)
+    plain: list[str] | None = None
+    """Names of all that was in `/pfs/out`, where that was nothing but files."""
 
     def collect(self) -> list[OutputFile]:
         """All files below `/pfs/out`, stored. Directories without files leave no trace; modes are changed if need be.
@@ -58,6 +60,7 @@ class Collector:
         the sink pass through; it must not be used any more then.
         """
         self.rows.clear()
+        self.plain = []
         try:
             self._folder(f"{self.host_pfs}/out", "", ())
         except OSError as error:
@@ -73,10 +76,14 @@ class Collector:
             inner = f"{name}/{entry.name}"
             if not entry.name.isascii():
                 self._check_name(inner)
+            if entry.is_file(follow_symlinks=False):
+                self._file(entry.path, inner)
+                if not name and self.plain is not None:
+                    self.plain.append(entry.name)
+                continue
+            self.plain = None
             if entry.is_symlink():
                 self._link(entry.path, inner, above)
-            elif entry.is_file(follow_symlinks=False):
-                self._file(entry.path, inner)
             elif entry.is_dir(follow_symlinks=False):
                 self._folder(entry.path, inner, above)
             else:
@@ -203,8 +210,7 @@ class _TickingReader:
 def clear_folder(path: str) -> None:
     """Remove everything in a directory, but not itself (it may be a mount point). Raises LimitExceeded, Unavailable."""
     try:
-        if stat.S_IMODE(os.stat(path).st_mode) != 0o755:
-            os.chmod(path, 0o755)
+        _make_accessible(path)
         with os.scandir(os.fsencode(path)) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -213,6 +219,21 @@ def clear_folder(path: str) -> None:
                     os.unlink(entry.path)
     except OSError as error:
         raise translate(error, "clear", path) from error
+
+
+def clear_files(path: str, names: Sequence[str]) -> None:
+    """`clear_folder` of a directory that holds just these files; saves listing it. Errors as there."""
+    try:
+        _make_accessible(path)
+        for name in names:
+            os.unlink(f"{path}/{name}")
+    except OSError as error:
+        raise translate(error, "clear", path) from error
+
+
+def _make_accessible(path: str) -> None:
+    if stat.S_IMODE(os.stat(path).st_mode) != 0o755:
+        os.chmod(path, 0o755)
 
 
 def disk_is_full(path: str) -> bool:

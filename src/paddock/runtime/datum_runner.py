@@ -18,6 +18,7 @@ from paddock.runtime.collect import (
     ChunkSink,
     Collector,
     OutputError,
+    clear_files,
     clear_folder,
     disk_full_error,
     disk_is_full,
@@ -196,6 +197,8 @@ class DatumRunner:
             slot.scratch, slot.host_pfs, read_chunk, protected=slot.isolated, memory=slot.memory, tick=tick
         )
         self._dirty = False
+        self._plain: Sequence[str] | None = None
+        """The names of all that is in `/pfs/out`, where that is known."""
         self._cpus: Sequence[int] = slot.cpus
         self._kills, self._kills_noted = 0, -math.inf
 
@@ -293,9 +296,12 @@ class DatumRunner:
 
     def _clear_out(self) -> None:
         """Empty `/pfs/out` if a datum has run since it was last emptied."""
-        if self._dirty:
+        if self._dirty and self._plain is not None:
+            clear_files(self._slot.out, self._plain)
+        elif self._dirty:
             clear_folder(self._slot.out)
-            self._dirty = False
+        self._dirty = False
+        self._plain = None
 
     def _try_all(
         self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink, attempts: _Attempts
@@ -526,7 +532,9 @@ class DatumRunner:
         slot = self._slot
         collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, self._folders.inputs.present, sink, self._tick)
         try:
-            self._take_files(tuple(collector.collect()), transform, attempts)
+            files = collector.collect()
+            self._plain = collector.plain
+            self._take_files(tuple(files), transform, attempts)
         except OutputError as error:
             attempts.reason = str(error)
         except PaddockError as error:

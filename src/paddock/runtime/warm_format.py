@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 
 from paddock.runtime.protocol import BatchTask, DatumTask
-from paddock.runtime.worker_environment import datum_environment, input_path
+from paddock.runtime.worker_environment import datum_variables, input_path
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def task_line(batch: BatchTask, datum: DatumTask, pfs: str) -> bytes:
     """One datum as one line. Fields come in this order; `in` is the path of the first input."""
-    variables = datum_environment(batch, datum, pfs)
     document = {
         "id": datum.id,
         "in": input_path(datum.inputs[0], pfs) if datum.inputs else pfs,
@@ -26,6 +24,6 @@ def task_line(batch: BatchTask, datum: DatumTask, pfs: str) -> bytes:
             }
             for each in datum.inputs
         ],
-        "env": {os.fsdecode(name): os.fsdecode(value) for name, value in variables.items()},
+        "env": datum_variables(batch, datum, pfs),
     }
     return _encode(document).encode("utf-8", "surrogateescape") + b"\n"

@@ -16,6 +16,7 @@ the kernel in a namespace, by the hand of slot or guardian without.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import socket
@@ -62,6 +63,7 @@ REPORT_SECONDS = 2.0
 REPORT_BYTES_MAX = 256 << 20
 HEARTBEAT_SECONDS = 1.0
 GRACE_SECONDS = 5.0
+GC_OBJECTS = 50_000
 _SANDBOXES = ("auto", "namespaces", "directory")
 _REFUSED = 3
 
@@ -442,6 +444,9 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
         number=int(name) if name.isdigit() else 0,
         group_name=str(guardian),
     )
+    # A batch is some 10,000 objects without a cycle among them, which the collector would look at again and again.
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
     channel = Channel(socket.socket(fileno=options.socket_fd))
     try:
         channel.send(Ready(guardian, "namespaces" if isolated else "directory", reason))

@@ -34,6 +34,11 @@ def base_environment(inherited: Mapping[bytes, bytes], transform: TransformTask,
 
 
 def datum_environment(batch: BatchTask, datum: DatumTask, pfs: str) -> dict[bytes, bytes]:
+    """`datum_variables` as a process gets them."""
+    return encoded(datum_variables(batch, datum, pfs))
+
+
+def datum_variables(batch: BatchTask, datum: DatumTask, pfs: str) -> dict[str, str]:
     """What differs from datum to datum. Of a group's elements of one name, the last is the one that is named."""
     variables = {
         "PACH_JOB_ID": batch.job,
@@ -50,7 +55,7 @@ def datum_environment(batch: BatchTask, datum: DatumTask, pfs: str) -> dict[byte
             variables[f"PACH_DATUM_{each.name}_JOIN_ON"] = each.join_on
         if each.group_by:
             variables[f"PACH_DATUM_{each.name}_GROUP_BY"] = each.group_by
-    return encoded(variables)
+    return variables
 
 
 def gpu_environment(gpus: Sequence[str]) -> dict[str, str]:
