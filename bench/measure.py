@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 PADDOCK = str(Path(sys.executable).with_name("paddock"))
+MEMORY_POLL_SECONDS = 0.02
+_BLOCK_BYTES = 16 << 20
+
+Contender = Callable[[int], Callable[[], object]]
+"""Sets the n-th round up, untimed, and returns what to time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`text` as the user reads it; `limit` is the most that `value` (seconds or a ratio) may be."""
+    """`text` as the user reads it; `limit` is the most that `value` (seconds, bytes, MB or a ratio) may be."""
 
     text: str
     value: float
@@ -73,12 +79,17 @@ def samples_of(repeats: int, prepare: Callable[[int], Callable[[], object]]) -> 
 
 
 def rounds_of(
-    repeats: int, contenders: Mapping[str, Callable[[int], Callable[[], object]]]
+    repeats: int, contenders: Mapping[str, Contender], *, once: Collection[str] = ()
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of each contender in each round. They take turns, so that a noisy minute hits all of them."""
+    """Seconds of each contender in each round. They take turns, so that a noisy minute hits all of them.
+
+    `once`: peers that are so slow that the first round has to do.
+    """
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(repeats):
         for name, prepare in contenders.items():
+            if number and name in once:
+                continue
             action = prepare(number)
             samples[name].append(timed(action))
     return {name: tuple(found) for name, found in samples.items()}
@@ -96,10 +107,14 @@ def paddock(home: Path, *arguments: str, cwd: Path | None = None) -> Any:
     return json.loads(text) if text.strip() else None
 
 
+def put_command(home: Path, source: Path, *options: str) -> list[str]:
+    """`paddock put` of a file or folder into the repo `data`."""
+    return [PADDOCK, "--home", str(home), "put", "data@main:/", str(source), *options]
+
+
 def run(words: Sequence[str], *, cwd: Path | None = None, stdin: bytes | None = None) -> str:
     """Standard output of a command; SystemExit with its standard error where it fails."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
-    finished = subprocess.run(words, cwd=cwd, env=environment, input=stdin, capture_output=True, check=False)
+    finished = subprocess.run(words, cwd=cwd, env=_environment(), input=stdin, capture_output=True, check=False)
     if finished.returncode:
         raise SystemExit(f"{' '.join(words)} failed:\n{finished.stderr.decode(errors='replace')}")
     return finished.stdout.decode(errors="replace")
@@ -108,6 +123,44 @@ def run(words: Sequence[str], *, cwd: Path | None = None, stdin: bytes | None = 
 def seconds_said(words: Sequence[str]) -> float:
     """Run a program of `bench/engines`: the seconds in its last line."""
     return float(run(words).split()[-1])
+
+
+def peak_memory_mb(words: Sequence[str]) -> float:
+    """Run a command; the most MB that it and its children held at one moment, by their proportional shares.
+
+    Looked at every 20 ms, which slows the command: not to be timed.
+    """
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment())
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(_memory_kib(pid) for pid in _with_children(process.pid)))
+        time.sleep(MEMORY_POLL_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
+    return peak / 1024
+
+
+def _with_children(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        for tasks in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(word) for word in tasks.read_text(encoding="ascii").split()]
+            except OSError:
+                continue  # it ended meanwhile
+    return found
+
+
+def _memory_kib(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
 
 
 def fresh(path: Path) -> Path:
@@ -125,6 +178,16 @@ def write_small_files(target: Path, count: int, size: int) -> None:
         if number % 1000 == 0:
             folder.mkdir(parents=True)
         (folder / f"f{number:07d}").write_bytes(block[number : number + size])
+
+
+def write_large_files(target: Path, count: int, size: int) -> None:
+    """`count` files of `size` bytes that do not compress; the same on every run."""
+    target.mkdir(parents=True)
+    for number in range(count):
+        generator = random.Random(number)
+        with (target / f"large{number}").open("wb") as file:
+            for start in range(0, size, _BLOCK_BYTES):
+                file.write(generator.randbytes(min(_BLOCK_BYTES, size - start)))
 
 
 def deterministic_bytes(count: int) -> bytes:

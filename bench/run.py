@@ -20,7 +20,7 @@ from pathlib import Path
 
 import peers
 from measure import Result, Settings
-from rows import adding, chain, commits, datums, planning, scheduling, start, warm
+from rows import adding, chain, commits, datums, getting, large, planning, scheduling, start, warm
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -33,6 +33,10 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "warm-function": warm.warm_function,
     "add-small": adding.add_small,
     "add-again": adding.add_again,
+    "add-large": large.add_large,
+    "add-inserted": large.add_inserted,
+    "get-small": getting.get_small,
+    "get-large": getting.get_large,
     "commit-one": commits.commit_one,
     "plan": planning.plan,
     "plan-change": planning.plan_change,
