@@ -52,7 +52,7 @@ def add_small(settings: Settings) -> Result:
     contenders: dict[str, Contender] = {
         "Paddock": lambda _: _put_into_new(home, source),
         FLOOR: lambda _: lambda: read_and_hash(source),
-        GIT: lambda _: _git_add(_git(settings.work, source), source),
+        GIT: lambda number: _git_add(_git(settings.work, source, number), source),
         **_dvc_contender(settings.work, source),
         **_oxen_contender(settings.work, source),
     }
@@ -101,7 +101,7 @@ def add_again(settings: Settings) -> Result:
 
         return prepare
 
-    git = _git(settings.work, source)
+    git = _git(settings.work, source, 0)
     _git_add(git, source)()
     contenders: dict[str, Contender] = {
         "Paddock": after_change(lambda: put(home, source)),
@@ -152,9 +152,9 @@ def read_and_hash(folder: Path) -> int:
     return hashed
 
 
-def _git(work: Path, source: Path) -> list[str]:
+def _git(work: Path, source: Path, number: int) -> list[str]:
     """A new repository beside the source; the words that begin a command on it."""
-    repository = fresh(work / "git") / ".git"
+    repository = fresh(work / f"git{number}") / ".git"
     git = ["git", f"--git-dir={repository}", f"--work-tree={source}", "-c", "core.autocrlf=false", "-c", "gc.auto=0"]
     run(["git", "init", "--quiet", "--bare", str(repository)])
     run([*git, "config", "core.bare", "false"])

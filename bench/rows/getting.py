@@ -9,9 +9,9 @@ from pathlib import Path
 from measure import (
     PADDOCK,
     Budget,
+    Contender,
     Result,
     Settings,
-    fresh,
     median,
     paddock,
     peak_memory_mb,
@@ -32,33 +32,37 @@ CP = "cp -r"
 def get_small(settings: Settings) -> Result:
     count = settings.size(100_000, 5_000)
     write_small_files(settings.work / "source", count, SMALL_BYTES)
-    return _get(settings, "get-small", f"get {count:,} files of 2 KiB", ratio_max=2)
+    return _get(settings, "get-small", f"get {count:,} files of 2 KiB", ratio_max=2, keep_few=False)
 
 
 def get_large(settings: Settings) -> Result:
     size = settings.size(FILE_BYTES, QUICK_FILE_BYTES)
     write_large_files(settings.work / "source", FILES, size)
-    return _get(settings, "get-large", f"get {FILES} files of {size >> 20:,} MiB", ratio_max=1.5)
+    return _get(settings, "get-large", f"get {FILES} files of {size >> 20:,} MiB", ratio_max=1.5, keep_few=True)
 
 
-def _get(settings: Settings, name: str, what: str, *, ratio_max: float) -> Result:
-    source, home, target = (settings.work / part for part in ("source", "home", "target"))
+def _get(settings: Settings, name: str, what: str, *, ratio_max: float, keep_few: bool) -> Result:
+    source, home = settings.work / "source", settings.work / "home"
     paddock(home, "repo", "create", "data")
     run(put_command(home, source))
-    words = [PADDOCK, "--home", str(home), "get", "data@main:/", "-o", str(target)]
+    get = [PADDOCK, "--home", str(home), "get", "data@main:/", "-o"]
+    copy = ["cp", "-r", str(source)]
 
-    def timed(words: list[str]) -> Callable[[int], Callable[[], object]]:
-        def prepare(_: int) -> Callable[[], object]:
-            shutil.rmtree(target, ignore_errors=True)
-            return lambda: run(words)
+    def into_new(words: list[str], name: str) -> Contender:
+        def prepare(number: int) -> Callable[[], object]:
+            # Many small files are left where they are: removing them slows down who makes files next.
+            if keep_few:
+                _clear_but(settings.work, source, home)
+            return lambda: run([*words, str(settings.work / f"{name}{number}")])
 
         return prepare
 
-    rounds = rounds_of(settings.repeats, {"Paddock": timed(words), CP: timed(["cp", "-r", str(source), str(target)])})
+    rounds = rounds_of(settings.repeats, {"Paddock": into_new(get, "paddock"), CP: into_new(copy, "copy")})
     samples = rounds.pop("Paddock")
     others = {CP: median(rounds[CP])}
-    expect_equal(source, target)
-    memory = peak_memory_mb([*words[:-1], str(fresh(target))])
+    target = settings.work / "checked"
+    memory = peak_memory_mb([*get, str(target)])
+    run(["diff", "--recursive", "--brief", str(source), str(target)])
     return Result(
         name=name,
         what=what,
@@ -72,5 +76,7 @@ def _get(settings: Settings, name: str, what: str, *, ratio_max: float) -> Resul
     )
 
 
-def expect_equal(source: Path, target: Path) -> None:
-    run(["diff", "--recursive", "--brief", str(source), str(target)])
+def _clear_but(work: Path, *kept: Path) -> None:
+    for path in work.iterdir():
+        if path not in kept:
+            shutil.rmtree(path)
