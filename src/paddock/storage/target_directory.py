@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from paddock.model.errors import Conflict, PaddockError
+from paddock.storage.objects import Bytes
 from paddock.storage.os_errors import translate
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,7 +39,7 @@ class TargetDirectory:
         self._fds: list[int] = []
         self._directory = ""
 
-    def write(self, path: str, pieces: Iterable[bytes], *, executable: bool) -> os.stat_result:
+    def write(self, path: str, pieces: Iterable[Bytes], *, executable: bool) -> os.stat_result:
         """Write a file, replacing what file or link has its name; its status afterwards.
 
         Conflict names a directory in the way, or a file or link where a directory must be. After an error the old file is as it was.
@@ -142,7 +143,7 @@ class TargetDirectory:
         return translate(error, action, shown)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: Bytes) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
