@@ -53,6 +53,19 @@ def stop_job(services: Services, project: str, pipeline: str, job: str, body: Re
 
 
 @pipeline_router.get(
+    "/{job}/logs/follow",
+    summary="Lines (base64) as datums print them, until the job has ended; an empty record now and then",
+    responses=_NDJSON,
+    response_model=None,
+)
+def follow_job_logs(
+    services: Services, project: str, pipeline: str, job: str, datum: str | None = None
+) -> StreamingResponse:
+    lines = services.jobs.follow(address(project, pipeline, job), datum=datum)
+    return streams.ndjson(({"datum": name, "log": base64.b64encode(log).decode()} for name, log in lines), batch_rows=1)
+
+
+@pipeline_router.get(
     "/{job}/logs",
     summary="Logs of the datums that a job ran (base64)",
     responses=_NDJSON,

@@ -17,15 +17,15 @@ NDJSON_MEDIA_TYPE = "application/x-ndjson"
 BATCH_ROWS = 256
 
 
-def ndjson(records: Iterable[Any]) -> StreamingResponse:
-    """One JSON record a line; a failure in the middle is a last line `{"problem": …}`."""
-    return StreamingResponse(begun(_lines(iter(records))), media_type=NDJSON_MEDIA_TYPE)
+def ndjson(records: Iterable[Any], *, batch_rows: int = BATCH_ROWS) -> StreamingResponse:
+    """One JSON record a line; a failure in the middle is a last line `{"problem": …}`. batch_rows: sent together."""
+    return StreamingResponse(begun(_lines(iter(records), batch_rows)), media_type=NDJSON_MEDIA_TYPE)
 
 
-def _lines(records: Iterator[Any]) -> Iterator[bytes]:
+def _lines(records: Iterator[Any], batch_rows: int) -> Iterator[bytes]:
     sent = False
     try:
-        while batch := list(itertools.islice(records, BATCH_ROWS)):
+        while batch := list(itertools.islice(records, batch_rows)):
             yield b"".join(_line(to_json(record)) for record in batch)
             sent = True
     except PaddockError as error:

@@ -152,6 +152,11 @@ class HttpJobs:
         result: Job = self.transport.request(Job, "POST", job_path(job, "stop"), body={"reason": reason})
         return result
 
+    def follow(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
+        lines = self.transport.lines(dict[str, str], job_path(job, "logs", "follow"), parameters={"datum": datum})
+        for line in lines:
+            yield line["datum"], base64.b64decode(line["log"])
+
     def logs(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
         lines = self.transport.lines(dict[str, str], job_path(job, "logs"), parameters={"datum": datum})
         for line in lines:

@@ -326,6 +326,13 @@ class Jobs(Protocol):
     def logs(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
         """(datum id, output) of each datum that the job ran; in datum order."""
 
+    def follow(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
+        """(datum id, whole lines) as datums print them, until the job has ended; those of short datums when they are reported.
+
+        datum: a datum's id, or a start of it. About once a second, while nothing comes, an empty pair: a moment to give up. Lines of a
+        datum whose worker dies come again when it runs again. Does no work itself, unlike `wait`.
+        """
+
 
 class Datums(Protocol):
     def list(self, job: str, *, states: Sequence[DatumState] = (), limit: int | None = None) -> Iterator[Datum]: ...

@@ -26,6 +26,7 @@ __all__ = [
     "read_batch_header",
     "read_batch_result",
     "read_log",
+    "read_logs",
 ]
 
 
@@ -79,6 +80,19 @@ def read_log(chunks: ChunkStore, batch: Digest, ordinal: int) -> Iterator[bytes]
             piece = chunks.read(digest)
             yield piece[max(0, first - position) : end - position]
         position += size
+
+
+def read_logs(chunks: ChunkStore, batch: Digest) -> Iterator[tuple[str, bytes]]:
+    """(datum id, log) of all datums of a batch, in its order; each chunk is read once. Memory: the longest log, and a chunk."""
+    header = read_batch_header(chunks, batch)
+    results = _read_table(chunks, RESULTS, header.results)
+    pieces = iter(header.log)
+    held = b""
+    for id, size in zip(results.column("id").to_pylist(), results.column("log_bytes").to_pylist(), strict=True):
+        while len(held) < size:
+            held += chunks.read(next(pieces)[0])
+        yield id.hex(), held[:size]
+        held = held[size:]
 
 
 def _read_table(chunks: ChunkStore, kind: TableKind, segments: Sequence[Digest]) -> pa.Table:

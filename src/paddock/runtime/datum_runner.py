@@ -190,6 +190,8 @@ class DatumRunner:
         self._warm = warm
         self._warm_transform = ""
         self._gpus: tuple[str, ...] = ()
+        self.log: DatumLog | None = None
+        """What the datum at work has printed, or the last one did."""
         self._frame_datums = 1
         self._read_chunk = read_chunk
         self._tick = tick
@@ -247,6 +249,7 @@ class DatumRunner:
         begin = time.monotonic()
         self._note_kills(begin)
         attempts = attempts or _Attempts(DatumLog())
+        self.log = attempts.log
         try:
             self._clear_out()
             if self._warm_transform not in ("", transform.task.id):

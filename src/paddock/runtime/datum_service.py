@@ -24,6 +24,7 @@ from paddock.runtime.input_preview import preview_input
 from paddock.runtime.job_facts import input_commits
 from paddock.runtime.job_records import find_job
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
+from paddock.runtime.live_logs import running_log
 from paddock.runtime.outputs import BatchResults
 from paddock.versions.home import Home
 
@@ -82,11 +83,12 @@ class DatumService:
         return _datum(view, BatchResults(self._home), row, *view.inputs.of([row]))
 
     def logs(self, job: str, datum: str) -> bytes:
-        """What the datum's command printed, all tries; of a reused datum, when it was computed. Empty while it has not ended."""
+        """What the datum's command printed, all tries; of a reused datum, when it was computed; of one that runs, up to now."""
         view, row = self._find(job, datum)
         batch, ordinal = _place(view, row)
         if batch == NO_BATCH:
-            return b""
+            prefix = f"{view.job.set_id}.{view.job.pipeline_id}.{view.job.version}."
+            return running_log(self._home.path / "scratch", prefix, row["id"].hex())
         return b"".join(read_log(self._home.chunks, Digest(batch), ordinal))
 
     def explain(self, job: str, datum: str) -> DatumExplanation:

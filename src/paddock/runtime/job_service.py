@@ -12,6 +12,7 @@ from paddock.model.records import DatumState, Job, JobState
 from paddock.runtime import driver, job_steps
 from paddock.runtime.datum_service import DatumService
 from paddock.runtime.engines.local import WorkerOptions
+from paddock.runtime.follow_logs import follow_logs
 from paddock.runtime.job_records import find_job, find_pipeline
 from paddock.versions.home import Home
 from paddock.versions.records import job_record
@@ -65,6 +66,9 @@ class JobService:
                 raise Conflict(f"job {row} has ended already ({row.state}); there is nothing to stop")
             job_steps.end(tx, row, JobState.KILLED, reason, now=self._home.now())
             return job_record(jobs_sql.get(tx, row.id), now=self._home.now())
+
+    def follow(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
+        return follow_logs(self._home, job, datum=datum or "")
 
     def logs(self, job: str, *, datum: str | None = None) -> Iterator[tuple[str, bytes]]:
         datums = DatumService(self._home)

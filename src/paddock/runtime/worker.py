@@ -33,6 +33,8 @@ from paddock.model.ids import Digest
 from paddock.model.records import DatumState, Location
 from paddock.runtime import sandbox
 from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Starved, Transform, prepare_transform
+from paddock.runtime.live_logs import FOLDER as LIVE_FOLDER
+from paddock.runtime.live_logs import LiveLog
 from paddock.runtime.materialize import OUT_FOLDER, remove_tree
 from paddock.runtime.process import ProcessRunner, end_descendants
 from paddock.runtime.process_memory import remove_groups
@@ -104,6 +106,7 @@ class Worker:
             beat_seconds=options.heartbeat_seconds,
             silence_seconds=options.silence_seconds,
         )
+        self._live = LiveLog(options.scratch)
         self._datums = DatumRunner(slot, processes, warm, self._chunks.read, tick=self.beat)
         self._tasks: dict[str, TransformTask] = {}
         self._transforms: dict[str, Transform] = {}
@@ -149,11 +152,14 @@ class Worker:
     def beat(self) -> None:
         """About once a second: a heartbeat, and a look at the messages (which notices that the engine is gone)."""
         now = time.monotonic()
+        running = self._running
+        if running is not None:
+            name = (running.batch.job, running.batch.transform, running.datum)
+            self._live.flush(self._datums.log, name, now - running.since)
         if now < self._next_beat:
             return
         self._next_beat = now + self._options.heartbeat_seconds
         self.look()
-        running = self._running
         if running is not None:
             self._channel.send(
                 Heartbeat(running.batch.lease, running.done, running.failed, running.datum, now - running.since)
@@ -287,6 +293,7 @@ class Worker:
                 starved=tuple(running.starved) if final else (),
             )
         )
+        self._live.forget()
 
     def _end(self, batch: BatchTask) -> int:
         """The position before which the batch ends, unless the engine has trimmed it since."""
@@ -378,7 +385,7 @@ def _run_slot(options: Options, *, isolated: bool, reason: str) -> int | str:
     code = _exit_code(os.waitpid(child, 0)[1])
     if not isolated:
         end_descendants(owns_namespace=False)
-    for name in ("pfs", "root", "memory", "tmp"):
+    for name in ("pfs", "root", "memory", "tmp", LIVE_FOLDER):
         remove_tree(str(options.scratch / name))
     remove_groups([str(guardian)])
     return code

@@ -10,6 +10,8 @@ from collections import deque
 
 HEAD_BYTES_MAX = 1 << 20
 TAIL_BYTES_MAX = 15 << 20
+FRESH_PIECES_MAX = 256
+"""Pieces of 64 KiB at most that wait to be shown; nobody takes them while a datum has just begun. More are shown at its end only."""
 
 
 class DatumLog:
@@ -19,7 +21,16 @@ class DatumLog:
     thread-safe.
     """
 
-    __slots__ = ("_head", "_head_bytes_max", "_left_out", "_printed", "_tail", "_tail_bytes", "_tail_bytes_max")
+    __slots__ = (
+        "_fresh",
+        "_head",
+        "_head_bytes_max",
+        "_left_out",
+        "_printed",
+        "_tail",
+        "_tail_bytes",
+        "_tail_bytes_max",
+    )
 
     def __init__(self, *, head_bytes_max: int = HEAD_BYTES_MAX, tail_bytes_max: int = TAIL_BYTES_MAX) -> None:
         self._head_bytes_max = head_bytes_max
@@ -29,10 +40,24 @@ class DatumLog:
         self._tail_bytes = 0
         self._left_out = 0
         self._printed = False
+        self._fresh: list[bytes] = []
+
+    @property
+    def fresh(self) -> bool:
+        """Whether anything was added since `take_fresh`."""
+        return bool(self._fresh)
+
+    def take_fresh(self) -> bytes:
+        """What was added since the last call."""
+        fresh = b"".join(self._fresh)
+        self._fresh.clear()
+        return fresh
 
     def add(self, piece: bytes) -> None:
         """Append what was read; amortised O(len(piece))."""
         self._printed = True
+        if len(self._fresh) < FRESH_PIECES_MAX:
+            self._fresh.append(piece)
         room = self._head_bytes_max - len(self._head)
         if room > 0:
             self._head += piece[:room]

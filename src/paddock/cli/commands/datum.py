@@ -80,9 +80,21 @@ def inspect(context: typer.Context, job: JobAddress, datum: Datum, json: Json = 
 
 
 @app.command("logs")
-def logs(context: typer.Context, job: JobAddress, datum: Datum) -> None:
-    """Print what a datum's command printed."""
+def logs(
+    context: typer.Context,
+    job: JobAddress,
+    datum: Datum,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print lines as they come, until the job has ended.")
+    ] = False,
+) -> None:
+    """Print what a datum's command printed; of one that runs, up to now."""
     session = session_of(context)
+    if follow:
+        for _, lines in session.paddock.jobs.follow(session.name(job_address(job)), datum=datum):
+            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.flush()
+        return
     sys.stdout.buffer.write(session.paddock.datums.logs(session.name(job_address(job)), datum))
 
 

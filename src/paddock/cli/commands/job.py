@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated
 
 import typer
@@ -16,11 +15,10 @@ from paddock.cli.progress import job_progress
 from paddock.cli.reuse import job_fields, say_findings
 from paddock.cli.session import session_of
 from paddock.client.timing import JobTiming, job_timing
-from paddock.model.records import DatumState, Job
+from paddock.model.records import Job
 from paddock.model.services import Paddock
 
 LIST_LIMIT = 50
-FOLLOW_SECONDS = 0.5
 
 app = group_app("Runs of a pipeline.")
 
@@ -185,36 +183,28 @@ def logs(
     job: JobAddress,
     datum: Annotated[str | None, typer.Option("--datum", help="Only this datum (a unique start of its id).")] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on, as datums end, until the job has ended.")
+        bool, typer.Option("--follow", "-f", help="Print lines as they come, until the job has ended.")
     ] = False,
 ) -> None:
     """Print what the datums of a job printed, each under a line with its id."""
     session = session_of(context)
     name = session.name(job_address(job))
     if follow:
-        _follow(session.paddock, name, datum or "")
+        _follow(session.paddock, name, datum)
         return
     for datum_id, log in session.paddock.jobs.logs(name, datum=datum):
         _print_log(datum_id, log)
 
 
-def _follow(paddock: Paddock, name: str, datum: str) -> None:
-    """Print the log of each datum whose id starts with `datum` once it has ended."""
-    found = paddock.jobs.inspect(name)
-    name = f"{found.project}/{found.pipeline}@{found.id}"
-    ended = (DatumState.SUCCESS, DatumState.RECOVERED, DatumState.FAILED)
-    shown: set[str] = set()
-    over = False
-    while not over:
-        # Asked before the datums are listed: what a job reported until its end is then seen.
-        over = paddock.jobs.inspect(name).state.final
-        for each in paddock.datums.list(name, states=ended):
-            if each.id not in shown and each.id.startswith(datum):
-                shown.add(each.id)
-                _print_log(each.id, paddock.datums.logs(name, each.id))
+def _follow(paddock: Paddock, name: str, datum: str | None) -> None:
+    """Print lines as they come, under the id of their datum where that changes."""
+    last = ""
+    for id, lines in paddock.jobs.follow(name, datum=datum):
+        if id and id != last:
+            sys.stdout.buffer.write(f"==> datum {id} <==\n".encode())
+            last = id
+        sys.stdout.buffer.write(lines if not lines or lines.endswith(b"\n") else lines + b"\n")
         sys.stdout.buffer.flush()
-        if not over:
-            time.sleep(FOLLOW_SECONDS)
 
 
 def _print_log(datum: str, log: bytes) -> None:

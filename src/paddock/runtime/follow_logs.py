@@ -1,0 +1,76 @@
+"""The logs of a job as they come: lines of running datums at once, the others when they are reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from paddock.catalog import batches as batches_sql
+from paddock.catalog import jobs as jobs_sql
+from paddock.model.ids import Digest
+from paddock.model.records import DatumState, JobState
+from paddock.runtime.batch_results import read_logs
+from paddock.runtime.datum_service import DatumService
+from paddock.runtime.job_records import find_job
+from paddock.runtime.live_logs import LiveReader, Printed
+from paddock.versions.home import Home
+
+LOOK_SECONDS = 0.1
+IDLE_SECONDS = 1.0
+_ENDED = (DatumState.SUCCESS, DatumState.RECOVERED, DatumState.FAILED)
+
+
+def follow_logs(home: Home, job: str, *, datum: str = "") -> Iterator[tuple[str, bytes]]:
+    """(datum id, whole lines) until the job has ended; an empty pair now and then while nothing comes.
+
+    datum: only those whose id starts so. Every line comes once, but those of a datum whose worker dies, which come again. Cost:
+    what is printed, and ten looks a second at the catalog and the workers' folders. Memory: an id for each datum.
+    """
+    with home.catalog.read() as tx:
+        row = find_job(tx, job)
+    reader = LiveReader(home.path / "scratch", f"{row.set_id}.{row.pipeline_id}.{row.version}.", datum)
+    shown: set[str] = set()
+    batches = 0
+    told = time.monotonic()
+    try:
+        while True:
+            # Asked before anything is read: what a job reported until its end is then seen.
+            with home.catalog.read() as tx:
+                final = JobState(jobs_sql.get(tx, row.id).state).final
+                reported = batches_sql.of_job(tx, row.id)[batches:]
+            batches += len(reported)
+            came = list(reader.read())
+            for each in reported:
+                came += _reported(home, Digest(bytes.fromhex(each.result)), reader, shown)
+            if final:
+                came += _left(home, f"{row.project}/{row.pipeline}@{row.set_id}", reader, shown)
+            yield from came
+            if final:
+                return
+            if came:
+                told = time.monotonic()
+            elif time.monotonic() - told >= IDLE_SECONDS:
+                told = time.monotonic()
+                yield "", b""
+            time.sleep(LOOK_SECONDS)
+    finally:
+        reader.close()
+
+
+def _reported(home: Home, batch: Digest, reader: LiveReader, shown: set[str]) -> Iterator[Printed]:
+    for id, log in read_logs(home.chunks, batch):
+        if id not in shown and id.startswith(reader.datum):
+            shown.add(id)
+            rest = reader.rest(id, log)
+            if rest:
+                yield Printed(id, rest)
+
+
+def _left(home: Home, job: str, reader: LiveReader, shown: set[str]) -> Iterator[Printed]:
+    """What the job reported between the last look and its end."""
+    datums = DatumService(home)
+    for each in datums.list(job, states=_ENDED):
+        if each.id not in shown and each.id.startswith(reader.datum):
+            rest = reader.rest(each.id, datums.logs(job, each.id))
+            if rest:
+                yield Printed(each.id, rest)
