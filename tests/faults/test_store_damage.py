@@ -187,6 +187,7 @@ class BadObjects:
 
     def __init__(self, inner: LocalObjects, *, truncate: int | None = None, stale: bool = False) -> None:
         self.inner = inner
+        self.reading = inner.reading
         self.truncate = truncate
         self.listed = list(inner.list("")) if stale else None
         self.slow: threading.Event | None = None

@@ -25,7 +25,7 @@ from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.columnar import encode_table
 from paddock.storage.compression import Compressor
 from paddock.storage.ingest import Ingested
-from paddock.storage.objects import Bytes, ObjectInfo, ObjectWriter
+from paddock.storage.objects import LOCAL_READING, Bytes, ObjectInfo, ObjectWriter
 from paddock.storage.tree_kinds import TREE
 
 BODY_BYTES = 16 << 20
@@ -159,6 +159,8 @@ class _RemoteIndex:
 
 class _OutOfReach:
     """The object store of a server, which only the server reaches."""
+
+    reading = LOCAL_READING
 
     def create(self, key: str) -> ObjectWriter:
         raise _bug(key)

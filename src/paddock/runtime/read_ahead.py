@@ -16,7 +16,6 @@ from paddock.storage.packs import pack_key
 _CHUNK_BYTES_MAX = 64 << 10
 _AHEAD_CHUNKS = 512
 _AHEAD_BYTES = 4 << 20
-_GAP_BYTES = 32 << 10
 _SHARED_BYTES = 32 << 20
 
 
@@ -61,7 +60,10 @@ class ReadAhead:
         held = self._held.pop(digest, None)
         if held is None:
             return read_chunk(self._objects, digest, location)
-        return decode_chunk(digest, location, held)
+        try:
+            return decode_chunk(digest, location, held)
+        except Corrupt:
+            return read_chunk(self._objects, digest, location)
 
     def _fetch(self, first: int) -> None:
         end, size = first, 0
@@ -71,9 +73,10 @@ class ReadAhead:
         self._cursor = end
         self._held = {}
         wanted = sorted(self._expected[first:end], key=lambda each: (each[1].pack, each[1].offset))
+        gap_bytes = self._objects.reading.gap_bytes
         start = 0
         for index in range(1, len(wanted) + 1):
-            if index == len(wanted) or _apart(wanted[index - 1][1], wanted[index][1]):
+            if index == len(wanted) or _apart(wanted[index - 1][1], wanted[index][1], gap_bytes):
                 self._read_run(wanted[start:index])
                 start = index
 
@@ -89,5 +92,5 @@ class ReadAhead:
             self._held[digest] = view[offset : offset + location.stored]
 
 
-def _apart(one: Location, other: Location) -> bool:
-    return one.pack != other.pack or other.offset - one.offset - one.stored > _GAP_BYTES
+def _apart(one: Location, other: Location, gap_bytes: int) -> bool:
+    return one.pack != other.pack or other.offset - one.offset - one.stored > gap_bytes

@@ -6,6 +6,8 @@ import this module.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
@@ -28,7 +30,7 @@ from paddock.storage.chunking import (
     stored_file,
 )
 from paddock.storage.compression import decompress
-from paddock.storage.objects import Bytes, LocalObjects, ObjectStore
+from paddock.storage.objects import Bytes, ObjectStore, Reading
 from paddock.storage.pack_sink import PackSink
 from paddock.storage.packs import PLAIN, ZSTD, pack_key
 from paddock.storage.streams import named_pieces
@@ -53,10 +55,6 @@ _PENDING_CHUNKS = 8192
 _LARGE_BYTES = 256 << 10
 """From here on a question to the index costs less than holding the bytes back."""
 _READ_CHUNKS = 1024
-_READ_BYTES = 16 << 20
-_LOCAL_READ_BYTES = 4 << 20
-"""From a disk a read costs next to nothing, and what is read and hashed in the cache's reach costs a third less."""
-_GAP_BYTES = 32 << 10
 
 
 class ChunkIndex(Protocol):
@@ -98,7 +96,6 @@ class ChunkStore:
         self.objects = objects
         self.index = index
         self.chunking = chunking
-        self._run_bytes = _LOCAL_READ_BYTES if isinstance(objects, LocalObjects) else _READ_BYTES
 
     def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
         return self.index.locate(digests)
@@ -125,7 +122,7 @@ class ChunkStore:
     def _read_located(self, wanted: Sequence[Digest], locations: Mapping[Digest, Location]) -> Iterator[Bytes]:
         done = 0
         try:
-            for data in read_located(self.objects, [(each, locations[each]) for each in wanted], self._run_bytes):
+            for data in read_located(self.objects, [(each, locations[each]) for each in wanted]):
                 yield data
                 done += 1
         except Corrupt:
@@ -134,7 +131,7 @@ class ChunkStore:
             moved = self.index.locate(rest)
             if any(digest not in moved for digest in rest) or all(moved[each] == locations[each] for each in rest):
                 raise
-            yield from read_located(self.objects, [(each, moved[each]) for each in rest], self._run_bytes)
+            yield from read_located(self.objects, [(each, moved[each]) for each in rest])
 
     def writer(self) -> ChunkWriter:
         return ChunkWriter(self)
@@ -172,7 +169,17 @@ class ChunkStore:
 
 
 def read_chunk(objects: ObjectStore, digest: Digest, location: Location) -> bytes:
-    """The bytes of the chunk at `location`, verified; Corrupt names the chunk and its pack."""
+    """The bytes of the chunk at `location`, verified; Corrupt names the chunk and its pack.
+
+    What looks damaged is read a second time: it may have been damaged on its way, not where it lies.
+    """
+    try:
+        return _read_once(objects, digest, location)
+    except Corrupt:
+        return _read_once(objects, digest, location)
+
+
+def _read_once(objects: ObjectStore, digest: Digest, location: Location) -> bytes:
     try:
         stored = objects.read_range(pack_key(location.pack), location.offset, location.stored)
     except NotFound:
@@ -203,44 +210,99 @@ def _verified(digest: Digest, location: Location, stored: Bytes) -> Bytes:
     return data
 
 
-def read_located(
-    objects: ObjectStore, wanted: Sequence[tuple[Digest, Location]], run_bytes: int = _READ_BYTES
-) -> Iterator[Bytes]:
+def read_located(objects: ObjectStore, wanted: Sequence[tuple[Digest, Location]]) -> Iterator[Bytes]:
     """Read chunks in the order given, verified; runs that lie near each other in one pack cost one read.
 
-    A run ends with the chunk that makes it longer than `run_bytes`.
+    Where the store says so, several runs are read at once, ahead of the one that is asked for.
     """
-    start = 0
-    while start < len(wanted):
-        end = _run_end(wanted, start, run_bytes)
-        run = wanted[start:end]
-        first, last = run[0][1], run[-1][1]
-        try:
-            data = objects.read_range(pack_key(first.pack), first.offset, last.offset + last.stored - first.offset)
-        except (NotFound, Corrupt):
+    runs = list(_runs(wanted, objects.reading))
+    for run, data in zip(runs, _fetched(objects, runs), strict=True):
+        if data is None:
             # One by one, so that the error names the chunk that is affected.
             for digest, location in run:
                 yield read_chunk(objects, digest, location)
-        else:
-            view = memoryview(data)
-            for digest, location in run:
-                offset = location.offset - first.offset
-                yield _verified(digest, location, view[offset : offset + location.stored])
+            continue
+        view, start = memoryview(data), run[0][1].offset
+        for digest, location in run:
+            stored = view[location.offset - start :][: location.stored]
+            chunk: Bytes
+            try:
+                chunk = _verified(digest, location, stored)
+            except Corrupt:
+                chunk = read_chunk(objects, digest, location)
+            yield chunk
+
+
+_Run = Sequence[tuple[Digest, Location]]
+
+
+def _runs(wanted: _Run, reading: Reading) -> Iterator[_Run]:
+    start = 0
+    while start < len(wanted):
+        end = _run_end(wanted, start, reading)
+        yield wanted[start:end]
         start = end
 
 
-def _run_end(wanted: Sequence[tuple[Digest, Location]], start: int, run_bytes: int) -> int:
+def _run_end(wanted: _Run, start: int, reading: Reading) -> int:
     first = wanted[start][1]
     position = first.offset
     for index in range(start, len(wanted)):
         location = wanted[index][1]
-        near = position <= location.offset <= position + _GAP_BYTES
+        near = position <= location.offset <= position + reading.gap_bytes
         if location.pack != first.pack or not near:
             return index
         position = location.offset + location.stored
-        if position - first.offset > run_bytes and index > start:
+        if position - first.offset > reading.run_bytes and index > start:
             return index
     return len(wanted)
+
+
+def _fetched(objects: ObjectStore, runs: Sequence[_Run]) -> Iterator[bytes | None]:
+    """The bytes of each run, in order; None where they can't be read together."""
+    if objects.reading.at_once == 1 or len(runs) == 1:
+        for run in runs:
+            yield _fetch(objects, run)
+        return
+    ahead: deque[_Fetching] = deque()
+    for run in runs:
+        ahead.append(_Fetching(objects, run))
+        if len(ahead) >= objects.reading.at_once:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _fetch(objects: ObjectStore, run: _Run) -> bytes | None:
+    first, last = run[0][1], run[-1][1]
+    try:
+        return objects.read_range(pack_key(first.pack), first.offset, last.offset + last.stored - first.offset)
+    except (NotFound, Corrupt):
+        return None
+
+
+class _Fetching:
+    """A run that a thread of its own reads. Ends by itself where nobody asks for the result."""
+
+    def __init__(self, objects: ObjectStore, run: _Run) -> None:
+        self._objects = objects
+        self._run = run
+        self._data: bytes | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="paddock-read", daemon=True)
+        self._thread.start()
+
+    def result(self) -> bytes | None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._data
+
+    def _read(self) -> None:
+        try:
+            self._data = _fetch(self._objects, self._run)
+        except BaseException as error:  # noqa: BLE001 - raised by `result`, in the thread that can act on it
+            self._error = error
 
 
 class DetachedWriter:

@@ -24,6 +24,22 @@ class ObjectInfo:
     """When it was finished, in seconds since 1970 by the store's clock; 0 where the store does not say."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a store is best read: what a reader of many ranges goes by."""
+
+    gap_bytes: int
+    """Ranges at most this far apart are read as one: reading the gap costs less than another request."""
+    run_bytes: int
+    """A range ends with the chunk that makes it longer than this."""
+    at_once: int
+    """How many requests to have under way."""
+
+
+LOCAL_READING = Reading(gap_bytes=32 << 10, run_bytes=4 << 20, at_once=1)
+"""From a disk a read costs next to nothing, and what is read and hashed in the cache's reach costs a third less."""
+
+
 class ObjectWriter(Protocol):
     """Writes one object, front to back. Nothing is visible under the key until `finish` returns."""
 
@@ -42,6 +58,9 @@ class ObjectStore(Protocol):
     Errors: NotFound (no such key), AlreadyExists (finish of a key that exists), LimitExceeded (disk full),
     PermissionDenied, Unavailable (worth another try), Corrupt (the disk can't give the bytes back).
     """
+
+    @property
+    def reading(self) -> Reading: ...
 
     def create(self, key: str) -> ObjectWriter: ...
 
@@ -67,6 +86,8 @@ class LocalObjects:
 
     Unfinished objects lie in `root/incoming` under random names: a crash leaves only such a file behind.
     """
+
+    reading = LOCAL_READING
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)

@@ -81,8 +81,16 @@ class PackWriter:
 def read_pack_index(objects: ObjectStore, pack: PackId, *, size: int | None = None) -> PackRecord:
     """What a pack holds, by its own index. `size`: of the object, where known (spares a request).
 
-    NotFound where there is no such pack; Corrupt, naming it, where it is torn or its index is damaged.
+    NotFound where there is no such pack; Corrupt, naming it, where it is torn or its index is damaged. What looks damaged is read
+    a second time: it may have been damaged on its way, not where it lies.
     """
+    try:
+        return _read_index(objects, pack, size)
+    except Corrupt:
+        return _read_index(objects, pack, None)
+
+
+def _read_index(objects: ObjectStore, pack: PackId, size: int | None) -> PackRecord:
     key = pack_key(pack)
     if size is None:
         size = objects.info(key).size

@@ -9,13 +9,15 @@ from typing import TypeVar
 from paddock.model.errors import AlreadyExists, Corrupt, NotFound, PaddockError, Unavailable
 from paddock.model.ids import Digest
 from paddock.model.records import Location, PackRecord
-from paddock.storage.objects import Bytes, ObjectInfo, ObjectStore, ObjectWriter
+from paddock.storage.objects import LOCAL_READING, Bytes, ObjectInfo, ObjectStore, ObjectWriter
 
 Result = TypeVar("Result")
 
 
 class MemoryObjects:
     """Objects in a dict, `contents`, which tests may damage at will."""
+
+    reading = LOCAL_READING
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
@@ -85,6 +87,7 @@ class FaultObjects:
         error: Callable[[], PaddockError] = lambda: Unavailable("injected fault"),
     ) -> None:
         self.inner = inner
+        self.reading = inner.reading
         self.fail_at = fail_at
         self.after = after
         self.error = error

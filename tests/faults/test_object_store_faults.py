@@ -1,0 +1,194 @@
+"""A real S3 server behind a proxy that makes it misbehave: nothing is lost, nothing doubled, messages name the object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paddock.client.connection import connect
+from paddock.model.errors import Corrupt, Unavailable
+from paddock.model.records import JobState
+from paddock.model.services import Paddock
+from paddock.storage.network_objects import NetworkObjects, Retrying
+from paddock.storage.object_urls import open_objects, parse_store_url
+from paddock.testing.object_servers import S3Server
+from paddock.testing.store_proxy import StoreFault, StoreProxy, fault_at, random_faults
+
+SMALL = b"one small object"
+LARGE = bytes(range(256)) * (36 << 10)
+PASSING = (
+    StoreFault.ERROR,
+    StoreFault.BUSY,
+    StoreFault.ERROR_AFTER,
+    StoreFault.RESET_AFTER,
+    StoreFault.TRUNCATED,
+    StoreFault.SLOW,
+)
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreProxy]:
+    with StoreProxy(s3_server.endpoint) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.endpoint)
+        yield running
+
+
+@pytest.fixture
+def objects(proxy: StoreProxy, s3_url: str) -> NetworkObjects:
+    found = open_objects(parse_store_url(s3_url))
+    assert isinstance(found, NetworkObjects)
+    return found
+
+
+def write(objects: NetworkObjects, key: str, content: bytes) -> None:
+    writer = objects.create(key)
+    try:
+        writer.write(content)
+        writer.finish()
+    finally:
+        writer.abort()
+
+
+def life(objects: NetworkObjects, prefix: str) -> None:
+    """Everything that is done with objects, each result checked."""
+    write(objects, f"{prefix}/small", SMALL)
+    write(objects, f"{prefix}/large", LARGE)
+    assert objects.read(f"{prefix}/small") == SMALL
+    assert objects.read_range(f"{prefix}/large", 8 << 20, 1000) == LARGE[8 << 20 :][:1000]
+    assert b"".join(objects.stream(f"{prefix}/large")) == LARGE
+    assert [(info.key, info.size) for info in objects.list(f"{prefix}/")] == [
+        (f"{prefix}/large", len(LARGE)),
+        (f"{prefix}/small", len(SMALL)),
+    ]
+    objects.delete(f"{prefix}/small")
+    assert not objects.exists(f"{prefix}/small")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (StoreFault.ERROR, StoreFault.BUSY, StoreFault.SLOW),
+        (StoreFault.ERROR_AFTER,),
+        (StoreFault.RESET_AFTER,),
+        (StoreFault.TRUNCATED,),
+    ],
+    ids=lambda faults: faults[0].name,
+)
+def test_each_request_may_fail_once(objects: NetworkObjects, proxy: StoreProxy, faults: tuple[StoreFault, ...]) -> None:
+    life(objects, "untouched")
+    requests = proxy.count
+    assert requests >= 10
+    for number in range(1, requests + 1):
+        fault = faults[number % len(faults)]
+        proxy.reset(fault_at(number, fault))
+        life(objects, f"{fault.name}-{number}")
+        assert len(proxy.faults) == 1
+
+
+def test_a_store_that_always_fails_is_given_up_with_the_object_named(
+    objects: NetworkObjects, proxy: StoreProxy
+) -> None:
+    slept: list[float] = []
+    impatient = NetworkObjects(objects._store, objects.url, retrying=Retrying(attempts=3, sleep=slept.append))
+    write(impatient, "a", SMALL)
+    proxy.reset(lambda _request: StoreFault.TRUNCATED)
+    with pytest.raises(Unavailable, match=rf"can't read {objects.url}/a: .*try again"):
+        impatient.read_range("a", 0, 10)
+    assert len(slept) == 2
+
+
+def test_the_waits_between_attempts_grow_and_end(objects: NetworkObjects) -> None:
+    now = 0.0
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        slept.append(seconds)
+
+    def fail() -> None:
+        raise Unavailable("down")
+
+    retrying = Retrying(attempts=10, total_seconds=12, sleep=sleep, clock=lambda: now, share=lambda: 1.0)
+    with pytest.raises(Unavailable):
+        retrying.run(fail)
+    assert slept == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+# ---- a home behind it --------------------------------------------------------------------------------------
+
+
+def fill(folder: Path) -> dict[str, bytes]:
+    folder.mkdir()
+    contents = {f"small-{number}": os.urandom(3000) for number in range(60)} | {"large": os.urandom(12 << 20)}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return contents
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_home_lives_through_passing_faults(proxy: StoreProxy, s3_url: str, tmp_path: Path, seed: int) -> None:
+    wanted = fill(tmp_path / "in")
+    with connect(tmp_path / "home", storage=s3_url, environment={"PADDOCK_WORKERS": "2"}) as paddock:
+        proxy.reset(random_faults(seed, 0.2, (*PASSING, StoreFault.FLIPPED, StoreFault.STALE)))
+        for name in ("data", "gone"):
+            paddock.repos.create(name)
+            report = paddock.files.put_tree(f"{name}@main", tmp_path / "in")
+            assert (report.files, paddock.files.inspect(f"{name}@main").files) == (len(wanted), len(wanted))
+        paddock.pipelines.apply(
+            {
+                "pipeline": {"name": "copy"},
+                "transform": {"cmd": ["sh", "-c", 'cp "$data" "$PADDOCK_PFS/out/"']},
+                "input": {"pfs": {"repo": "data", "glob": "/small-*"}},
+            }
+        )
+        assert [job.state for job in paddock.process()] == [JobState.SUCCESS]
+        paddock.repos.delete("gone")
+        paddock.store.collect_garbage(grace_seconds=0)
+        paddock.files.get_tree("data@main", tmp_path / "out")
+        paddock.files.get_tree("copy@main", tmp_path / "copied")
+        assert proxy.faults
+        proxy.reset()
+        assert contents(tmp_path / "out") == wanted
+        small = {name: content for name, content in wanted.items() if name != "large"}
+        assert contents(tmp_path / "copied") == small
+        check = paddock.store.check(data=True)
+        assert check.damages == ()
+        assert paddock.store.collect_garbage(grace_seconds=0).removed_packs == 0, "nothing was stored twice"
+
+
+def packs_put(paddock: Paddock) -> None:
+    paddock.repos.create("data")
+    paddock.files.put("data:/a", b"first")
+
+
+def test_a_stale_listing_neither_deletes_nor_denies_what_is_there(
+    proxy: StoreProxy, s3_url: str, tmp_path: Path
+) -> None:
+    with connect(tmp_path / "home", storage=s3_url, environment={}) as paddock:
+        packs_put(paddock)
+        paddock.store.check()
+        paddock.files.put("data:/b", b"second, after the listing")
+        proxy.reset(lambda request: StoreFault.STALE if request.lists else None)
+        assert paddock.store.check(data=True, repair=True).damages == ()
+        paddock.store.collect_garbage(grace_seconds=0)
+        assert b"".join(paddock.files.read("data:/b")) == b"second, after the listing"
+
+
+def test_a_bit_that_flips_in_the_store_is_named_each_time(proxy: StoreProxy, s3_url: str, tmp_path: Path) -> None:
+    with connect(tmp_path / "home", storage=s3_url, environment={}) as paddock:
+        packs_put(paddock)
+        proxy.reset(lambda request: StoreFault.FLIPPED if request.method == "GET" else None)
+        with pytest.raises(Corrupt, match=r"chunk [0-9a-f]{64} in pack [0-9a-f]{32} is damaged"):
+            b"".join(paddock.files.read("data:/a"))
+        proxy.reset()
+        assert b"".join(paddock.files.read("data:/a")) == b"first"
