@@ -43,6 +43,7 @@ _WHOLE_BYTES = 32 << 20
 """Files up to here are read whole, two at a time; larger ones as streams."""
 _READ_AHEAD = 2
 _SAMPLE_CHUNKS = 500
+_SAVED_SHARE, _UNSAVED_BYTES = 2000, 4 << 20
 
 _FAULT_CHANGED = "changed while it was read; put it again when nothing writes to it"
 
@@ -86,7 +87,9 @@ def add_tree(
     digests, chunks = reading.digests(), reading.chunks()
 
     def commit_cache() -> None:
-        if cache is not None:
+        # To read a few files again next time costs less than to write down the whole scan.
+        few = reading.read_files <= len(scan) // _SAVED_SHARE and reading.read_bytes <= _UNSAVED_BYTES
+        if cache is not None and not few:
             keep = settled(reading.stamps, scan.started_ns)
             cache.save(cache_table(paths, reading.stamps, digests, chunks, keep))
 
@@ -121,6 +124,7 @@ class _Reading:
         self.stamps: Stamps = scan.stamps
         self.problems: list[Problem] = []
         self.read_files = 0
+        self.read_bytes = 0
         self._scan = scan
         self._store = store
         self._writer = writer
@@ -134,18 +138,19 @@ class _Reading:
         positions, rows = unchanged(pa.array(self._scan.paths, pa.string()), self.stamps, cached)
         if not len(positions):
             return
-        known = cached.take(pa.array(rows)).combine_chunks()
-        lists = single_array(known.column("chunks"))
-        digests = single_array(known.column("digest"))
-        listed = np.flatnonzero(pc.list_value_length(lists).to_numpy())
-        chunks = {int(positions[row]): lists[int(row)].as_py() for row in listed}
-        whole = np.delete(np.arange(len(rows)), listed)
-        if not self._still_stored([*digests.take(pa.array(whole)).to_pylist(), *chain(*chunks.values())]):
+        lists = single_array(cached.column("chunks"))
+        digests = key_bytes(single_array(cached.column("digest")))[1].reshape(-1, 32)[rows]
+        many = pc.list_value_length(lists).to_numpy()[rows] > 0
+        chunks = {int(positions[at]): lists[int(rows[at])].as_py() for at in np.flatnonzero(many)}
+        whole = np.flatnonzero(~many)
+        sample = [Digest(digests[at].tobytes()) for at in whole[:: len(whole) // _SAMPLE_CHUNKS + 1]]
+        if not self._still_stored([*sample, *chain(*chunks.values())]):
             return
-        _, data = key_bytes(digests)
-        self._digests[positions] = data.reshape(-1, 32)
+        self._digests[positions] = digests
         self._chunks.update(chunks)
-        self._todo = np.setdiff1d(self._todo, positions, assume_unique=True)
+        unknown = np.ones(len(self._scan), dtype=bool)
+        unknown[positions] = False
+        self._todo = np.flatnonzero(unknown)
         self._progress.advance(len(positions), int(self.stamps.size[positions].sum()))
 
     def read(self) -> None:
@@ -208,8 +213,7 @@ class _Reading:
             getattr(self.stamps, name)[done] = chosen[name]
         self.stamps.inode[done] = chosen["inode"].view(np.int64) if len(done) else done
         self.stamps.executable[done] = chosen["executable"]
-        self.read_files += len(done)
-        self._progress.advance(len(done), int(chosen["size"].sum()))
+        self._count(len(done), int(chosen["size"].sum()))
         for at in np.flatnonzero(~good).tolist():
             status, position = int(records["status"][at]), int(positions[at])
             if status == GROWN:
@@ -276,8 +280,12 @@ class _Reading:
         self.stamps.ctime_ns[position] = stamp.ctime_ns
         self.stamps.inode.view(np.uint64)[position] = stamp.inode
         self.stamps.executable[position] = stamp.executable
-        self.read_files += 1
-        self._progress.advance(1, stamp.size)
+        self._count(1, stamp.size)
+
+    def _count(self, files: int, size: int) -> None:
+        self.read_files += files
+        self.read_bytes += size
+        self._progress.advance(files, size)
 
     def _name(self, position: int) -> str:
         return self._scan.source + self._scan.paths[position]

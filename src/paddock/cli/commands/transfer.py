@@ -18,6 +18,7 @@ from paddock.cli.options import Json
 from paddock.cli.progress import transfer_progress
 from paddock.cli.session import session_of
 from paddock.client.archives import translated
+from paddock.client.connection import expect_put
 from paddock.model.addresses import parse_address
 from paddock.model.errors import InvalidInput
 from paddock.model.records import PutReport
@@ -61,6 +62,8 @@ def put(
     """
     session = session_of(context)
     _check(target, sources, mirror=mirror, extract=extract)
+    if not extract and sources[0] != STANDARD_INPUT:
+        expect_put(sources[0])
     session.interrupted = "interrupted; nothing was committed, run it again: what was sent is not sent again"
     with transfer_progress("put") as on_transfer:
         put_one = _Putting(session.paddock, session.name(target), append, mirror, extract, on_transfer)

@@ -1,0 +1,195 @@
+"""Walking a directory on the local disk: its regular files, and what tells whether they changed.
+
+A helper process does this too (`scan_worker`), so nothing heavy is imported: columns are plain arrays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from paddock.model.errors import Problem
+
+HOME_DIRECTORY = ".paddock"
+
+_name_of = attrgetter("name")
+
+
+class Found:
+    """Files as columns, one position for each in every one. A million status objects would keep the garbage collector busy."""
+
+    def __init__(self) -> None:
+        self.started_ns = time.time_ns()
+        """Wall-clock time before the first look."""
+        self.paths: list[str] = []
+        """`/a/b` relative to the directory; of a single file, empty text."""
+        self.sizes = array("q")
+        self.mtimes_ns = array("q")
+        self.ctimes_ns = array("q")
+        self.inodes = array("Q")
+        self.modes = array("q")
+        self.problems: list[Problem] = []
+        """What can't be stored."""
+
+    @property
+    def columns(self) -> tuple[array[int], ...]:
+        return self.sizes, self.mtimes_ns, self.ctimes_ns, self.inodes, self.modes
+
+    def add(self, paths: Sequence[str], statuses: Sequence[os.stat_result]) -> None:
+        self.paths += paths
+        self.sizes.extend([status.st_size for status in statuses])
+        self.mtimes_ns.extend([status.st_mtime_ns for status in statuses])
+        self.ctimes_ns.extend([status.st_ctime_ns for status in statuses])
+        self.inodes.extend([status.st_ino for status in statuses])
+        self.modes.extend([status.st_mode for status in statuses])
+
+    def append(self, other: Found) -> None:
+        """Take in what another walk found."""
+        self.started_ns = min(self.started_ns, other.started_ns)
+        self.paths += other.paths
+        for column, more in zip(self.columns, other.columns, strict=True):
+            column.extend(more)
+        self.problems += other.problems
+
+    def sort(self) -> None:
+        """By path. The walk comes close to that order, which makes sorting cheap."""
+        paths = self.paths
+        order = sorted(range(len(paths)), key=paths.__getitem__)
+        if order == list(range(len(paths))):
+            return
+        self.paths = [paths[index] for index in order]
+        for column in self.columns:
+            column[:] = array(column.typecode, [column[index] for index in order])
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    path: str
+    """As it is opened."""
+    entered: tuple[str, ...]
+    """Real paths of the directories through whose links it was reached."""
+
+
+def walk(root: str, path_bytes_max: int, *, part: int = 0, parts: int = 1) -> Found:
+    """The files below an absolute path of a directory, sorted. About 4 µs a file, half of it in the kernel.
+
+    Of several parts, each walks its share of the directories in `root`, and the first also notes the files there.
+    """
+    found = Found()
+    top = "" if root == "/" else root
+    inner = _Walk(found, top, path_bytes_max).enter(_Directory(top, ()))
+    if part:
+        found = Found()
+    walking = _Walk(found, top, path_bytes_max)
+    pending = inner[len(inner) * part // parts : len(inner) * (part + 1) // parts]
+    pending.reverse()
+    while pending:
+        pending += reversed(walking.enter(pending.pop()))
+    found.sort()
+    return found
+
+
+class _Walk:
+    def __init__(self, found: Found, root: str, path_bytes_max: int) -> None:
+        self._found = found
+        self._skip = len(root)
+        self._path_bytes_max = path_bytes_max
+
+    def enter(self, directory: _Directory) -> list[_Directory]:
+        """Note the files of one directory; the directories in it, by name."""
+        inner: list[_Directory] = []
+        paths: list[str] = []
+        statuses: list[os.stat_result] = []
+        stem = f"{directory.path}/"[self._skip :]
+        try:
+            for entry, status in _entries(directory.path or "/"):
+                if stat.S_ISREG(status.st_mode):
+                    path = stem + entry.name
+                    fault = None if path.isascii() and len(path) <= self._path_bytes_max else self._name_fault(path)
+                    if fault is None:
+                        paths.append(path)
+                        statuses.append(status)
+                    else:
+                        self._refuse(path, fault)
+                else:
+                    inner += self._other(directory, entry, status.st_mode)
+        except OSError as error:
+            self._refuse(directory.path[self._skip :] or "/", _fault_of(error))
+        self._found.add(paths, statuses)
+        return inner
+
+    def _other(self, parent: _Directory, entry: os.DirEntry[str], mode: int) -> list[_Directory]:
+        """What is no regular file: directories to enter, links to follow, and what can't be stored."""
+        path = f"{parent.path}/{entry.name}"
+        shown = path[self._skip :]
+        if stat.S_ISDIR(mode):
+            return [] if entry.name == HOME_DIRECTORY else [_Directory(path, parent.entered)]
+        if not stat.S_ISLNK(mode):
+            self._refuse(shown, f"is {kind_of(mode)}; only files, directories and links to them can be stored")
+            return []
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            self._refuse(shown, "is a link that leads nowhere" if error.errno == errno.ENOENT else _fault_of(error))
+            return []
+        if stat.S_ISDIR(status.st_mode):
+            return [] if entry.name == HOME_DIRECTORY else self._follow(parent, path, shown)
+        fault = self._name_fault(shown)
+        if not stat.S_ISREG(status.st_mode):
+            fault = f"is a link to {kind_of(status.st_mode)}; only files, directories and links to them can be stored"
+        if fault:
+            self._refuse(shown, fault)
+        else:
+            self._found.add([shown], [status])
+        return []
+
+    def _follow(self, parent: _Directory, path: str, shown: str) -> list[_Directory]:
+        entered = (*parent.entered, os.path.realpath(parent.path or "/"))
+        target = os.path.realpath(path)
+        stem = target.rstrip("/") + "/"
+        if any(f"{place.rstrip('/')}/".startswith(stem) for place in entered):
+            self._refuse(shown, f"is a link to {target}, which it lies in: the tree would have no end")
+            return []
+        return [_Directory(path, entered)]
+
+    def _name_fault(self, path: str) -> str | None:
+        try:
+            length = len(path.encode())
+        except UnicodeEncodeError:
+            return "has a name that is not valid UTF-8; rename it"
+        if length > self._path_bytes_max:
+            return f"has a path of {length} bytes where at most {self._path_bytes_max} fit; shorten it"
+        return None
+
+    def _refuse(self, path: str, fault: str) -> None:
+        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        self._found.problems.append(Problem(shown, fault))
+
+
+def _entries(path: str) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+    """What a directory has, by name."""
+    with os.scandir(path) as entries:
+        listed = sorted(entries, key=_name_of)
+        return zip(listed, [entry.stat(follow_symlinks=False) for entry in listed], strict=True)
+
+
+def kind_of(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device" if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else "no regular file"
+
+
+def _fault_of(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "is a link that leads in a circle"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "may not be read; check its owner and mode"
+    return f"can't be read: {error.strerror or error}"
