@@ -173,6 +173,7 @@ def test_defaults() -> None:
         "datum_set_spec": {},
         "datum_tries": 3,
         "reprocess_spec": "until_success",
+        "flow": True,
         "metadata": {"annotations": {}, "labels": {}},
         "autoscaling": False,
     }

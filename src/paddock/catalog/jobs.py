@@ -42,7 +42,7 @@ class JobRow:
     carried: int
     """Of `found`, those that another transform computed."""
     early: int
-    """Of `counts.run`, those computed before the inputs were finished."""
+    """Of `counts.run`, those begun before the inputs were finished."""
     wasted: int
     """Datums computed early that the job came not to have."""
     audit_share: float | None

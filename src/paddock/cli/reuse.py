@@ -35,7 +35,7 @@ def job_fields(job: Job) -> Sequence[tuple[str, object]]:
     return (
         ("reused", f"{counts.reused} ({kept} as they were, {job.found} found in the cache{carried})"),
         ("reuse rate", f"{counts.reused / done:.1%}" if done else None),
-        ("computed early", f"{job.early} before the inputs were finished" if job.early else None),
+        ("begun early", f"{job.early} before the inputs were finished" if job.early else None),
         ("early for nothing", job.wasted or None),
         ("audit", None if job.audit is None else audit_headline(job.audit)),
     )

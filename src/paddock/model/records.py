@@ -298,7 +298,7 @@ class Job:
     carried: int = 0
     """Of `found`, those that an earlier version's transform computed, which an update was told to keep."""
     early: int = 0
-    """Of `datums.run`, those computed before the job's inputs were finished."""
+    """Of `datums.run`, those begun before the job's inputs were finished."""
     wasted: int = 0
     """Datums computed early that the job came not to have; their results are kept in the cache."""
     audit: AuditReport | None = None

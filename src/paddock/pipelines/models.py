@@ -238,6 +238,7 @@ class PipelineSpec(SpecModel):
     datum_timeout: Seconds | None = None
     job_timeout: Seconds | None = None
     reprocess_spec: Literal["until_success", "every_job"] = "until_success"
+    flow: StrictBool = True
     metadata: Metadata = Metadata()
     autoscaling: StrictBool = False
     resource_requests: Resources | None = None

@@ -48,6 +48,11 @@ class Outcomes:
     def count(self, state: DatumState) -> int:
         return self._counts[self._CODES.index(state)]
 
+    @property
+    def ended(self) -> int:
+        """Datums that have ended, however."""
+        return len(self._states) - self._counts[0]
+
     def positions(self, state: DatumState | None = None) -> Integers:
         """Of the datums that ended, or that ended so; ascending."""
         chosen = self._states != 0 if state is None else self._states == self._CODES.index(state)
@@ -73,6 +78,12 @@ class ActiveJob:
     failures: list[tuple[int, str]] = field(default_factory=list)
     lost_reports: int = 0
     table_written: bool = False
+    early: bool = False
+    """The plan is of a part of the input, before it is finished: no more than batches are written of the job."""
+    taken_up: int = 0
+    """Datums whose results were accepted, or that workers began, before this plan was made."""
+    spare: list[pa.Table] = field(default_factory=list)
+    """Results accepted before this plan was made that it has no use for, as rows of the cache's tables."""
     renewed: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     """Positions whose results were found in runs of the cache that are hardly used: the job's own run has them too."""
 
@@ -106,7 +117,7 @@ class ActiveJob:
         """Note all that a report tells. datums: positions of the lease's datums in the plan."""
         batch = report.batch
         assert batch is not None, "a report of datums names its batch result"
-        if any(each.state is not DatumState.SUCCESS for each in report.datums):
+        if len(self.audit.positions) or any(each.state is not DatumState.SUCCESS for each in report.datums):
             for each in report.datums:
                 position = datums[each.position]
                 self.record(position, each.state, batch=batch, ordinal=each.row, job=job, reason=each.reason)
@@ -121,7 +132,8 @@ class ActiveJob:
         positions = np.concatenate([self.outcomes.positions(DatumState.SUCCESS), self.renewed])
         batch, ordinal, job = (column.take(pa.array(positions)) for column in self.plan.results.columns())
         keys = self.plan.keys.take(positions).array()
-        return pa.table({"key": keys, "batch": batch, "ordinal": ordinal, "job": job})
+        own = pa.table({"key": keys, "batch": batch, "ordinal": ordinal, "job": job})
+        return pa.concat_tables([own, *(table.cast(own.schema) for table in self.spare)]).combine_chunks()
 
     def failure_reason(self) -> str:
         """Why the job failed: the first datum by position with its input and reason, and how many more."""

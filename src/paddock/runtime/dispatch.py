@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NewType
 
 import numpy as np
@@ -39,6 +39,10 @@ STEAL_SECONDS = 0.1
 STRAGGLER_SECONDS = 3.0
 STRAGGLER_FACTOR = 3.0
 """A datum is run a second time if it runs so long already, and so many times longer than expected."""
+
+
+NOWHERE = -1
+"""Position of a datum that a plan does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,12 @@ class Dispatch:
         """
         found = [each for lease in self._leases.values() if (each := self._rescue(lease, now)) is not None]
         return heapq.nlargest(most, found, key=lambda each: each.seconds)
+
+    def adopt(self, lease: Lease, datums: Sequence[int]) -> None:
+        """Take over a lease of another plan of the same job. datums: where its datums stand here, NOWHERE for those that are not
+        wanted any more; they must not wait here."""
+        nowhere = {NOWHERE} if NOWHERE in datums else set()
+        self._leases[lease.id] = replace(lease, datums=tuple(datums), reported=nowhere)
 
     def take_over(self, rescue: Rescue, lease: LeaseId, *, now: float, lease_seconds: float) -> Lease:
         """Lease the rescued datums a second time. Whichever lease reports a datum first has it accepted."""

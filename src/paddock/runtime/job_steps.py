@@ -6,9 +6,10 @@ A step that finds its job ended by another hand (stopped, updated, deleted) chan
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,11 +32,11 @@ from paddock.runtime.batch_format import STATES, DatumOutcome
 from paddock.runtime.batch_results import read_batch_result
 from paddock.runtime.carrying import Carried
 from paddock.runtime.cost_history import known_seconds
-from paddock.runtime.dispatch import Dispatch, Lease
+from paddock.runtime.dispatch import NOWHERE, BatchRule, Dispatch, Lease, LeaseId
 from paddock.runtime.job_facts import JobFacts, job_facts
 from paddock.runtime.job_tables import DATUMS
 from paddock.runtime.outputs import BatchResults, merge_outputs
-from paddock.runtime.plan import Plan
+from paddock.runtime.plan import RUN, Plan
 from paddock.runtime.planner import plan_job
 from paddock.runtime.protocol import BatchReport
 from paddock.runtime.report_writer import ReportWriter
@@ -63,6 +64,15 @@ def ready(tx: Transaction, unfinished: Sequence[JobRow]) -> list[JobRow]:
     return found
 
 
+def waiting_for_inputs(unfinished: Sequence[JobRow], ready: Sequence[JobRow]) -> list[JobRow]:
+    """Jobs that only wait for their inputs: not ready, and no older job of the same pipeline is unfinished."""
+    oldest: dict[int, JobRow] = {}
+    for row in unfinished:
+        oldest.setdefault(row.pipeline_id, row)
+    ids = {row.id for row in ready}
+    return [row for row in oldest.values() if row.id not in ids]
+
+
 def _input_states(tx: Transaction, row: JobRow) -> list[str]:
     upstream = [each.upstream_id for each in commits_sql.provenance(tx, [row.commit_id])]
     return [commits_sql.get(tx, id).state for id in upstream if id is not None]
@@ -71,49 +81,96 @@ def _input_states(tx: Transaction, row: JobRow) -> list[str]:
 # ---- start -------------------------------------------------------------------------------------------------
 
 
-def start(home: Home, row: JobRow, *, workers: int, now: float) -> ActiveJob:
-    """Plan the job and set it running. A job that was at work when its scheduler died goes on with what was reported."""
+def start(home: Home, row: JobRow, *, workers: int, now: float, previous: ActiveJob | None = None) -> ActiveJob:
+    """Plan the job and set it running. A job that was at work when its scheduler died goes on with what was reported.
+
+    previous: its early plan, whose pin and whose leases on datums that the job has become its own.
+    """
     with home.catalog.write() as tx:
         jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
-    pin = home.pin()
+    pin = home.pin() if previous is None else previous.pin
     try:
         facts = job_facts(home, row)
-        reuse = not row.no_cache and facts.spec.reprocess_spec != "every_job"
+        reuse = _reuses(row, facts)
         finders = [ResultFinder(home, transform) for transform in (facts.transform, *facts.carries)]
         audited = reuse and facts.audit_share > 0
-        plan = plan_job(
-            home,
-            facts.spec,
-            transform=facts.transform,
-            inputs=facts.inputs,
-            base=facts.base,
-            found=finders[0],
-            reuse=reuse,
-            carries=[Carried(finder.transform, finder) for finder in finders[1:]],
-            whole=audited,
-        )
+        plan = _plan(home, facts, finders, reuse=reuse, whole=audited)
         audit = choose(plan, facts.audit_share, row.id) if audited else NO_AUDIT
-        active = _activate(home, row, facts, plan, pin, audit, workers=workers, started=row.started or now)
+        active = _activate(home, row, facts, plan, pin, audit, started=row.started or now)
         active.renewed = plan.found_at(finders[0].scattered)
+        _set_out(home, active, facts, previous, workers=workers)
     except BaseException:
-        pin.release()
+        if previous is None:
+            pin.release()
         raise
+    begun_early = row.started is None
     with home.catalog.write() as tx:
         results_sql.touch(tx, sorted({run for finder in finders for run in finder.busy}), used=now)
-        jobs_sql.update(tx, row.id, state=JobState.RUNNING, base_id=facts.base_id, counts=active.counts)
+        jobs_sql.update(
+            tx,
+            row.id,
+            state=JobState.RUNNING,
+            base_id=facts.base_id,
+            counts=active.counts,
+            early=active.taken_up if begun_early else None,
+            wasted=sum(table.num_rows for table in active.spare) if begun_early else None,
+        )
     return active
 
 
-def _activate(
-    home: Home, row: JobRow, facts: JobFacts, plan: Plan, pin: Lock, audit: Audit, *, workers: int, started: float
+def start_early(
+    home: Home,
+    row: JobRow,
+    facts: JobFacts,
+    *,
+    pin: Lock,
+    partial: Collection[int],
+    previous: ActiveJob | None,
+    workers: int,
+    now: float,
 ) -> ActiveJob:
+    """Plan the job over that part of its input that is final (`facts.inputs` has it). Nothing is changed in the catalog.
+
+    partial: leaves whose input is not finished. What they match that is a directory may still grow, and waits. previous: see `start`.
+    """
+    finders = [ResultFinder(home, transform) for transform in (facts.transform, *facts.carries)]
+    plan = _plan(home, facts, finders, reuse=_reuses(row, facts))
+    active = _activate(home, row, facts, plan, pin, NO_AUDIT, started=now if previous is None else previous.started)
+    active.early = True
+    _set_out(home, active, facts, previous, workers=workers, later=plan.reads_directory_of(partial))
+    return active
+
+
+def _reuses(row: JobRow, facts: JobFacts) -> bool:
+    return not row.no_cache and facts.spec.reprocess_spec != "every_job"
+
+
+def _plan(home: Home, facts: JobFacts, finders: Sequence[ResultFinder], *, reuse: bool, whole: bool = False) -> Plan:
+    """finders: for the job's own transform, then for those carried."""
+    return plan_job(
+        home,
+        facts.spec,
+        transform=facts.transform,
+        inputs=facts.inputs,
+        base=facts.base,
+        found=finders[0],
+        reuse=reuse,
+        carries=[Carried(finder.transform, finder) for finder in finders[1:]],
+        whole=whole,
+    )
+
+
+def _activate(
+    home: Home, row: JobRow, facts: JobFacts, plan: Plan, pin: Lock, audit: Audit, *, started: float
+) -> ActiveJob:
+    """The job with its plan, and nothing to hand out yet."""
     transform = f"{row.pipeline_id}.{row.version}"
-    active = ActiveJob(
+    return ActiveJob(
         row=row,
         spec=facts.spec,
         transform=facts.transform,
         plan=plan,
-        dispatch=Dispatch([], input_bytes=[], rule=batch_rule(facts.spec, datums=0, workers=workers)),
+        dispatch=Dispatch([], input_bytes=[], rule=BatchRule()),
         tasks=TaskBuilder(home, plan, job=CommitId(row.set_id), transform=transform),
         transform_task=transform_task(
             home, facts.spec, id=transform, project=row.project, pipeline=row.pipeline, code=facts.code
@@ -124,8 +181,27 @@ def _activate(
         audit=audit,
         need=need_of(facts.spec),
     )
-    _take_up(home, active, facts.reported)
-    waiting = np.concatenate([waiting_positions(plan, active.outcomes), audit.waiting()])
+
+
+def _set_out(
+    home: Home,
+    active: ActiveJob,
+    facts: JobFacts,
+    previous: ActiveJob | None,
+    *,
+    workers: int,
+    later: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Take up what was reported and what workers hold, and have the rest wait. later: datums, by position, that are not to wait yet."""
+    plan = active.plan
+    positions = {} if previous is None and not facts.reported else {id: at for at, id in enumerate(plan.ids)}
+    _take_up(home, active, facts.reported, positions)
+    held = {} if previous is None else _held(active, previous, positions)
+    waiting = np.concatenate([waiting_positions(plan, active.outcomes), active.audit.waiting()])
+    if later is not None:
+        waiting = waiting[~later[waiting]]
+    if held:
+        waiting = waiting[~np.isin(waiting, [datum for _, datums in held.values() for datum in datums])]
     # With few datums there is nothing to decide, and no time to lose.
     base = facts.base if len(waiting) > workers else None
     active.dispatch = Dispatch(
@@ -134,21 +210,51 @@ def _activate(
         rule=batch_rule(facts.spec, datums=len(waiting), workers=workers),
         seconds=None if base is None else known_seconds(home, base.datums, plan.names.take(waiting)),
     )
-    return active
+    for lease, datums in held.values():
+        active.dispatch.adopt(lease, datums)
+        active.taken_up += sum(1 for datum in datums if datum != NOWHERE)
 
 
-def _take_up(home: Home, active: ActiveJob, reported: Sequence[batches_sql.BatchRow]) -> None:
-    """Results that were accepted before the scheduler died count as they are; failed datums get another chance."""
-    if not reported:
-        return
-    positions = {id: position for position, id in enumerate(active.plan.ids)}
-    job = bytes.fromhex(active.row.set_id)
+def _held(
+    active: ActiveJob, previous: ActiveJob, positions: Mapping[bytes, int]
+) -> dict[LeaseId, tuple[Lease, list[int]]]:
+    """The leases of an earlier plan that hold datums which are to run in this one, and where these stand here."""
+    plan, found = active.plan, {}
+    ended = set(active.outcomes.positions().tolist())
+    for lease in previous.dispatch.leases:
+        datums = []
+        for old in lease.datums:
+            at = NOWHERE if old == NOWHERE else positions.get(previous.plan.ids[old], NOWHERE)
+            wanted = at != NOWHERE and at not in ended and plan.actions[at] == RUN
+            datums.append(at if wanted and plan.keys[at] == previous.plan.keys[old] else NOWHERE)
+        if any(at != NOWHERE for at in datums):
+            found[lease.id] = lease, datums
+    return found
+
+
+def _take_up(
+    home: Home, active: ActiveJob, reported: Sequence[batches_sql.BatchRow], positions: Mapping[bytes, int]
+) -> None:
+    """Results that were accepted before this plan was made count as they are; failed datums get another chance.
+
+    positions: of the plan's datums, by id. What the plan does not need goes into the cache with the rest.
+    """
+    plan, job = active.plan, bytes.fromhex(active.row.set_id)
     for batch in reported:
         digest = _digest(batch.result)
+        spare = []
         for ordinal, id, key, state in _outcomes(home, digest):
             position = positions.get(id)
-            if position is not None and active.plan.keys[position] == key and state is not DatumState.FAILED:
-                active.record(position, state, batch=digest, ordinal=ordinal, job=job, reason="")
+            same = position is not None and plan.keys[position] == key
+            if position is not None and same and (plan.actions[position] == RUN or position in active.audit):
+                if state is not DatumState.FAILED:
+                    active.record(position, state, batch=digest, ordinal=ordinal, job=job, reason="")
+            elif state is DatumState.SUCCESS:
+                spare.append(ordinal)
+        if spare:
+            good = _successes(home, digest, job)
+            active.spare.append(good.filter(pc.is_in(good.column("ordinal"), value_set=pa.array(spare, pa.int32()))))
+    active.taken_up = active.outcomes.ended
 
 
 def _outcomes(home: Home, batch: Digest) -> list[tuple[int, bytes, bytes, DatumState]]:
@@ -192,7 +298,8 @@ def accept(home: Home, active: ActiveJob, lease: Lease, report: BatchReport) -> 
             failed=states.count(DatumState.FAILED),
             stored_bytes=sum(pack.bytes for pack in report.packs),
         )
-        jobs_sql.update(tx, active.row.id, counts=active.counts)
+        if not active.early:
+            jobs_sql.update(tx, active.row.id, counts=active.counts)
 
 
 def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> None:
@@ -217,7 +324,8 @@ def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> No
     with home.catalog.write() as tx:
         chunk_index.register(tx, packs)
         batches_sql.record(tx, active.row.id, result=batch.hex(), run=0, recovered=0, failed=1, stored_bytes=0)
-        jobs_sql.update(tx, active.row.id, counts=active.counts)
+        if not active.early:
+            jobs_sql.update(tx, active.row.id, counts=active.counts)
 
 
 # ---- the end -----------------------------------------------------------------------------------------------

@@ -144,6 +144,17 @@ class Plan:
         found = np.flatnonzero(self.actions == FOUND)
         return np.array([position for position in found.tolist() if self.keys[position] in keys], np.int64)
 
+    def reads_directory_of(self, leaves: Collection[int]) -> npt.NDArray[np.bool_]:
+        """For each datum, whether one of these leaves matched a directory for it."""
+        directories = np.concatenate(
+            [np.zeros(0, bool), *(np.asarray(match.directories, bool) for match in self.matches)]
+        )
+        of_leaf = np.isin(self.datum_set.leaf, sorted(leaves))
+        flat = directories[_flat_positions(self.datum_set, self.matches)] & of_leaf
+        before = np.concatenate([[0], np.cumsum(flat)])
+        found: npt.NDArray[np.bool_] = before[self.datum_set.offsets[1:]] > before[self.datum_set.offsets[:-1]]
+        return found
+
     def files_of(self, position: int) -> list[tuple[int, int]]:
         """(leaf, match) of each of a datum's files."""
         first, end = self.datum_set.offsets[position : position + 2].tolist()

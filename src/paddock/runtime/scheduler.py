@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
@@ -19,6 +19,7 @@ from paddock.model.ids import new_id
 from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.dispatch import Lease, LeaseId, Rescue
+from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
 from paddock.runtime.resources import UNLIMITED, Budget, Capacity, Need, never_fits, shares
@@ -57,6 +58,11 @@ class Scheduler:
         self._now = now
         self._seen_version: int | None = None
         self._active: dict[int, ActiveJob] = {}
+        self._early = EarlyWork(home, workers, monotonic, now)
+        self._spare = True
+        """Whether, at the last look, there were workers that could take nothing over from others."""
+        self._withdrawn: set[LeaseId] = set()
+        """Leases of early work that were cancelled, until they end."""
         self._claims: dict[WorkerId, None] = {}
         """Workers that wait for a batch, in the order in which they asked."""
         self._leases: dict[LeaseId, tuple[int, WorkerId]] = {}
@@ -79,6 +85,11 @@ class Scheduler:
     def jobs(self) -> Sequence[ActiveJob]:
         """Jobs at work, as they are between two rounds."""
         return tuple(self._active.values())
+
+    @property
+    def early_jobs(self) -> Sequence[ActiveJob]:
+        """Jobs that wait for their inputs and have an early plan, between two rounds."""
+        return tuple(self._early.jobs.values())
 
     def run_once(self, timeout_seconds: float) -> None:
         """One round; waits at most `timeout_seconds` for a worker's message. Errors of one job fail that job only."""
@@ -103,23 +114,50 @@ class Scheduler:
         unfinished = {row.id for row in rows}
         for id in [id for id in self._active if id not in unfinished]:
             self._drop(self._active[id])
+        for id in [id for id in self._early.jobs if id not in unfinished]:
+            self._drop_early(id)
+            job_steps.salvage(self._home, id, now=self._now())
+        self._early.expect(job_steps.waiting_for_inputs(rows, ready))
         for row in ready:
             if row.id not in self._active:
                 self._start(row)
 
     def _start(self, row: JobRow) -> None:
+        early = self._early.jobs.get(row.id)
         try:
-            active = job_steps.start(self._home, row, workers=self._workers, now=self._now())
+            active = job_steps.start(self._home, row, workers=self._workers, now=self._now(), previous=early)
         except Unavailable:
             raise
         except PaddockError as error:
+            if early is not None:
+                self._drop_early(row.id)
             job_steps.fail(self._home, row, f"planning failed: {error}", now=self._now())
             return
         self._active[row.id] = active
+        if early is not None:
+            del self._early.jobs[row.id]
+            self._let_go(early, active)
+            for lease in active.dispatch.leases:
+                self._withdrawn.discard(lease.id)
         lacks = never_fits(active.spec, self._budget.capacity) if active.dispatch.remaining else ""
         if lacks:
             job_steps.refuse(self._home, row, f"its datums can't run here: {lacks}", now=self._now())
             self._drop(active)
+
+    def _let_go(self, before: ActiveJob, after: ActiveJob) -> None:
+        """End the leases of an early plan that a later plan of the job has no use for."""
+        for lease in before.dispatch.leases:
+            if after.dispatch.lease(lease.id) is None:
+                self._engine.send(self._forget(lease.id), Cancel(lease.id))
+
+    def _drop_early(self, id: int) -> None:
+        """Give up what runs of a job's early work. What was reported stays with the job."""
+        early = self._early.jobs.pop(id)
+        for lease in early.dispatch.leases:
+            self._engine.send(self._forget(lease.id), Cancel(lease.id))
+        early.dispatch.clear()
+        early.pin.release()
+        self._serving.pop(id, None)
 
     def _drop(self, active: ActiveJob) -> None:
         """Stop working on a job that ended by another hand (stopped, replaced by an update, deleted)."""
@@ -153,10 +191,11 @@ class Scheduler:
 
     def _hand_out(self) -> None:
         waiting = sum(active.dispatch.remaining for active in self._active.values())
+        waiting += self._early.remaining
         if waiting:
             self._engine.scale(min(self._workers, waiting + len(self._leases)))
         for worker in list(self._claims):
-            active = self._choose(worker)
+            active = self._choose(worker, self._active)
             if active is not None:
                 del self._claims[worker]
                 self._send_batch(worker, active)
@@ -166,23 +205,54 @@ class Scheduler:
         if self._claims and self._leases and self._monotonic() >= self._next_rescue:
             self._next_rescue = self._monotonic() + RESCUE_SECONDS
             self._rescue()
+            self._spare = any(not self._held[worker] for worker in self._claims)
+        self._hand_out_early()
 
-    def _choose(self, worker: WorkerId) -> ActiveJob | None:
+    def _hand_out_early(self) -> None:
+        """Give workers that have nothing else to do work of jobs whose inputs are not finished, and take it back where datums
+        of other jobs wait for a worker."""
+        if self._early.jobs:
+            self._withdraw()
+        if (self._leases and not self._spare) or (not self._claims and len(self._engine.workers()) >= self._workers):
+            return
+        for before, after in self._early.plan(self._active):
+            if before is not None:
+                self._let_go(before, after)
+        for worker in list(self._claims):
+            if self._held[worker] == 0 and (active := self._choose(worker, self._early.jobs)) is not None:
+                del self._claims[worker]
+                self._send_batch(worker, active)
+
+    def _withdraw(self) -> None:
+        """Cancel as much early work as there are datums of ready jobs that wait, the youngest first: it has the least to lose."""
+        waiting = sum(active.dispatch.remaining for active in self._active.values())
+        if not waiting:
+            return
+        running = [lease for early in self._early.jobs.values() for lease in early.dispatch.leases]
+        waiting -= sum(1 for lease in running if lease.id in self._withdrawn)
+        for lease in sorted(running, key=lambda lease: -lease.started):
+            worker = self._leases[lease.id][1]
+            if waiting > 0 and lease.id not in self._withdrawn and self._choose(worker, self._active) is not None:
+                waiting -= 1
+                self._withdrawn.add(lease.id)
+                self._engine.send(worker, Cancel(lease.id))
+
+    def _choose(self, worker: WorkerId, jobs: Mapping[int, ActiveJob]) -> ActiveJob | None:
         """The job that the worker serves next: of those with work for it, the one with the fewest workers for its weight,
         then the oldest. A job none of whose datums run, for want of something, is not overtaken by those that take of it.
         """
         ranked: list[tuple[float, int]] = []
-        for id, active in self._active.items():
+        for id, active in jobs.items():
             remaining = active.dispatch.remaining
             hoards = self._held[worker] > 0 and remaining < 2 * self._workers
             if remaining and not hoards and self._has_room(active, worker):
                 ranked.append((len(self._serving[id]) / active.spec.parallelism_spec.weight, id))
         short: frozenset[str] = frozenset()
         for load, id in sorted(ranked):
-            need = self._need(self._active[id])
+            need = self._need(jobs[id])
             lacks = self._budget.lacks(worker, need)
             if not lacks and not shares(short, need):
-                return self._active[id]
+                return jobs[id]
             if not load:
                 short |= lacks
         return None
@@ -248,6 +318,7 @@ class Scheduler:
     def _forget(self, lease: LeaseId) -> WorkerId:
         """Take a lease that has ended out of the books; the worker that held it."""
         job, worker = self._leases.pop(lease)
+        self._withdrawn.discard(lease)
         for counts in (self._held, self._serving[job]):
             counts[worker] -= 1
             if not counts[worker]:
@@ -257,6 +328,11 @@ class Scheduler:
         return worker
 
     def _fail(self, active: ActiveJob, reason: str) -> None:
+        """End a job that can't go on. One with an early plan is planned again when its inputs are finished."""
+        if active.early:
+            self._early.block(active.row.id)
+            self._drop_early(active.row.id)
+            return
         job_steps.fail(self._home, active.row, reason, now=self._now())
         self._drop(active)
 
@@ -282,7 +358,11 @@ class Scheduler:
     def _holder(self, lease: LeaseId, worker: WorkerId) -> ActiveJob | None:
         """The job of a lease if it is current and this worker's."""
         job, holder = self._leases.get(lease, (None, None))
-        return self._active[job] if job is not None and holder == worker else None
+        return self._job(job) if job is not None and holder == worker else None
+
+    def _job(self, id: int) -> ActiveJob:
+        """The job of a lease."""
+        return self._active.get(id) or self._early.jobs[id]
 
     def _tell_of_sandbox(self, ready: Ready) -> None:
         """Say once that there is no private /pfs here, because commands that name it will fail."""
@@ -338,7 +418,7 @@ class Scheduler:
         for id, (job, holder) in list(self._leases.items()):
             if holder == worker:
                 self._forget(id)
-                active = self._active[job]
+                active = self._job(job)
                 for position in active.dispatch.lose(id, died=True, starved=event.starved):
                     job_steps.record_lost(
                         self._home, active, position, f"its worker died each time it ran: {event.reason}"
@@ -355,7 +435,7 @@ class Scheduler:
             return
         self._next_expiry = now + EXPIRY_SECONDS
         alive = set(self._engine.workers())
-        for active in self._active.values():
+        for active in [*self._active.values(), *self._early.jobs.values()]:
             for lease in active.dispatch.expired(now):
                 held = self._leases.get(lease.id)
                 if held is None:

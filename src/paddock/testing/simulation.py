@@ -305,7 +305,9 @@ class SimulatedEngine:
 
     def _outcome(self, transform: TransformTask, datum: DatumTask, writer: ReportWriter) -> DatumOutcome:
         inputs = {
-            file.path: b"".join(read_chunk(self._home.objects, digest, at) for digest, at in file.chunks)
+            (file.path if len(datum.inputs) == 1 else f"/{each.name}{file.path}"): b"".join(
+                read_chunk(self._home.objects, digest, at) for digest, at in file.chunks
+            )
             for each in datum.inputs
             for file in each.files
         }
@@ -317,7 +319,9 @@ class SimulatedEngine:
 
 
 def outputs_of(pipeline: str, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What the simulated user code of a pipeline makes of a datum: one file, named and filled by its inputs."""
-    first = min(inputs)
+    """What the simulated user code of a pipeline makes of a datum: one file, named and filled by its inputs.
+
+    inputs: by path; of a datum of several inputs, by the input's name and the path.
+    """
     text = hashlib.sha256(repr((pipeline, sorted(inputs.items()))).encode()).hexdigest()
-    return {first if len(inputs) == 1 else "/all": text.encode()}
+    return {"/all" if pipeline == "whole" else min(inputs): text.encode()}

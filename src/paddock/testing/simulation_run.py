@@ -14,6 +14,7 @@ from paddock.model.cache_records import CachePolicy
 from paddock.model.errors import Unavailable
 from paddock.model.records import JobState
 from paddock.runtime.active_job import ActiveJob
+from paddock.runtime.dispatch import NOWHERE
 from paddock.runtime.protocol import DatumTask
 from paddock.runtime.scheduler import Scheduler
 from paddock.testing.simulation import NO_FAULTS, Clock, Faults, SimulatedEngine, outputs_of
@@ -23,17 +24,21 @@ STEP_SECONDS = 1.0
 FAULTY_SECONDS = 100.0
 STEPS_MAX = 20_000
 WORKERS_MAX = 6
+WORKERS_MANY = 20
+"""So many that there are often some without anything to do but early work."""
 FILES_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRun:
-    """steps: rounds of the scheduler. trace: see `SimulatedEngine`. restarts: of the scheduler. computed, audited: datums."""
+    """steps: rounds of the scheduler. trace: see `SimulatedEngine`. restarts: of the scheduler. computed, audited, early, wasted: datums."""
 
     steps: int
     restarts: int
     computed: int
     audited: int
+    early: int
+    wasted: int
     trace: Sequence[tuple[float, str, int, int]]
 
 
@@ -50,7 +55,7 @@ class _Simulation:
         self._clock = clock
         self._random = random
         self._paddock = EmbeddedPaddock(home)
-        self._workers = random.randint(1, WORKERS_MAX)
+        self._workers = random.choice((random.randint(1, WORKERS_MAX), WORKERS_MANY))
         self._files = {f"/f{number:03}": b"%d" % number for number in range(random.randint(1, FILES_MAX))}
         self._seconds = {path: random.choice((0.01, 0.1, 1.0, 8.0)) for path in self._files}
         self._faults = self._choose_faults()
@@ -81,7 +86,15 @@ class _Simulation:
         trace = [*self._trace, *self._engine.trace]
         jobs = self._paddock.jobs.list()
         audited = sum(job.audit.checked for job in jobs if job.audit is not None)
-        return SimulatedRun(steps, self._restarts, sum(job.datums.run for job in jobs), audited, trace)
+        return SimulatedRun(
+            steps,
+            self._restarts,
+            sum(job.datums.run for job in jobs),
+            audited,
+            sum(job.early for job in jobs),
+            sum(job.wasted for job in jobs),
+            trace,
+        )
 
     def _choose_faults(self) -> Faults:
         def up_to(most: float) -> float:
@@ -107,7 +120,7 @@ class _Simulation:
     def _restart(self) -> None:
         """The scheduler's process dies, and its workers with it; another takes over."""
         self._restarts += 1
-        for active in self._scheduler.jobs:
+        for active in [*self._scheduler.jobs, *self._scheduler.early_jobs]:
             active.pin.release()
         self._engine.stop()
         self._trace += self._engine.trace
@@ -128,12 +141,14 @@ class _Simulation:
 
     def _pipelines(self) -> None:
         number = self._random.choice((None, 3, 10))
-        for name, repo, glob, spec in (
-            ("each", "data", "/*", {"datum_set_spec": {"number": number}} if number else {}),
-            ("again", "each", "/*", {"parallelism_spec": {"constant": 2}}),
-            ("whole", "data", "/", {"parallelism_spec": {"weight": 3}}),
+        flow = self._random.random() < 0.8
+        for name, node, spec in (
+            ("each", _pfs("data", "/*"), {"datum_set_spec": {"number": number}} if number else {}),
+            ("again", _pfs("each", "/*"), {"parallelism_spec": {"constant": 2}, "flow": flow}),
+            ("whole", _pfs("data", "/"), {"parallelism_spec": {"weight": 3}}),
+            ("third", _pfs("again", "/*"), {}),
+            ("pairs", {"join": [_pfs("data", "/(*)", join_on="$1"), _pfs("again", "/(*)", join_on="$1")]}, {}),
         ):
-            node = {"pfs": {"repo": repo, "glob": glob}}
             self._paddock.pipelines.apply(
                 {"pipeline": {"name": name}, "transform": {"cmd": ["simulated"]}, "input": node, **spec}
             )
@@ -143,14 +158,14 @@ class _Simulation:
             self._scheduler.run_once(STEP_SECONDS)
         except Unavailable:
             self._restart()
-        for active in self._scheduler.jobs:
+        for active in [*self._scheduler.jobs, *self._scheduler.early_jobs]:
             self._check(active)
 
     def _check(self, active: ActiveJob) -> None:
         """No datum is lost or with two owners, each one has one accepted result, and a lease has one worker."""
         leases = active.dispatch.leases
         waiting = active.dispatch.waiting()
-        held = [datum for lease in leases for datum in lease.missing()]
+        held = [datum for lease in leases for datum in lease.missing() if datum != NOWHERE]
         counts = active.counts
         ended = counts.run + counts.recovered + counts.failed + len(active.audit.outcomes)
         assert len(set(waiting)) == len(waiting), f"datums wait twice in {active.row}"
@@ -161,7 +176,8 @@ class _Simulation:
         assert found == expected, f"{active.row}: {found} datums wait, run or ended, and {expected} were to run"
         with self._home.catalog.read() as tx:
             accepted = sum(row.run + row.recovered + row.failed for row in batches_sql.of_job(tx, active.row.id))
-        assert accepted == ended, f"{active.row}: {accepted} results were accepted for {ended} datums"
+        spare = sum(table.num_rows for table in active.spare)
+        assert accepted == ended + spare, f"{active.row}: {accepted} results were accepted for {ended} datums"
         for lease in leases:
             assert lease.id in self._engine.holders, f"lease {lease.id} was given to no worker"
 
@@ -173,15 +189,34 @@ class _Simulation:
         """Each output repo holds what one worker, one datum at a time, would have made of the newest input."""
         for job in self._paddock.jobs.list():
             assert job.state is JobState.SUCCESS, f"job {job.pipeline}@{job.id} is {job.state}: {job.reason}"
+            assert not job.wasted, f"job {job.pipeline}@{job.id} computed {job.wasted} datums early for nothing"
             assert job.audit is None or not job.audit.differing, f"job {job.pipeline}@{job.id}: {job.audit}"
         each = _serial("each", self._files)
-        expected = {"each": each, "again": _serial("again", each), "whole": outputs_of("whole", self._files)}
+        again = _serial("again", each)
+        expected = {
+            "each": each,
+            "again": again,
+            "whole": outputs_of("whole", self._files),
+            "third": _serial("third", again),
+            "pairs": _pairs(self._files, again),
+        }
         for pipeline, files in expected.items():
             found = {
                 file.path: b"".join(self._paddock.files.read(f"{pipeline}@main:{file.path}"))
                 for file in self._paddock.files.list(f"{pipeline}@main", recursive=True)
             }
             assert found == files, f"the output of {pipeline} differs from that of the serial run"
+
+
+def _pairs(data: Mapping[str, bytes], again: Mapping[str, bytes]) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    for path, content in data.items():
+        made |= outputs_of("pairs", {f"/again{path}": again[path], f"/data{path}": content})
+    return made
+
+
+def _pfs(repo: str, glob: str, **more: str) -> dict[str, dict[str, str]]:
+    return {"pfs": {"repo": repo, "glob": glob, "name": repo, **more}}
 
 
 def _serial(pipeline: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
