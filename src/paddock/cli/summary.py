@@ -7,7 +7,7 @@ import os
 from paddock.cli import output
 from paddock.cli.reuse import say_findings
 from paddock.cli.session import Session
-from paddock.client.running import RunReport
+from paddock.client.run_parts import RunReport
 from paddock.model.records import Job
 
 

@@ -35,6 +35,7 @@ from paddock.versions.home import Home, find_home
 if TYPE_CHECKING:
     from paddock.runtime.datum_debug import DebugRun
     from paddock.runtime.engines.local import WorkerOptions
+    from paddock.runtime.workshop import Workshop
     from paddock.versions.transfers import TransferService
 
 
@@ -46,6 +47,8 @@ class EmbeddedPaddock:
         self._home = home
         self._settings = settings or Settings()
         self._transfers: TransferService | None = None
+        self._workshop: Workshop | None = None
+        """Open between `expect_work` and `process`."""
 
     @classmethod
     def open(
@@ -163,6 +166,15 @@ class EmbeddedPaddock:
 
         return why(self._home, address, inputs_max)
 
+    def expect_work(self, *, workers: int | None = None) -> None:
+        from paddock.runtime.workshop import Workshop
+
+        if self._workshop is None:
+            count = workers or self._settings.workers or os.cpu_count() or 1
+            self._workshop = Workshop.open(self._home, options=self.worker_options)
+            if self._workshop is not None:
+                self._workshop.engine.scale(count)
+
     def process(
         self,
         *,
@@ -172,15 +184,19 @@ class EmbeddedPaddock:
     ) -> Sequence[Job]:
         from paddock.runtime.driver import process
 
+        workshop, self._workshop = self._workshop, None
         return process(
             self._home,
             workers=workers or self._settings.workers,
             options=self.worker_options,
             on_progress=on_progress,
             jobs=jobs,
+            workshop=workshop,
         )
 
     def close(self) -> None:
+        if self._workshop is not None:
+            self._workshop.close()
         if self._transfers is not None:
             self._transfers.close()
         self._home.close()

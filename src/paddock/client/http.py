@@ -96,6 +96,9 @@ class HttpPaddock:
         result: Origin = self._transport.request(Origin, "GET", commit_path(address, "why"), parameters=parameters)
         return result
 
+    def expect_work(self, *, workers: int | None = None) -> None:
+        """The server has its workers up."""
+
     def process(
         self,
         *,

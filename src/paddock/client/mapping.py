@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from paddock.client.archives import translated
-from paddock.client.running import RunReport, ensure_current, ensure_repo, get_output
+from paddock.client.run_parts import RunReport, ensure_current, ensure_repo, get_output
 from paddock.client.working import OnProgress, newest_jobs, work_off
 from paddock.functions.code import CodeFolder, project_code
 from paddock.functions.inputs import glob as glob_input
@@ -82,6 +82,7 @@ def map_folder(
     started = time.monotonic()
     source, target = _checked_folders(source, target)
     names = map_names(source, target)
+    paddock.expect_work(workers=workers)
     _check_running(paddock, names.pipeline)
     chosen = _load_function(function, command, code) if function is not None else None
     transform = _command_transform(command) if chosen is None else chosen.transform

@@ -4,61 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from paddock.client.archives import translated
+from paddock.client.run_parts import RunReport, ensure_current, ensure_repo, get_output, repo_exists
 from paddock.client.specs import LoadedSpec, apply_all, load_specs, nearest, upstream_first
 from paddock.client.working import OnProgress, newest_jobs, work_off
 from paddock.model.addresses import parse_address, parse_repo
-from paddock.model.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Problem
+from paddock.model.errors import Conflict, InvalidInput, NotFound, Problem
 from paddock.model.records import (
     DEFAULT_PROJECT,
     AppliedPipeline,
     Commit,
-    Job,
-    JobState,
     PipelineState,
     PutReport,
 )
 from paddock.model.services import OnTransfer, Paddock
-
-_RETRIED = (JobState.FAILURE, JobState.KILLED, JobState.UNRUNNABLE)
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What a run did. jobs: those that ended in it, upstream first; none where nothing had changed."""
-
-    jobs: tuple[Job, ...]
-    applied: tuple[AppliedPipeline, ...]
-    puts: tuple[PutReport, ...]
-    seconds: float
-
-    def summary(self) -> dict[str, Any]:
-        """The documented JSON: `{"jobs": [{"pipeline", "state", "datums": {…}, "seconds"}], "seconds"}`."""
-        return {
-            "jobs": [job_summary(job) for job in self.jobs],
-            "seconds": round(self.seconds, 3),
-        }
-
-
-def job_summary(job: Job) -> dict[str, Any]:
-    name = job.pipeline if job.project == DEFAULT_PROJECT else f"{job.project}/{job.pipeline}"
-    counts = job.datums
-    return {
-        "pipeline": name,
-        "state": job.state.value,
-        "datums": {
-            "total": counts.total,
-            "run": counts.run,
-            "reused": counts.reused,
-            "recovered": counts.recovered,
-            "failed": counts.failed,
-        },
-        "seconds": round(job.seconds, 3),
-    }
 
 
 def run_specs(
@@ -83,6 +44,7 @@ def run_specs(
     no_cache, keep_results, audit: `reprocess`, `keep_results` and `audit` of `Pipelines.apply`, for all specs.
     """
     started = time.monotonic()
+    paddock.expect_work(workers=workers)
     specs = upstream_first(load_specs(files, default_project=default_project))
     puts = _planned_puts(specs, inputs or {}, default_project)
     gets = _planned_gets(specs, outputs or {}, default_project)
@@ -215,7 +177,7 @@ def _check_repos(paddock: Paddock, specs: Sequence[LoadedSpec], put: set[str]) -
         raise Conflict(f"repo {repo} is the output of pipeline {repo}, and only its jobs write there; drop its --input")
     for spec in specs:
         for repo, _ in spec.reads:
-            if repo in made or repo in put or _exists(paddock, repo):
+            if repo in made or repo in put or repo_exists(paddock, repo):
                 continue
             short = repo.removeprefix(f"{DEFAULT_PROJECT}/")
             raise NotFound(
@@ -224,56 +186,9 @@ def _check_repos(paddock: Paddock, specs: Sequence[LoadedSpec], put: set[str]) -
             )
 
 
-def _exists(paddock: Paddock, repo: str) -> bool:
-    try:
-        paddock.repos.inspect(repo)
-    except NotFound:
-        return False
-    return True
-
-
 def _check_running(paddock: Paddock, specs: Sequence[LoadedSpec]) -> None:
     wanted = {spec.address for spec in specs}
     for pipeline in paddock.pipelines.list():
         name = f"{pipeline.project}/{pipeline.name}"
         if name in wanted and pipeline.state is PipelineState.STOPPED:
             raise Conflict(f"pipeline {name} is stopped; start it with `paddock pipeline start {name}`")
-
-
-def ensure_repo(paddock: Paddock, repo: str) -> None:
-    """Create a repo, and its project, where they are missing. Idempotent, and safe beside another that does the same."""
-    project = parse_repo(repo).project
-    if _exists(paddock, repo):
-        return
-    try:
-        paddock.projects.inspect(project)
-    except NotFound:
-        try:
-            paddock.projects.create(project)
-        except AlreadyExists:
-            pass
-    try:
-        paddock.repos.create(repo)
-    except AlreadyExists:
-        pass
-
-
-def ensure_current(paddock: Paddock, pipeline: str) -> None:
-    """Make a new job where the newest one ended without success, or is of an older version, or there is none.
-
-    A new job takes those downstream along, so a chain is looked at from upstream on. An input must have a commit.
-    """
-    newest = paddock.jobs.list(pipeline=pipeline, limit=1)
-    version = paddock.pipelines.inspect(pipeline).version
-    if not newest or newest[0].state in _RETRIED or newest[0].pipeline_version != version:
-        paddock.pipelines.rerun(pipeline)
-
-
-def get_output(paddock: Paddock, pipeline: str, branch: str, folder: Path, on_transfer: OnTransfer | None) -> bool:
-    """Mirror a pipeline's output into a folder where its newest job succeeded; whether that was so."""
-    if paddock.pipelines.inspect(pipeline).last_job_state is not JobState.SUCCESS:
-        return False
-    with translated(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    paddock.files.get_tree(f"{pipeline}@{branch}", folder, mirror=True, on_transfer=on_transfer)
-    return True

@@ -418,6 +418,10 @@ class Paddock(Protocol):
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         """Where a file came from, back to the first commits."""
 
+    def expect_work(self, *, workers: int | None = None) -> None:
+        """A hint that `process` is about to be called: embedded, its workers start meanwhile, unless another process has the
+        home's. Without work they end with `close`."""
+
     def process(
         self,
         *,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from paddock.model.ids import CommitId
 from paddock.model.records import Job
-from paddock.runtime.engines.local import LocalEngine, WorkerOptions
+from paddock.runtime.engines.local import WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
 from paddock.runtime.job_records import JobWatch
 from paddock.runtime.scheduler import Scheduler
+from paddock.runtime.workshop import Workshop
 from paddock.versions.home import Home
 
 OnProgress = Callable[[Sequence[Job]], None]
@@ -23,7 +23,6 @@ POLL_SECONDS = 0.02
 SERVER_POLL_SECONDS = 0.01
 """The same for a server, of which a commit's first datum is expected within 50 ms."""
 PROGRESS_SECONDS = 0.1
-SCHEDULER_LOCK = "scheduler"
 
 
 def process(
@@ -34,11 +33,13 @@ def process(
     on_progress: OnProgress | None = None,
     jobs: Sequence[tuple[str, CommitId]] = (),
     timeout_seconds: float | None = None,
+    workshop: Workshop | None = None,
 ) -> Sequence[Job]:
     """Work until no job is unfinished, or until those in `jobs` (as (`project/pipeline`, id)) are final; see `Paddock.process`.
 
     If another process is the scheduler of this home, wait for it, and take over should it die. Interrupting leaves every
-    reported result in place; the next call goes on from there. After `timeout_seconds` returns what there is.
+    reported result in place; the next call goes on from there. After `timeout_seconds` returns what there is. workshop: one that
+    is open already; it is closed at the end.
     """
     watch = JobWatch(home, jobs)
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
@@ -52,36 +53,28 @@ def process(
             on_progress(watch.jobs())
         return watch.done() or (deadline is not None and now >= deadline)
 
-    while not over():
-        with _scheduling(home, workers=workers, options=options) as scheduler:
+    try:
+        while not over():
+            workshop = workshop or Workshop.open(home, options=options)
+            if workshop is None:
+                time.sleep(POLL_SECONDS)
+                continue
+            scheduler = _scheduler(home, workshop, workers=workers, options=options)
             while not over():
-                if scheduler is None:
-                    time.sleep(POLL_SECONDS)
-                    break
                 scheduler.run_once(POLL_SECONDS)
+    finally:
+        if workshop is not None:
+            workshop.close()
     ended = watch.jobs()
     if on_progress is not None:
         on_progress(ended)
     return ended
 
 
-@contextmanager
-def _scheduling(home: Home, *, workers: int | None, options: WorkerOptions) -> Iterator[Scheduler | None]:
-    """The scheduler of this home with its workers, or None while another process is it."""
-    lock = home.try_lock(SCHEDULER_LOCK)
-    if lock is None:
-        yield None
-        return
-    with lock:
-        engine = LocalEngine(
-            objects=home.objects_place, scratch=home.path / "scratch", chunking=home.chunking, options=options
-        )
-        count = workers or os.cpu_count() or 1
-        capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
-        try:
-            yield Scheduler(home, engine, workers=count, capacity=capacity)
-        finally:
-            engine.stop()
+def _scheduler(home: Home, workshop: Workshop, *, workers: int | None, options: WorkerOptions) -> Scheduler:
+    count = workers or os.cpu_count() or 1
+    capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
+    return Scheduler(home, workshop.engine, workers=count, capacity=capacity)
 
 
 class Server:
@@ -112,11 +105,18 @@ class Server:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                with _scheduling(self._home, workers=self._workers, options=self._options) as scheduler:
-                    if scheduler is not None:
-                        scheduler.start_workers()
-                    while scheduler is not None and not self._stop.is_set():
-                        scheduler.run_once(SERVER_POLL_SECONDS)
+                workshop = Workshop.open(self._home, options=self._options)
+                if workshop is not None:
+                    self._run_in(workshop)
                 self._stop.wait(POLL_SECONDS)
         except BaseException as error:  # noqa: BLE001 (kept for whoever looks after the server; the thread ends)
             self.error = error
+
+    def _run_in(self, workshop: Workshop) -> None:
+        try:
+            scheduler = _scheduler(self._home, workshop, workers=self._workers, options=self._options)
+            scheduler.start_workers()
+            while not self._stop.is_set():
+                scheduler.run_once(SERVER_POLL_SECONDS)
+        finally:
+            workshop.close()

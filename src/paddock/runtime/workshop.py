@@ -1,0 +1,41 @@
+"""The right to schedule on a home, and the workers to do it with. Light: a command has its workers start before it imports more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paddock.runtime.engines.local import LocalEngine, WorkerOptions
+from paddock.versions.home import Home
+from paddock.versions.locks import Lock
+
+SCHEDULER_LOCK = "scheduler"
+
+
+@dataclass(slots=True)
+class Workshop:
+    """One per home at a time: the holder of the home's scheduler lock, with an engine whose workers may run already."""
+
+    lock: Lock
+    engine: LocalEngine
+
+    @classmethod
+    def open(cls, home: Home, *, options: WorkerOptions) -> Workshop | None:
+        """None while another process (or another holder here) has the home's. No worker runs yet."""
+        lock = home.try_lock(SCHEDULER_LOCK)
+        if lock is None:
+            return None
+        try:
+            engine = LocalEngine(
+                objects=home.objects_place, scratch=home.path / "scratch", chunking=home.chunking, options=options
+            )
+        except BaseException:
+            lock.release()
+            raise
+        return cls(lock, engine)
+
+    def close(self) -> None:
+        """End the workers, and let others have the home's lock."""
+        try:
+            self.engine.stop()
+        finally:
+            self.lock.release()
