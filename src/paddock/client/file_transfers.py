@@ -21,6 +21,7 @@ from paddock.storage.export import selected_files, write_tree
 from paddock.storage.ingest import Ingested, add_stream, add_tree
 from paddock.storage.tables import Tables
 from paddock.storage.trees import Trees
+from paddock.storage.urls import check_concurrency, local_path
 
 
 def put_tree(
@@ -69,6 +70,65 @@ def get_archive(transport: Transport, source: str, format: str) -> Iterator[byte
         root = retried(lambda: transfers.tree(door.transfer.id, source))
         files = selected_files(Trees(Tables(door.store)), root, parse_address(source).path or "/").files
         yield from archive_of(door.store, files, name)
+
+
+def put_url(
+    transport: Transport,
+    target: str,
+    url: str,
+    *,
+    append: bool,
+    mirror: bool,
+    concurrency: int,
+    on_transfer: OnTransfer | None,
+) -> PutReport:
+    """This process fetches, and sends what the server lacks."""
+    _refuse_both(append=append, mirror=mirror)
+    check_concurrency(concurrency)
+    local = local_path(url)
+    if local is not None:
+        return put_tree(transport, target, local, append=append, mirror=mirror, on_transfer=on_transfer)
+    # They bring in the clients of object stores or of HTTP, which other puts need not load.
+    from paddock.storage.url_ingest import add_url
+    from paddock.storage.url_sources import open_source
+
+    source = open_source(url)
+
+    def fill(door: Door, writer: ChunkWriter, path: str) -> Ingested:
+        return add_url(
+            door.store,
+            writer,
+            source,
+            path,
+            concurrency=concurrency,
+            cache_dir=door.caches(os.environ),
+            on_transfer=on_transfer,
+        )
+
+    return put_filled(HttpTransfers(transport), target, fill, name=source.name, append=append, mirror=mirror)
+
+
+def get_url(
+    transport: Transport, source: str, url: str, *, concurrency: int, on_transfer: OnTransfer | None
+) -> GetReport:
+    check_concurrency(concurrency)
+    local = local_path(url)
+    if local is not None:
+        return get_tree(transport, source, local, mirror=False, on_transfer=on_transfer)
+    from paddock.storage.url_export import check_target_url, write_url
+
+    check_target_url(url)
+    transfers = HttpTransfers(transport)
+    with opened(transfers) as door:
+        root = retried(lambda: transfers.tree(door.transfer.id, source))
+        return write_url(
+            door.store,
+            selected_files(Trees(Tables(door.store)), root, parse_address(source).path or "/"),
+            url,
+            concurrency=concurrency,
+            cache_dir=door.caches(os.environ),
+            on_transfer=on_transfer,
+        )
 
 
 def _refuse_both(*, append: bool, mirror: bool) -> None:

@@ -87,6 +87,35 @@ class HttpFiles:
         )
         return result
 
+    def put_url(
+        self,
+        target: str,
+        url: str,
+        *,
+        append: bool = False,
+        mirror: bool = False,
+        concurrency: int = 8,
+        on_transfer: OnTransfer | None = None,
+    ) -> PutReport:
+        result: PutReport = _file_transfers().put_url(
+            self.transport,
+            target,
+            url,
+            append=append,
+            mirror=mirror,
+            concurrency=concurrency,
+            on_transfer=on_transfer,
+        )
+        return result
+
+    def get_url(
+        self, source: str, url: str, *, concurrency: int = 8, on_transfer: OnTransfer | None = None
+    ) -> GetReport:
+        result: GetReport = _file_transfers().get_url(
+            self.transport, source, url, concurrency=concurrency, on_transfer=on_transfer
+        )
+        return result
+
     def get_archive(self, source: str, *, format: str = "tar") -> Iterator[bytes]:
         return _started(_file_transfers().get_archive(self.transport, source, format))
 

@@ -197,6 +197,34 @@ class Files(Protocol):
         NotFound and InvalidInput before the first piece. An error in the middle leaves the archive torn.
         """
 
+    def put_url(
+        self,
+        target: str,
+        url: str,
+        *,
+        append: bool = False,
+        mirror: bool = False,
+        concurrency: int = 8,
+        on_transfer: OnTransfer | None = None,
+    ) -> PutReport:
+        """Write what is at a URL, as one atomic commit: a file of `http(s)://`, an object or all objects below a prefix of
+        `s3://`, `gs://` or `az://`, a local file or folder of `file://`. Targets are as in `put_tree`.
+
+        This process fetches, with credentials from its environment, `concurrency` parts of 8 MiB at once; a passing fault is tried
+        again. Objects whose size and ETag are as at an earlier put are not fetched again. InvalidInput, NotFound, PermissionDenied,
+        Conflict (an object was replaced meanwhile), Unavailable: nothing was put.
+        """
+
+    def get_url(
+        self, source: str, url: str, *, concurrency: int = 8, on_transfer: OnTransfer | None = None
+    ) -> GetReport:
+        """Write a file or tree to `s3://`, `gs://`, `az://` or `file://`, directly from this process. A file becomes the object
+        itself, or one below it where the URL ends in `/` or is a bucket.
+
+        An object appears whole or not at all; there is no more to it than that: after an error some are written. Those that an
+        earlier call wrote, and that are still as it left them, are not written again. Objects have no executable bit.
+        """
+
     def inspect(self, address: str) -> FileInfo: ...
     def list(self, address: str, *, recursive: bool = False) -> Iterator[FileInfo]:
         """Immediate children, or all files below; sorted by path. A file lists itself."""

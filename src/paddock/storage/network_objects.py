@@ -24,7 +24,7 @@ from paddock.storage.objects import Bytes, ObjectInfo, ObjectWriter, Reading
 from paddock.storage.os_errors import translate as translate_os
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, ObjectMeta
 
 Result = TypeVar("Result")
 
@@ -126,7 +126,7 @@ class NetworkObjects:
             try:
                 for page in obstore.list(self._store, prefix or None, offset=last, chunk_size=_LIST_KEYS):
                     for meta in page:
-                        yield ObjectInfo(meta["path"], meta["size"], meta["last_modified"].timestamp())
+                        yield _info_of(meta["path"], meta)
                         last = meta["path"]
                     failures = 0
                 return
@@ -139,7 +139,7 @@ class NetworkObjects:
     def info(self, key: str) -> ObjectInfo:
         """Size and time of one object; one request. NotFound where it is not there."""
         meta = self._try("look at", key, lambda: obstore.head(self._store, key))
-        return ObjectInfo(key, meta["size"], meta["last_modified"].timestamp())
+        return _info_of(key, meta)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """The bytes of an object of any size, in pieces of about 1 MiB. A body that breaks off goes on where it ended.
@@ -242,6 +242,10 @@ class NetworkObjects:
                 raise translate(error, action, key, self.url) from error
 
         return self._retrying.run(attempt)
+
+
+def _info_of(key: str, meta: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or "")
 
 
 class _NetworkWriter:

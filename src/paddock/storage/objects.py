@@ -22,6 +22,8 @@ class ObjectInfo:
     size: int
     modified: float = field(default=0.0, compare=False)
     """When it was finished, in seconds since 1970 by the store's clock; 0 where the store does not say."""
+    tag: str = field(default="", compare=False)
+    """The store's ETag, which changes with the content; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ class RowBuilder:
             self.add(path, found[0], executable=found[1])
         return found is not None
 
+    def file(self, path: str) -> StoredFile:
+        """What was added at a path."""
+        return self._rows[path][0]
+
     def table(self) -> pa.Table:
         """The rows, in the order in which they came."""
         files = [file for file, _ in self._rows.values()]

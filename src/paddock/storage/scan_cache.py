@@ -43,29 +43,31 @@ _STAMPS = ("size", "mtime_ns", "ctime_ns", "inode")
 class ScanCache:
     """The remembered files of one source."""
 
-    def __init__(self, directory: Path, source: Path, epoch: str) -> None:
-        """`epoch`: of the chunk index, before the scan: rows of another one may name chunks that are gone."""
+    def __init__(self, directory: Path, source: Path | str, epoch: str, *, kind: TableKind = SCAN) -> None:
+        """`epoch`: of the chunk index, before the scan: rows of another one may name chunks that are gone. source: a path,
+        or the text of a URL, whose rows are of another kind."""
         self._epoch = blake3(epoch.encode()).digest()
-        name = blake3(os.fsencode(os.path.abspath(source))).hexdigest()[:32]
-        self._path = directory / f"scan-{name}"
+        self._kind = kind
+        name = source if isinstance(source, str) else os.path.abspath(source)
+        self._path = directory / f"{kind.name}-{blake3(os.fsencode(name)).hexdigest()[:32]}"
 
     def load(self) -> pa.Table:
-        """Rows of SCAN; none where there is no cache, or it is damaged."""
+        """Rows of the kind; none where there is no cache, or it is damaged."""
         try:
             data = self._path.read_bytes()
         except OSError:
-            return empty_table(SCAN)
+            return empty_table(self._kind)
         head, digest, body = data[:40], data[40:72], data[72:]
         if head != _MAGIC + self._epoch or blake3(body).digest() != digest:
-            return empty_table(SCAN)
+            return empty_table(self._kind)
         try:
-            return decode_segment(SCAN, body)
+            return decode_segment(self._kind, body)
         except Corrupt:
-            return empty_table(SCAN)
+            return empty_table(self._kind)
 
     def save(self, table: pa.Table) -> None:
         """Replace the cache, as a whole or not at all. A disk that is full, or read-only, only costs time next time."""
-        body = encode_table(SCAN, table.combine_chunks())
+        body = encode_table(self._kind, table.combine_chunks())
         temporary = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from paddock.storage.export import selected_files, write_tree
 from paddock.storage.ingest import Ingested, add_tree
 from paddock.storage.matching import match_infos
 from paddock.storage.trees import TreeRow, tree_table
+from paddock.storage.urls import check_concurrency, local_path
 from paddock.versions.changes import Change, Edit, TreeNeed, check_target
 from paddock.versions.edits import (
     StoredReader,
@@ -207,6 +208,66 @@ class FileService:
                 path,
                 target,
                 mirror=mirror,
+                cache_dir=home.cache,
+                on_transfer=on_transfer,
+            )
+
+    def put_url(
+        self,
+        target: str,
+        url: str,
+        *,
+        append: bool = False,
+        mirror: bool = False,
+        concurrency: int = 8,
+        on_transfer: OnTransfer | None = None,
+    ) -> PutReport:
+        check_concurrency(concurrency)
+        local = local_path(url)
+        if local is not None:
+            return self.put_tree(target, local, append=append, mirror=mirror, on_transfer=on_transfer)
+        # They bring in the clients of object stores or of HTTP, which other puts need not load.
+        from paddock.storage.url_ingest import add_url
+        from paddock.storage.url_sources import open_source
+
+        home = self._home
+        self._place(target, None)
+        source = open_source(url)
+        address, path = self._place(target, source.name)
+
+        def fill(writer: ChunkWriter) -> Ingested:
+            return add_url(
+                home.chunks,
+                writer,
+                source,
+                path,
+                concurrency=concurrency,
+                cache_dir=home.cache,
+                on_transfer=on_transfer,
+            )
+
+        return put_filled(home, address, path, fill, append=append, mirror=mirror)
+
+    def get_url(
+        self, source: str, url: str, *, concurrency: int = 8, on_transfer: OnTransfer | None = None
+    ) -> GetReport:
+        check_concurrency(concurrency)
+        local = local_path(url)
+        if local is not None:
+            return self.get_tree(source, local, on_transfer=on_transfer)
+        from paddock.storage.url_export import check_target_url, write_url
+
+        check_target_url(url)
+        address, path = _file_address(source)
+        home = self._home
+        with home.pin():
+            tree = self._tree(address)
+            require_path(home, tree, address, path)
+            return write_url(
+                home.chunks,
+                selected_files(home.trees, tree, path),
+                url,
+                concurrency=concurrency,
                 cache_dir=home.cache,
                 on_transfer=on_transfer,
             )

@@ -25,6 +25,10 @@ from paddock.model.records import PutReport
 from paddock.model.services import OnTransfer, Paddock
 
 STANDARD_INPUT = STANDARD_OUTPUT = "-"
+CONCURRENCY = 8
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", min=1, max=256, help="With URLs: how many transfers run at once.")
+]
 
 
 def put(
@@ -39,7 +43,8 @@ def put(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE…", help="Files and folders; '-' is standard input (needs a path, or --extract)."
+            metavar="SOURCE…",
+            help="Files, folders and URLs (http, https, s3, gs, az, file); '-' is standard input (needs a path, or --extract).",
         ),
     ],
     append: Annotated[bool, typer.Option("--append", help="Append to files that exist.")] = False,
@@ -53,6 +58,7 @@ def put(
             help="Put the files in archives (tar, also with gzip, bzip2, xz or zstd, or zip) instead of the archives.",
         ),
     ] = False,
+    concurrency: Concurrency = CONCURRENCY,
     json: Json = False,
 ) -> None:
     """Put files or folders into a repo, as one commit.
@@ -66,7 +72,7 @@ def put(
         expect_put(sources[0])
     session.interrupted = "interrupted; nothing was committed, run it again: what was sent is not sent again"
     with transfer_progress("put") as on_transfer:
-        put_one = _Putting(session.paddock, session.name(target), append, mirror, extract, on_transfer)
+        put_one = _Putting(session.paddock, session.name(target), append, mirror, extract, concurrency, on_transfer)
         reports = _put_all(put_one, sources)
     if json:
         output.document(reports[0] if len(reports) == 1 else reports)
@@ -85,6 +91,11 @@ def _check(target: str, sources: list[str], *, mirror: bool, extract: bool) -> N
             f"standard input has no file name; write one, as in {address.repo.repo}@{address.ref}:/name, or unpack it with "
             "--extract"
         )
+    urls = [source for source in sources if _is_url(source)]
+    if extract and urls:
+        raise InvalidInput(
+            f"--extract reads local archives and standard input, not {urls[0]}; pipe it in: curl … | paddock put … - --extract"
+        )
     if mirror and len(sources) > 1:
         raise InvalidInput("--mirror takes one source, since the target is to equal it; put the others by themselves")
 
@@ -98,12 +109,22 @@ class _Putting:
     append: bool
     mirror: bool
     extract: bool
+    concurrency: int
     on_transfer: OnTransfer
 
     def __call__(self, source: str) -> PutReport:
         path = Path(source)
         if self.extract:
             return self._extract(source)
+        if _is_url(source):
+            return self.paddock.files.put_url(
+                self.target,
+                source,
+                append=self.append,
+                mirror=self.mirror,
+                concurrency=self.concurrency,
+                on_transfer=self.on_transfer,
+            )
         if source == STANDARD_INPUT:
             return self.paddock.files.put(self.target, sys.stdin.buffer, append=self.append)
         if _is_stream(path):
@@ -155,6 +176,11 @@ def _open_commit(paddock: Paddock, target: str) -> str | None:
     return f"{address.repo}@{paddock.commits.start(branch).id}"
 
 
+def _is_url(text: str) -> bool:
+    scheme, mark, _ = text.partition("://")
+    return bool(mark) and scheme.isalnum()
+
+
 def _is_stream(path: Path) -> bool:
     """Whether the source is a pipe, such as a shell's `<(command)`."""
     try:
@@ -187,7 +213,7 @@ def get(
             "--output",
             "-o",
             metavar="TARGET",
-            help="A local file or folder; default: here. With --format the archive's file; '-', its default, is standard output.",
+            help="A local file or folder, or a URL (s3, gs, az, file); default: here. With --format the archive's file; '-', its default, is standard output.",
         ),
     ] = None,
     mirror: Annotated[
@@ -199,6 +225,7 @@ def get(
     format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="As one archive: tar, tar.gz, tar.zst or zip.")
     ] = None,
+    concurrency: Concurrency = CONCURRENCY,
     json: Json = False,
 ) -> None:
     """Get a file or folder out of a repo.
@@ -206,16 +233,22 @@ def get(
     Files that are there already, equal, are left alone; files that Paddock did not write are never removed.
     """
     session = session_of(context)
+    if mirror and target is not None and _is_url(target):
+        raise InvalidInput(f"--mirror removes files, which it does not do in {target}; leave it out")
     if format is not None:
         if mirror or json:
             raise InvalidInput("--format writes one archive, which has no --mirror and no --json; leave them out")
+        if target is not None and _is_url(target):
+            raise InvalidInput(f"an archive can't be written to {target}; write it to a file, or leave out --format")
         _get_archive(session.paddock.files.get_archive(session.name(source), format=format), target)
         return
     session.interrupted = "interrupted; files written so far are whole and stay, run it again for the rest"
     with transfer_progress("get") as on_transfer:
-        report = session.paddock.files.get_tree(
-            session.name(source), Path(target or "."), mirror=mirror, on_transfer=on_transfer
-        )
+        files, name = session.paddock.files, session.name(source)
+        if target is not None and _is_url(target):
+            report = files.get_url(name, target, concurrency=concurrency, on_transfer=on_transfer)
+        else:
+            report = files.get_tree(name, Path(target or "."), mirror=mirror, on_transfer=on_transfer)
     if json:
         output.document(report)
         return
