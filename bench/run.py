@@ -20,7 +20,7 @@ from pathlib import Path
 
 import peers
 from measure import Result, Settings
-from rows import adding, chain, commits, datums, getting, large, planning, scheduling, start, warm
+from rows import adding, chain, commits, datums, getting, large, planning, scheduling, start, transfer, warm
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -37,6 +37,8 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "add-inserted": large.add_inserted,
     "get-small": getting.get_small,
     "get-large": getting.get_large,
+    "http-small": transfer.http_small,
+    "http-large": transfer.http_large,
     "commit-one": commits.commit_one,
     "plan": planning.plan,
     "plan-change": planning.plan_change,

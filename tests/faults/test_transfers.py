@@ -311,3 +311,41 @@ def test_tables_that_lie_change_nothing(data: EmbeddedPaddock, row: TreeRow, kin
     with pytest.raises(InvalidInput, match="no table"):
         data.transfers.put(transfer, target, io.BytesIO(b"nonsense"))
     assert not data.commits.list("data")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a running process has had."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+
+
+@pytest.mark.slow
+def test_both_sides_keep_their_memory_whatever_the_sizes(server: RunningServer, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for number in range(20_000):
+        place = source / f"d{number % 20}" / f"f{number}"
+        if number < 20:
+            place.parent.mkdir(parents=True)
+        place.write_bytes(number.to_bytes(4, "big") * 100)
+    with (source / "large").open("wb") as file:
+        for _ in range(400):
+            file.write(os.urandom(MIB))
+    put, get = (
+        [sys.executable, "-c", PEAK, "--url", server.url, *words]
+        for words in (("put", "data@main", str(source)), ("get", "data@main", "-o", str(tmp_path / "out")))
+    )
+    for command in (put, get):
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+        assert int(said.split()[-1]) < 330 * MIB
+    assert peak_bytes(server.process.pid) < 330 * MIB
+    assert (tmp_path / "out" / "large").stat().st_size == 400 * MIB
+
+
+PEAK = """
+import resource, sys
+from paddock.cli.main import main
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, file=sys.stderr)
+"""
