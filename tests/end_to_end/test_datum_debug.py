@@ -86,3 +86,45 @@ def test_what_can_not_be_run_is_said(made: Path, tmp_path: Path) -> None:
     refused = command(made, "datum", "rerun", "copy", ids(made)["/good"], "-o", str(tmp_path / "full"))
     assert "is not empty" in refused.stderr
     assert "has no datum ffff" in command(made, "datum", "shell", "copy", "ffff").stderr
+
+
+@pytest.fixture
+def limited(paddock: EmbeddedPaddock, home_path: Path) -> Path:
+    """A home with a job whose datum takes more memory than it may, and asks for a GPU."""
+    paddock.repos.create("data")
+    paddock.files.put("data@main:/one", b"1")
+    hog = f"{sys.executable} -S -E -c 'import time; x = bytearray(300 << 20); time.sleep(60)'"
+    paddock.pipelines.apply(
+        {
+            "pipeline": {"name": "take"},
+            "transform": {"cmd": ["sh", "-c", f"echo gpu $CUDA_VISIBLE_DEVICES of $(nproc); {hog}; echo not here"]},
+            "input": {"pfs": {"repo": "data", "glob": "/*"}},
+            "resource_requests": {"gpu": {"number": 1}},
+            "resource_limits": {"cpu": 1},
+            "datum_limits": {"memory": "100Mi", "scratch": "1Mi"},
+        }
+    )
+    return home_path
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "directory"])
+def test_limits_and_resources_hold_in_the_foreground(paddock: EmbeddedPaddock, limited: Path, sandbox: str) -> None:
+    settings = {"PADDOCK_GPUS": "x,y", "PADDOCK_SANDBOX": sandbox}
+    assert command(limited, "job", "wait", **settings).returncode
+    (datum,) = paddock.datums.list("take@head")
+    assert "its limit of 100 MiB (datum_limits.memory)" in datum.reason
+    ran = command(limited, "datum", "rerun", "take", datum.id, **settings)
+    assert ran.returncode == UserCodeFailed.exit_code
+    assert ran.stdout == "gpu x of 1\n"
+    assert "more than its limit of 100 MiB (datum_limits.memory)" in ran.stderr
+
+
+def test_a_shell_outlives_what_takes_too_much_in_it(paddock: EmbeddedPaddock, limited: Path) -> None:
+    settings = {"PADDOCK_GPUS": "x,y", "SHELL": "/bin/sh"}
+    command(limited, "job", "wait", **settings)
+    (datum,) = paddock.datums.list("take@head")
+    hog = f"{sys.executable} -S -E -c 'import time; x = bytearray(300 << 20); time.sleep(60)'"
+    shell = command(limited, "datum", "shell", "take", datum.id, stdin=f"{hog}\necho still here\n", **settings)
+    assert shell.returncode == 0
+    assert shell.stdout == "still here\n"
+    assert "more than its limit of 100 MiB (datum_limits.memory)" in shell.stderr

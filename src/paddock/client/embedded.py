@@ -159,7 +159,10 @@ class EmbeddedPaddock:
         """Run one datum's command, or a shell in its place, on this process's terminal; see `runtime.datum_debug`."""
         from paddock.runtime.datum_debug import debug_datum
 
-        return debug_datum(self._home, job, datum, shell=shell, sandbox_mode=self._settings.sandbox, output=output)
+        settings = self._settings
+        return debug_datum(
+            self._home, job, datum, shell=shell, sandbox_mode=settings.sandbox, gpus=settings.gpus, output=output
+        )
 
     def why(self, address: str, *, inputs_max: int = 20) -> Origin:
         from paddock.runtime.lineage import why

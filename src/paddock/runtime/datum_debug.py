@@ -20,12 +20,14 @@ from paddock.model.errors import InvalidInput, NotFound, Unavailable
 from paddock.model.ids import CommitId
 from paddock.runtime import sandbox
 from paddock.runtime.datum_service import DatumService
+from paddock.runtime.engines.machine import machine_capacity
 from paddock.runtime.job_facts import job_facts
 from paddock.runtime.job_records import find_job
 from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER, CodeFolder, InputFolder, remove_tree
 from paddock.runtime.plan import Plan
 from paddock.runtime.planner import plan_job
 from paddock.runtime.protocol import BatchTask, DatumTask, TransformTask
+from paddock.runtime.resources import need_of
 from paddock.runtime.tasks import TaskBuilder, transform_task
 from paddock.runtime.worker_environment import (
     base_environment,
@@ -51,15 +53,23 @@ class DebugRun:
 
 
 def debug_datum(
-    home: Home, job: str, datum: str, *, shell: bool, sandbox_mode: str = "auto", output: Path | None = None
+    home: Home,
+    job: str,
+    datum: str,
+    *,
+    shell: bool,
+    sandbox_mode: str = "auto",
+    gpus: tuple[str, ...] | None = None,
+    output: Path | None = None,
 ) -> DebugRun:
     """Run a datum's command (or a shell, with `shell`) on this terminal, in exactly its file system and environment.
 
-    output: a directory that gets what lies in /pfs/out at the end. Waits until the command ends. Costs a whole plan of the job.
+    Memory, scratch, output and CPUs are limited as in a job (of a shell, memory and CPUs); time is not. gpus: those of the machine, of
+    which the datum gets the first ones, whoever else has them. output: a directory that gets what lies in /pfs/out at the end. Waits until the command ends. Costs a whole plan of the job.
     NotFound: no such datum, or its inputs are gone. InvalidInput: it is warm, so that it has no command line of its own.
     """
     id = DatumService(home).inspect(job, datum).id
-    transform, batch = _tasks(home, job, id)
+    transform, batch = _tasks(home, job, id, gpus)
     if transform.warm and not shell:
         raise InvalidInput(f"datum {id} of {job} runs in a warm process; use `paddock datum shell` to look into it")
     if output is not None and output.exists() and any(output.iterdir()):
@@ -77,7 +87,7 @@ def debug_datum(
         remove_tree(str(scratch))
 
 
-def _tasks(home: Home, job: str, datum: str) -> tuple[TransformTask, BatchTask]:
+def _tasks(home: Home, job: str, datum: str, gpus: tuple[str, ...] | None) -> tuple[TransformTask, BatchTask]:
     """What a worker would be sent for this one datum."""
     with home.catalog.read() as tx:
         row = find_job(tx, job)
@@ -93,6 +103,10 @@ def _tasks(home: Home, job: str, datum: str) -> tuple[TransformTask, BatchTask]:
     )
     name = f"{row.pipeline_id}.{row.version}"
     batch = TaskBuilder(home, plan, job=CommitId(row.set_id), transform=name).batch("debug", [_position(plan, datum)])
+    wanted = need_of(facts.spec).gpus
+    if wanted:
+        found = machine_capacity(home.path, workers=1, gpus=gpus).gpus
+        batch = dataclasses.replace(batch, gpus=found[:wanted])
     task = transform_task(home, facts.spec, id=name, project=row.project, pipeline=row.pipeline, code=facts.code)
     return task, batch
 
@@ -117,6 +131,10 @@ def _run(home: Home, scratch: Path, transform: TransformTask, batch: BatchTask, 
     environment = base_environment(os.environb, transform, pfs) | variables
     cwd = working_directory(transform, pfs)
     environment[b"PWD"] = os.fsencode(cwd)
+    temporary = scratch / "tmp"
+    if any(each.kind in ("scratch", "disk") for each in transform.limits):
+        temporary.mkdir()
+        environment[b"TMPDIR"] = os.fsencode(temporary)
     words = _words(transform, datum, pfs, shell=shell)
     stdin = None if shell else "".join(f"{line}\n" for line in transform.stdin or ())
     document = {
@@ -124,6 +142,11 @@ def _run(home: Home, scratch: Path, transform: TransformTask, batch: BatchTask, 
         "environment": {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()},
         "cwd": cwd,
         "stdin": stdin,
+        "limits": [each for each in transform.limits if each.kind == "memory" or not shell],
+        "cpus_max": transform.cpus_max,
+        "out": f"{pfs}/{OUT_FOLDER}",
+        "scratch": str(temporary),
+        "shell": shell,
     }
     (scratch / "run.json").write_text(json.dumps(document), encoding="utf-8")
     return _enter(scratch, isolated=isolated)
@@ -147,7 +170,7 @@ def _lay_out(home: Home, scratch: Path, transform: TransformTask, datum: DatumTa
 def _can_isolate(scratch: Path) -> bool:
     (scratch / "root").mkdir(exist_ok=True)
     (scratch / "pfs" / OUT_FOLDER).mkdir(parents=True, exist_ok=True)
-    document = {"words": ["true"], "environment": dict(os.environ), "cwd": "/", "stdin": ""}
+    document = {"words": ["true"], "environment": dict(os.environ), "cwd": "/", "stdin": "", "limits": []}
     (scratch / "run.json").write_text(json.dumps(document), encoding="utf-8")
     return _enter(scratch, isolated=True, quiet=True) == 0
 
