@@ -20,7 +20,7 @@ from pathlib import Path
 
 import peers
 from measure import Result, Settings
-from rows import adding, chain, commits, datums, getting, large, planning, scheduling, start, transfer, warm
+from rows import adding, chain, commits, datums, getting, large, planning, records, scheduling, start, transfer, warm
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -31,6 +31,8 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "cp-again": datums.cp_again,
     "warm-command": warm.warm_command,
     "warm-function": warm.warm_function,
+    "records-single": records.single_records,
+    "records-thousands": records.thousands,
     "add-small": adding.add_small,
     "add-again": adding.add_again,
     "add-large": large.add_large,

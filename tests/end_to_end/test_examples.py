@@ -142,3 +142,81 @@ def test_opencv_gives_what_the_scripts_give_by_themselves(tmp_path: Path) -> Non
     assert datums_of(summary, "run") == {"edges": len(names), "montage": 1}
     assert set(files_below(work / "out" / "edges")) == {"chelsea.png", "page.png", "rocket.png"}
     assert files_below(work / "out") == files_below(plain)
+
+
+def copied(name: str, tmp_path: Path) -> Path:
+    work = tmp_path / "work"
+    shutil.copytree(EXAMPLES / name, work, ignore=shutil.ignore_patterns(".paddock"))
+    return work
+
+
+@pytest.mark.slow
+def test_a_sweep_finds_the_best_and_computes_new_parameters_only(tmp_path: Path) -> None:
+    work = copied("sweep", tmp_path)
+    for model in ("forest", "logistic", "perceptron"):
+        (work / "models" / f"{model}.json").unlink()
+    (work / "scales" / "values.jsonl").write_text('{"scale": 0.3}\n{"scale": 3}\n')
+    subprocess.run([sys.executable, "data.py", "digits"], cwd=work, check=True)
+    case = Example("sweep", ("sweep.py",), ("digits", "models", "scales"), ("best",), {})
+
+    summary = paddock(*run_arguments(case), cwd=work)
+
+    assert datums_of(summary, "run") == {"score": 4, "best": 1}
+    found = json.loads((work / "out" / "best" / "best.json").read_text())
+    assert (found["estimator"], found["C"]) == ("SVC", 3.0)
+    assert found["accuracy"] > 0.97
+    with (work / "scales" / "values.jsonl").open("a") as scales:
+        scales.write('{"scale": 0.1}\n')
+
+    summary = paddock(*run_arguments(case), cwd=work)
+
+    assert datums_of(summary, "run") == {"score": 2, "best": 1}
+    rows = [json.loads(line) for line in (work / "out" / "best" / "all.jsonl").read_text().splitlines()]
+    assert len(rows) == 6
+    assert rows[0] == found
+    assert 0.9 < rows[-1]["accuracy"] < found["accuracy"]
+
+
+@pytest.mark.slow
+def test_a_warm_model_gives_what_a_cold_one_does(tmp_path: Path) -> None:
+    work = copied("features", tmp_path)
+    subprocess.run([sys.executable, "pictures.py", "pictures", "3"], cwd=work, check=True)
+    warm = Example("features", ("features.py",), ("pictures",), ("words",), {})
+    cold = Example("features", ("cold.yaml",), ("pictures",), ("words-cold",), {})
+
+    assert datums_of(paddock(*run_arguments(warm), cwd=work), "run") == {"words": 3}
+    assert datums_of(paddock(*run_arguments(cold), cwd=work), "run") == {"words-cold": 3}
+
+    found = files_below(work / "out" / "words")
+    assert found == files_below(work / "out" / "words-cold")
+    assert len(found) == 3
+    # A tile of 96 x 96 pixels has 11 x 11 blocks.
+    assert [sum(map(int, content.split(b","))) for content in found.values()] == [121] * 3
+
+
+def test_appended_records_alone_are_computed(tmp_path: Path) -> None:
+    work = copied("records", tmp_path)
+    (work / "sales").mkdir()
+
+    def sales(first: int, last: int) -> str:
+        words = [sys.executable, "sales.py", str(first), str(last)]
+        return subprocess.run(words, cwd=work, check=True, capture_output=True, text=True).stdout
+
+    (work / "sales" / "sales.csv").write_text(sales(1, 2500))
+    case = Example("records", ("price.py",), ("sales",), ("price", "prices"), {})
+
+    summary = paddock(*run_arguments(case), cwd=work)
+
+    assert datums_of(summary, "run") == {"price": 2500, "prices": 3}
+    with (work / "sales" / "sales.csv").open("a") as file:
+        file.write(sales(2501, 2600))
+
+    summary = paddock(*run_arguments(case), cwd=work)
+
+    assert datums_of(summary, "run") == {"price": 100, "prices": 1}
+    assert datums_of(summary, "total") == {"price": 2600, "prices": 3}
+    single, thousands = (files_below(work / "out" / name) for name in ("price", "prices"))
+    rows = b"".join(content for _, content in sorted(single.items()))
+    assert rows == b"".join(content for _, content in sorted(thousands.items()))
+    assert rows.splitlines()[:2] == [b"1,0.74", b"2,2.23"]
+    assert rows.count(b"\n") == 2600
