@@ -16,10 +16,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from paddock.testing.kills import run_under_fire
 from paddock.testing.simulation_run import simulate
 
 MEMORY = Path("/dev/shm")
 ROOT = Path(__file__).resolve().parents[1]
+KILLS_SECONDS = 300.0
 PROPERTIES = "tests/property"
 
 
@@ -42,7 +44,16 @@ def properties(seed: int, folder: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-TARGETS: dict[str, Callable[[int, Path], None]] = {"scheduler": scheduler, "properties": properties}
+def kills(seed: int, folder: Path) -> None:
+    """Real jobs while user code, workers and the scheduler are killed and stopped at random, for five minutes a seed."""
+    fallen = run_under_fire(seed, folder, seconds=KILLS_SECONDS)
+    print(
+        f"kills: seed {seed}: {', '.join(f'{kind} {count} times' for kind, count in sorted(fallen.items()))}",
+        flush=True,
+    )
+
+
+TARGETS: dict[str, Callable[[int, Path], None]] = {"scheduler": scheduler, "properties": properties, "kills": kills}
 """Each takes a seed and an empty folder, and raises where something is wrong."""
 
 
