@@ -20,7 +20,21 @@ from pathlib import Path
 
 import peers
 from measure import Result, Settings
-from rows import adding, chain, commits, datums, getting, large, planning, records, scheduling, start, transfer, warm
+from rows import (
+    adding,
+    chain,
+    commits,
+    datums,
+    getting,
+    large,
+    object_store,
+    planning,
+    records,
+    scheduling,
+    start,
+    transfer,
+    warm,
+)
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -42,6 +56,10 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "http-small": transfer.http_small,
     "http-large": transfer.http_large,
     "commit-one": commits.commit_one,
+    "s3-put-large": object_store.s3_put_large,
+    "s3-get-large": object_store.s3_get_large,
+    "s3-put-small": object_store.s3_put_small,
+    "s3-get-small": object_store.s3_get_small,
     "plan": planning.plan,
     "plan-change": planning.plan_change,
     "plan-change-join": planning.plan_change_join,
