@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from paddock.model.errors import AlreadyExists, Corrupt, NotFound
+from paddock.model.ids import new_id
 from paddock.storage.network_objects import NetworkObjects
 from paddock.storage.object_urls import open_objects, parse_store_url
 from paddock.storage.objects import LocalObjects, ObjectInfo, ObjectStore
@@ -18,7 +19,11 @@ from paddock.testing.objects import MemoryObjects
 MIB = 1 << 20
 
 
-@pytest.fixture(params=["file", "s3", "memory", "fake"])
+MORE = os.environ.get("PADDOCK_TEST_STORES", "").split()
+"""URLs of other stores to run the suite on: an emulator, or a bucket that may be filled. Their variables must be set."""
+
+
+@pytest.fixture(params=["file", "s3", "memory", "fake", *MORE])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     match request.param:
         case "fake":
@@ -27,6 +32,8 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
             url = request.getfixturevalue("s3_url")
         case "file":
             url = f"file://{tmp_path}/objects"
+        case more if "://" in more:
+            url = f"{more}/{new_id()}"
         case _:
             url = f"memory://{tmp_path}"
     return open_objects(parse_store_url(url))
