@@ -33,7 +33,9 @@ TRANSFORM = Digest(b"t" * 32)
 
 ROW = st.sampled_from([b"1,a", b'2,"b\nc"', b"3,dddddddddddddddddddddddddddddd", b"", b'4,""""'])
 ROWS = st.lists(st.tuples(ROW, st.integers(1, 40)), max_size=12).map(
-    lambda runs: [b"%s,%d" % (row, number) if row else row for row, times in runs for number in range(times)]
+    lambda runs: [
+        b"%s,%d" % (row, number) if row else row for row, times in runs for number in range(times if row else 1)
+    ]
 )
 EDIT = st.tuples(st.sampled_from(["append", "insert", "delete", "replace"]), st.integers(0, 300), ROWS)
 
