@@ -59,8 +59,8 @@ class RemoteChunks(ChunkStore):
         self._transfers = transfers
         self._transfer = transfer.id
 
-    def read_many(self, digests: Iterable[Digest]) -> Iterator[bytes]:
-        """As the store does. Where the connection breaks, the rest is asked for again."""
+    def read_views(self, digests: Iterable[Digest]) -> Iterator[Bytes]:
+        """As the store does; `read_many` too goes through here. Where the connection breaks, the rest is asked for again."""
         remaining = iter(digests)
         while wanted := list(islice(remaining, _FETCHED_AT_ONCE)):
             failures = 0
