@@ -146,10 +146,11 @@ class TestReports:
         batch = worker.run(
             shell('sleep 0.16; cp "$in" $PADDOCK_PFS/out'), [worker.file_datum(b"%d" % n, f"/{n}") for n in range(3)]
         )
-        assert [len(report.datums) for report in batch.reports] == [2, 1]
-        assert [report.final for report in batch.reports] == [False, True]
+        # How many parts depends on how busy the machine is.
+        assert len(batch.reports) >= 2
+        assert [report.final for report in batch.reports] == [False] * (len(batch.reports) - 1) + [True]
         assert [brief.position for report in batch.reports for brief in report.datums] == [0, 1, 2]
-        assert [brief.row for report in batch.reports for brief in report.datums] == [0, 1, 0]
+        assert all([brief.row for brief in part.datums] == [*range(len(part.datums))] for part in batch.reports)
         assert [ran.files for ran in batch.datums] == [{f"/{n}": b"%d" % n} for n in range(3)]
         assert len(batch.heartbeats) >= 3
         assert batch.heartbeats[-1].running == batch.datums[2].id
@@ -160,10 +161,20 @@ class TestReports:
         said = [message for message in (mortal.receive(), mortal.receive()) if not isinstance(message, Heartbeat)]
         assert [type(message) for message in said] == [Claim, BatchReport]
 
-    def test_drain_finishes_what_is_held(self, mortal: WorkerHarness) -> None:
-        lease = mortal.start(shell("sleep 0.1"), [mortal.file_datum(b"x")])
+    def test_drain_finishes_the_datum_at_work_and_gives_back_the_rest(
+        self, mortal: WorkerHarness, tmp_path: Path
+    ) -> None:
+        reached, goes_on, begun = Signal(tmp_path), Signal(tmp_path), tmp_path / "begun"
+        script = f"[ -e {begun} ] || {{ touch {begun}; echo >{reached.path}; read line <{goes_on.path}; }}"
+        datums = [mortal.file_datum(b"%d" % number, f"/{number}") for number in range(100)]
+        lease = mortal.start(shell(script), datums)
+        reached.wait()
         mortal.send(Drain())
-        assert [ran.state for ran in mortal.finish(lease).datums] == [DatumState.SUCCESS]
+        goes_on.path.write_text("\n")
+        batch = mortal.finish(lease)
+        # The word may come while the next datum begins.
+        assert 1 <= len(batch.datums) <= 2
+        assert all(ran.state == DatumState.SUCCESS for ran in batch.datums)
         assert mortal.process.wait(GONE_SECONDS) == 0
 
     def test_a_transform_that_was_never_sent_is_a_fault_of_ours(self, worker: WorkerHarness) -> None:

@@ -9,6 +9,7 @@ import anyio
 from fastapi import APIRouter, FastAPI
 
 from paddock.api import (
+    agents,
     branches,
     cache,
     commits,
@@ -16,6 +17,7 @@ from paddock.api import (
     files,
     jobs,
     pipelines,
+    pools,
     projects,
     repos,
     store,
@@ -27,6 +29,7 @@ from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
 from paddock.model.services import Paddock
 from paddock.model.version import VERSION
+from paddock.runtime.cluster import Cluster
 
 API_ROOT = "/api/v1"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -39,11 +42,17 @@ def version() -> dict[str, str]:
     return {"version": VERSION}
 
 
-def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection[str] | None = LOCAL_HOSTS) -> FastAPI:
+def create_app(
+    paddock: Paddock,
+    *,
+    spool: Path | None = None,
+    hosts: Collection[str] | None = LOCAL_HOSTS,
+    cluster: Cluster | None = None,
+) -> FastAPI:
     """Build the ASGI application over any services (an embedded home; a fake in a test).
 
     spool: where uploaded trees are kept until they are stored. hosts: names under which the server may be reached; None
-    accepts all. The application holds no state of its own, and does not close `paddock`.
+    accepts all. cluster: takes workers of other hosts. The application holds no state of its own, and does not close `paddock`.
     """
     app = FastAPI(
         title="Paddock",
@@ -57,12 +66,15 @@ def create_app(paddock: Paddock, *, spool: Path | None = None, hosts: Collection
     app.state.paddock = paddock
     app.state.spool = spool
     app.state.upload_slots = anyio.Semaphore(UPLOADS_MAX)
+    app.state.cluster = cluster
     routers = (
         _about,
         projects.router,
         repos.router,
         branches.router,
         tags.router,
+        pools.router,
+        agents.router,
         commits.router,
         commits.sets_router,
         files.router,

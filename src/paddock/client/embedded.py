@@ -23,6 +23,7 @@ from paddock.model.services import (
     Files,
     Jobs,
     Pipelines,
+    Pools,
     Projects,
     Repos,
     Store,
@@ -105,6 +106,12 @@ class EmbeddedPaddock:
         from paddock.versions.tags import TagService
 
         return TagService(self._home)
+
+    @cached_property
+    def pools(self) -> Pools:
+        from paddock.versions.pools import PoolService
+
+        return PoolService(self._home)
 
     @cached_property
     def commits(self) -> Commits:

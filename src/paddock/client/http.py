@@ -8,6 +8,7 @@ from paddock.client.http_cache import HttpCache
 from paddock.client.http_compute import HttpDatums, HttpJobs, HttpPipelines, process_all
 from paddock.client.http_files import HttpFiles, path_part
 from paddock.client.http_objects import HttpBranches, HttpCommits, HttpProjects, HttpRepos, commit_path
+from paddock.client.http_pools import HttpPools
 from paddock.client.http_store import HttpStore
 from paddock.client.http_tags import HttpTags
 from paddock.client.transport import Transport
@@ -21,6 +22,7 @@ from paddock.model.services import (
     Files,
     Jobs,
     Pipelines,
+    Pools,
     Projects,
     Repos,
     Store,
@@ -55,6 +57,10 @@ class HttpPaddock:
     @property
     def tags(self) -> Tags:
         return HttpTags(self._transport)
+
+    @property
+    def pools(self) -> Pools:
+        return HttpPools(self._transport)
 
     @property
     def commits(self) -> Commits:

@@ -40,13 +40,15 @@ class Transport:
     error that the server raised.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        """token: sent with each request, for a server that asks who is there."""
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise InvalidInput(f"server {url!r} is not a URL; write for example http://127.0.0.1:1659")
         timeout = httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
         try:
-            self._client = httpx2.Client(base_url=self.url, timeout=timeout)
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            self._client = httpx2.Client(base_url=self.url, timeout=timeout, headers=headers)
         except httpx2.InvalidURL as error:
             raise InvalidInput(
                 f"server {url!r} is not a URL ({error}); write for example http://127.0.0.1:1659"
@@ -104,6 +106,22 @@ class Transport:
                 content=_chunks(content),
                 headers=headers,
                 timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS) if patient else self._client.timeout,
+            )
+        if response.is_error:
+            raise self._error(response)
+        return response.content
+
+    def post(
+        self, path: str, data: bytes, content_type: str, *, parameters: Parameters, timeout_seconds: float
+    ) -> bytes:
+        """Send bytes, get bytes."""
+        with self._translated():
+            response = self._client.post(
+                path,
+                content=data,
+                params=_query(parameters),
+                headers={"Content-Type": content_type},
+                timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
             )
         if response.is_error:
             raise self._error(response)

@@ -18,6 +18,7 @@ from paddock.model.ids import CommitId, DatumId, Digest, PackId
 
 DEFAULT_PROJECT = "default"
 DEFAULT_BRANCH = "main"
+DEFAULT_POOL = "default"
 
 
 # ---- storage -----------------------------------------------------------------------------------------------
@@ -94,6 +95,23 @@ class Tag:
     commit: CommitId
     description: str
     created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PoolToken:
+    """Lets workers on other hosts join one pool. The token itself is kept nowhere."""
+
+    id: int
+    pool: str
+    description: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewPoolToken:
+    token: PoolToken
+    secret: str
+    """What workers are given; said this once."""
 
 
 class CommitState(enum.StrEnum):

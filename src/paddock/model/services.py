@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         FileInfo,
         GetReport,
         Job,
+        NewPoolToken,
         Origin,
         Pipeline,
+        PoolToken,
         Project,
         PutReport,
         Repo,
@@ -90,6 +92,17 @@ class Tags(Protocol):
     def inspect(self, tag: str) -> Tag: ...
     def delete(self, tag: str) -> None:
         """The commit stays."""
+
+
+class Pools(Protocol):
+    def create_token(self, pool: str, *, description: str = "") -> NewPoolToken:
+        """Make a token with which workers may join this pool, and no other."""
+
+    def list_tokens(self) -> Sequence[PoolToken]:
+        """By pool, then age."""
+
+    def delete_token(self, id: int) -> None:
+        """Workers that joined with it are refused from then on; their batches go to others."""
 
 
 class Commits(Protocol):
@@ -426,6 +439,8 @@ class Paddock(Protocol):
     def branches(self) -> Branches: ...
     @property
     def tags(self) -> Tags: ...
+    @property
+    def pools(self) -> Pools: ...
     @property
     def commits(self) -> Commits: ...
     @property

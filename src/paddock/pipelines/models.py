@@ -23,7 +23,7 @@ from pydantic import (
 from paddock.model.addresses import check_name
 from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob
-from paddock.model.records import DEFAULT_BRANCH
+from paddock.model.records import DEFAULT_BRANCH, DEFAULT_POOL
 from paddock.model.sizes import parse_cpus, parse_size
 from paddock.model.splits import SplitBy, SplitFormat, SplitRule
 from paddock.pipelines.documents import type_name
@@ -92,6 +92,7 @@ ProjectName = Annotated[str, _named("project")]
 RepoName = Annotated[str, _named("repo")]
 BranchName = Annotated[str, _named("branch")]
 PipelineName = Annotated[str, _named("pipeline")]
+PoolName = Annotated[str, _named("pool")]
 InputName = Annotated[str, _named("input")]
 GlobText = Annotated[str, AfterValidator(_glob)]
 
@@ -233,6 +234,7 @@ class PipelineSpec(SpecModel):
     input: Input
     output_branch: BranchName = DEFAULT_BRANCH
     parallelism_spec: ParallelismSpec = ParallelismSpec()
+    pool: PoolName = DEFAULT_POOL
     datum_set_spec: DatumSetSpec = DatumSetSpec()
     datum_tries: Count = 3
     datum_timeout: Seconds | None = None

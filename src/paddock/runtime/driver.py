@@ -6,11 +6,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from paddock.catalog import pools
 from paddock.model.ids import CommitId
 from paddock.model.records import Job
+from paddock.runtime.cluster import Cluster
+from paddock.runtime.engines.combined import CombinedEngine
 from paddock.runtime.engines.local import WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
+from paddock.runtime.engines.network import NetworkEngine
 from paddock.runtime.job_records import JobWatch
 from paddock.runtime.scheduler import Scheduler
 from paddock.runtime.workshop import Workshop
@@ -72,7 +77,7 @@ def process(
 
 
 def _scheduler(home: Home, workshop: Workshop, *, workers: int | None, options: WorkerOptions) -> Scheduler:
-    count = workers or os.cpu_count() or 1
+    count = (os.cpu_count() or 1) if workers is None else workers
     capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
     return Scheduler(home, workshop.engine, workers=count, capacity=capacity)
 
@@ -80,8 +85,17 @@ def _scheduler(home: Home, workshop: Workshop, *, workers: int | None, options: 
 class Server:
     """Schedules in a thread until stopped, for `paddock up`. Takes over when another process's scheduler ends."""
 
-    def __init__(self, home: Home, *, workers: int | None = None, options: WorkerOptions = WorkerOptions()) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        workers: int | None = None,
+        options: WorkerOptions = WorkerOptions(),
+        cluster: Cluster | None = None,
+    ) -> None:
+        """cluster: where workers of other hosts join; while this process schedules it has the engine."""
         self._home = home
+        self._cluster = cluster
         self._workers = workers
         self._options = options
         self._stop = threading.Event()
@@ -105,18 +119,28 @@ class Server:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                workshop = Workshop.open(self._home, options=self._options)
+                network = None if self._cluster is None else NetworkEngine()
+                join = None if network is None else partial(CombinedEngine, network=network)
+                workshop = Workshop.open(self._home, options=self._options, join=join)
                 if workshop is not None:
-                    self._run_in(workshop)
+                    self._run_in(workshop, network)
+                elif network is not None:
+                    network.stop()
                 self._stop.wait(POLL_SECONDS)
         except BaseException as error:  # noqa: BLE001 (kept for whoever looks after the server; the thread ends)
             self.error = error
 
-    def _run_in(self, workshop: Workshop) -> None:
+    def _run_in(self, workshop: Workshop, network: NetworkEngine | None) -> None:
         try:
             scheduler = _scheduler(self._home, workshop, workers=self._workers, options=self._options)
+            if self._cluster is not None:
+                with self._home.catalog.write() as tx:
+                    pools.begin_scheduling(tx, self._cluster.url, since=self._home.now())
+                self._cluster.engine = network
             scheduler.start_workers()
             while not self._stop.is_set():
                 scheduler.run_once(SERVER_POLL_SECONDS)
         finally:
+            if self._cluster is not None:
+                self._cluster.engine = None
             workshop.close()

@@ -155,7 +155,7 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Finish and report the batches that are held, then exit with code 0."""
+    """Finish and report the datum at work, give back the rest of what is held, then exit with code 0."""
 
 
 @dataclass(frozen=True, slots=True)

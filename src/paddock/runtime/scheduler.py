@@ -21,8 +21,9 @@ from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.dispatch import Lease, LeaseId, Rescue
 from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.machines import Machines
 from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
-from paddock.runtime.resources import UNLIMITED, Budget, Capacity, Need, never_fits, shares
+from paddock.runtime.resources import UNLIMITED, Budget, Capacity, Need, shares
 from paddock.versions.home import Home
 
 LEASE_SECONDS = 30.0
@@ -53,7 +54,7 @@ class Scheduler:
         self._home = home
         self._engine = engine
         self._workers = workers
-        self._budget = Budget(capacity)
+        self._machines = Machines(capacity, engine, own_workers=workers)
         self._monotonic = monotonic
         self._now = now
         self._seen_version: int | None = None
@@ -76,6 +77,11 @@ class Scheduler:
         self._told = False
         self._next_expiry = self._next_rescue = monotonic()
         job_steps.salvage_ended(home, now=now())
+
+    @property
+    def _pool_size(self) -> int:
+        """Workers that there are, or will be once there is work."""
+        return max(1, self._workers, len(self._engine.workers()))
 
     def start_workers(self) -> None:
         """Start all workers now, and not when there is work: the first datum of a job then waits for none."""
@@ -125,7 +131,7 @@ class Scheduler:
     def _start(self, row: JobRow) -> None:
         early = self._early.jobs.get(row.id)
         try:
-            active = job_steps.start(self._home, row, workers=self._workers, now=self._now(), previous=early)
+            active = job_steps.start(self._home, row, workers=self._pool_size, now=self._now(), previous=early)
         except Unavailable:
             raise
         except PaddockError as error:
@@ -139,7 +145,7 @@ class Scheduler:
             self._let_go(early, active)
             for lease in active.dispatch.leases:
                 self._withdrawn.discard(lease.id)
-        lacks = never_fits(active.spec, self._budget.capacity) if active.dispatch.remaining else ""
+        lacks = self._machines.never_fits(active.spec) if active.dispatch.remaining else ""
         if lacks:
             job_steps.refuse(self._home, row, f"its datums can't run here: {lacks}", now=self._now())
             self._drop(active)
@@ -241,25 +247,23 @@ class Scheduler:
         """The job that the worker serves next: of those with work for it, the one with the fewest workers for its weight,
         then the oldest. A job none of whose datums run, for want of something, is not overtaken by those that take of it.
         """
+        pool = self._engine.place(worker).pool
+        budget = self._machines.budget(worker)
         ranked: list[tuple[float, int]] = []
         for id, active in jobs.items():
             remaining = active.dispatch.remaining
-            hoards = self._held[worker] > 0 and remaining < 2 * self._workers
-            if remaining and not hoards and self._has_room(active, worker):
+            hoards = self._held[worker] > 0 and remaining < 2 * self._pool_size
+            if remaining and not hoards and active.spec.pool == pool and self._has_room(active, worker):
                 ranked.append((len(self._serving[id]) / active.spec.parallelism_spec.weight, id))
         short: frozenset[str] = frozenset()
         for load, id in sorted(ranked):
-            need = self._need(jobs[id])
-            lacks = self._budget.lacks(worker, need)
+            need = _need(jobs[id], budget)
+            lacks = budget.lacks(worker, need)
             if not lacks and not shares(short, need):
                 return jobs[id]
             if not load:
                 short |= lacks
         return None
-
-    def _need(self, active: ActiveJob) -> Need:
-        """What the job's next batch takes while it runs."""
-        return self._budget.whole(active.need) if active.dispatch.next_alone else active.need
 
     def _has_room(self, active: ActiveJob, worker: WorkerId) -> bool:
         """Whether the job's limit lets this worker serve it."""
@@ -270,12 +274,14 @@ class Scheduler:
         """Let idle workers take over what others have not begun, and run a second time what runs far too long."""
         idle = [worker for worker in self._claims if not self._held[worker]]
         for active in list(self._active.values()):
-            found = active.dispatch.rescues(now=self._monotonic(), most=len(idle)) if idle else []
+            able = [worker for worker in idle if self._engine.place(worker).pool == active.spec.pool]
+            found = active.dispatch.rescues(now=self._monotonic(), most=len(able)) if able else []
             for rescue in found:
-                worker = idle[-1]
-                if not self._has_room(active, worker) or self._budget.lacks(worker, active.need):
+                worker = able[-1]
+                if not self._has_room(active, worker) or self._machines.budget(worker).lacks(worker, active.need):
                     break
-                idle.pop()
+                able.pop()
+                idle.remove(worker)
                 del self._claims[worker]
                 self._take_over(worker, active, rescue)
                 if active.row.id not in self._active:
@@ -288,8 +294,8 @@ class Scheduler:
         self._send(worker, active, lease, active.need)
 
     def _send_batch(self, worker: WorkerId, active: ActiveJob) -> None:
-        workers = min(self._workers, active.workers_max or self._workers)
-        need, alone = self._need(active), active.dispatch.next_alone
+        workers = min(self._pool_size, active.workers_max or self._pool_size)
+        need, alone = _need(active, self._machines.budget(worker)), active.dispatch.next_alone
         lease = active.dispatch.carve(
             LeaseId(new_id()), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
         )
@@ -297,7 +303,7 @@ class Scheduler:
         self._send(worker, active, lease, need, alone=alone)
 
     def _send(self, worker: WorkerId, active: ActiveJob, lease: Lease, need: Need, *, alone: bool = False) -> None:
-        gpus = self._budget.take(worker, lease.id, need)
+        gpus = self._machines.budget(worker).take(worker, lease.id, need)
         self._tired.discard(worker)
         self._leases[lease.id] = (active.row.id, worker)
         self._held[worker] += 1
@@ -323,7 +329,7 @@ class Scheduler:
             counts[worker] -= 1
             if not counts[worker]:
                 del counts[worker]
-        if self._budget.free(worker, lease).holds and not self._held[worker]:
+        if self._machines.budget(worker).free(worker, lease).holds and not self._held[worker]:
             self._tired.add(worker)
         return worker
 
@@ -423,6 +429,7 @@ class Scheduler:
                     job_steps.record_lost(
                         self._home, active, position, f"its worker died each time it ran: {event.reason}"
                     )
+        self._machines.forget(worker)
         if not started:
             self._failed_starts += 1
             if self._failed_starts >= FAILED_STARTS_MAX:
@@ -445,6 +452,11 @@ class Scheduler:
                     self._engine.kill(held[1])
                 else:
                     self._worker_gone(WorkerGone(held[1], "it is gone without a word"))
+
+
+def _need(active: ActiveJob, budget: Budget) -> Need:
+    """What the job's next batch takes of a machine while it runs."""
+    return budget.whole(active.need) if active.dispatch.next_alone else active.need
 
 
 def _first_reports(active: ActiveJob, lease: Lease, report: BatchReport) -> BatchReport:

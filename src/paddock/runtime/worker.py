@@ -68,13 +68,15 @@ GRACE_SECONDS = 5.0
 GC_OBJECTS = 50_000
 _SANDBOXES = ("auto", "namespaces", "directory")
 _REFUSED = 3
+_SERVER = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     socket_fd: int
     objects: str
-    """Where packs are: a folder's whole path, or a URL."""
+    """Where packs are: a folder's whole path, or the URL of a store or of a server."""
+    token_file: Path | None
     scratch: Path
     sandbox: str
     chunking: ChunkingParameters
@@ -179,6 +181,8 @@ class Worker:
                 case BatchTask():
                     self._batches.append(message)
                     self._claimed = False
+                    if self._draining:
+                        self._keep[message.lease] = 0
                 case Trim():
                     self._keep[message.lease] = min(message.keep, self._keep.get(message.lease, message.keep))
                 case Cancel():
@@ -186,11 +190,19 @@ class Worker:
                 case Rest():
                     self._resting = True
                 case Drain():
-                    self._draining = True
+                    self._drain()
                 case Stop():
                     raise EngineGoneError("the engine says stop")
                 case _:
                     raise Bug(f"a worker can't be sent a {type(message).__name__}; engine and worker differ")
+
+    def _drain(self) -> None:
+        """Begin no more datums: what is left of the batches goes back with their last reports."""
+        self._draining = True
+        self._keep.update({batch.lease: 0 for batch in self._batches})
+        if self._running is not None:
+            lease, begun = self._running.batch.lease, self._running.done + 1
+            self._keep[lease] = min(begun, self._keep.get(lease, begun))
 
     def _run_batch(self, batch: BatchTask) -> None:
         transform = self._transform(batch)
@@ -414,7 +426,7 @@ def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason
 def _keep(options: Options, guardian: int, tell: int) -> int:
     """Enter the namespaces, fork the slot as process 1, wait for its end."""
     try:
-        folders = [options.scratch] if is_url(options.objects) else [options.scratch, Path(options.objects)]
+        folders = [options.scratch] if _is_remote(options.objects) else [options.scratch, Path(options.objects)]
         for path in folders:
             if path.is_relative_to(sandbox.PFS):
                 raise sandbox.SandboxError(f"{path} lies below {sandbox.PFS}, which the private root hides")
@@ -457,12 +469,22 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
     channel = Channel(socket.socket(fileno=options.socket_fd))
     try:
         channel.send(Ready(guardian, "namespaces" if isolated else "directory", reason))
-        Worker(channel, open_place(options.objects), slot, options).run()
+        Worker(channel, _open_objects(options), slot, options).run()
     except (EngineGoneError, _EndedError):
         pass
     finally:
         end_descendants(owns_namespace=isolated)
     return 0
+
+
+def _open_objects(options: Options) -> ObjectStore:
+    """The store itself, or a server that gives access to it."""
+    if not options.objects.startswith(_SERVER):
+        return open_place(options.objects)
+    from paddock.storage.server_objects import ServerObjects
+
+    token = options.token_file.read_text(encoding="ascii").strip() if options.token_file else ""
+    return ServerObjects(options.objects, token, scratch=str(options.scratch))
 
 
 def _exit_code(status: int) -> int:
@@ -483,6 +505,7 @@ def _parse(words: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m paddock.runtime.worker", description="Run datums for an engine.")
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument("--objects", type=_place, required=True)
+    parser.add_argument("--token-file", type=Path)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--sandbox", choices=_SANDBOXES, default="auto")
     parser.add_argument("--chunking", type=_chunking, default=CHUNKING)
@@ -494,6 +517,7 @@ def _parse(words: Sequence[str] | None) -> Options:
     return Options(
         found.socket_fd,
         found.objects,
+        found.token_file,
         found.scratch.resolve(),
         found.sandbox,
         found.chunking,
@@ -505,7 +529,11 @@ def _parse(words: Sequence[str] | None) -> Options:
 
 
 def _place(text: str) -> str:
-    return text if is_url(text) else str(Path(text).resolve())
+    return text if _is_remote(text) else str(Path(text).resolve())
+
+
+def _is_remote(place: str) -> bool:
+    return is_url(place) or place.startswith(_SERVER)
 
 
 def _chunking(text: str) -> ChunkingParameters:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from paddock.runtime.engines.engine import Engine
 from paddock.runtime.engines.local import LocalEngine, WorkerOptions
 from paddock.versions.home import Home
 from paddock.versions.locks import Lock
@@ -16,11 +18,16 @@ class Workshop:
     """One per home at a time: the holder of the home's scheduler lock, with an engine whose workers may run already."""
 
     lock: Lock
-    engine: LocalEngine
+    engine: Engine
 
     @classmethod
-    def open(cls, home: Home, *, options: WorkerOptions) -> Workshop | None:
-        """None while another process (or another holder here) has the home's. No worker runs yet."""
+    def open(
+        cls, home: Home, *, options: WorkerOptions, join: Callable[[LocalEngine], Engine] | None = None
+    ) -> Workshop | None:
+        """None while another process (or another holder here) has the home's. No worker runs yet.
+
+        join: puts workers of other machines beside the own ones.
+        """
         lock = home.try_lock(SCHEDULER_LOCK)
         if lock is None:
             return None
@@ -31,7 +38,7 @@ class Workshop:
         except BaseException:
             lock.release()
             raise
-        return cls(lock, engine)
+        return cls(lock, engine if join is None else join(engine))
 
     def close(self) -> None:
         """End the workers, and let others have the home's lock."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(home: Path, *, workers: int = 1, stop_seconds: float = 30) -> Iterator[RunningServer]:
+def running_server(home: Path, *, workers: int = 1, stop_seconds: float = 30, port: int = 0) -> Iterator[RunningServer]:
     """`paddock up` on a home, ready for requests; SIGTERM at the end, and SIGKILL where that was not enough."""
-    command = [sys.executable, "-m", "paddock", "--home", str(home), "up", "--port", "0"]
+    command = [sys.executable, "-m", "paddock", "--home", str(home), "up", "--port", str(port)]
     with subprocess.Popen([*command, "--workers", str(workers), "--json"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
@@ -32,6 +33,30 @@ def running_server(home: Path, *, workers: int = 1, stop_seconds: float = 30) ->
                 process.wait(stop_seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def running_agent(url: str, token: str, folder: Path, *, slots: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """`paddock worker` for a server; SIGKILL at the end, where it has not ended before. folder: for its token."""
+    file = folder / f"token-{uuid.uuid4().hex}"
+    file.write_text(token)
+    command = [
+        sys.executable,
+        "-m",
+        "paddock",
+        "--url",
+        url,
+        "worker",
+        "--token-file",
+        str(file),
+        "--slots",
+        str(slots),
+    ]
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _url(stream: IO[bytes]) -> str:

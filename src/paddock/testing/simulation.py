@@ -17,7 +17,7 @@ from random import Random
 from paddock.model.ids import Digest
 from paddock.model.records import DatumState
 from paddock.runtime.batch_format import DatumOutcome, OutputFile
-from paddock.runtime.engines.engine import WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.protocol import (
     BatchReport,
     BatchTask,
@@ -33,6 +33,7 @@ from paddock.runtime.protocol import (
     Up,
 )
 from paddock.runtime.report_writer import ReportWriter
+from paddock.runtime.resources import Capacity
 from paddock.storage.chunks import read_chunk
 from paddock.versions.home import Home
 
@@ -140,6 +141,12 @@ class SimulatedEngine:
         if found is not None:
             found.last_sending = max(self._clock.now + self._delay(), found.last_sending)
             self._later(found.last_sending - self._clock.now, lambda: self._receive(found, message))
+
+    def place(self, worker: WorkerId) -> Place:
+        return OWN_PLACE
+
+    def machines(self) -> Mapping[Place, Capacity]:
+        return {}
 
     def kill(self, worker: WorkerId) -> None:
         found = self._workers.get(worker)

@@ -11,10 +11,11 @@ import typer
 from paddock.api.app import LOCAL_HOSTS, create_app
 from paddock.api.server import address_of, listen, serve
 from paddock.cli import output
-from paddock.cli.options import Json, Workers
+from paddock.cli.options import Json
 from paddock.cli.session import session_of
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import InvalidInput, PaddockError, PermissionDenied
+from paddock.runtime.cluster import Cluster
 from paddock.runtime.driver import Server
 
 DEFAULT_HOST = "127.0.0.1"
@@ -32,7 +33,22 @@ def up(
             help="Listen where other machines can connect. There is no authentication: whoever can, can run commands.",
         ),
     ] = False,
-    workers: Workers = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "-j",
+            min=0,
+            help="Worker processes here; 0 leaves all work to `paddock worker` elsewhere. Default: PADDOCK_WORKERS, else one"
+            " for each core.",
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            "--advertise", metavar="URL", help="Where other hosts reach this server. Default: where it listens."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Serve the HTTP API, with scheduler and workers, until SIGTERM or Ctrl-C.
@@ -50,11 +66,13 @@ def up(
         )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     home = Path(session.home) if session.home is not None else session.settings.home
-    workers = workers or session.settings.workers
+    workers = session.settings.workers if workers is None else workers
     with EmbeddedPaddock.open(home, settings=session.settings) as paddock, listen(host, port) as listener:
         url = address_of(listener)
-        app = create_app(paddock, spool=paddock.home.path / "cache", hosts=None if allow_remote else LOCAL_HOSTS)
-        server = Server(paddock.home, workers=workers, options=paddock.worker_options)
+        cluster = Cluster(paddock.home, url=advertise or url)
+        hosts = None if allow_remote else LOCAL_HOSTS
+        app = create_app(paddock, spool=paddock.home.path / "cache", hosts=hosts, cluster=cluster)
+        server = Server(paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster)
         server.start()
         try:
             place = str(paddock.home.path)

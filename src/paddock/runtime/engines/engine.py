@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import TYPE_CHECKING, NewType, Protocol
 
+from paddock.model.records import DEFAULT_POOL
 from paddock.runtime.protocol import Down, Up
+
+if TYPE_CHECKING:
+    from paddock.runtime.resources import Capacity
 
 WorkerId = NewType("WorkerId", int)
 
@@ -29,6 +33,16 @@ class WorkerGone:
     starved: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """pool: whose pipelines the worker is given. machine: what it shares with others; empty: the scheduler's own."""
+
+    pool: str
+    machine: str = ""
+
+
+OWN_PLACE = Place(DEFAULT_POOL)
+
 WorkerEvent = WorkerMessage | WorkerGone
 
 
@@ -40,6 +54,12 @@ class Engine(Protocol):
 
     def workers(self) -> Sequence[WorkerId]:
         """Workers alive now."""
+
+    def place(self, worker: WorkerId) -> Place:
+        """Where a worker is; of one that is gone, a place that nothing is meant for."""
+
+    def machines(self) -> Mapping[Place, Capacity]:
+        """Other machines than the scheduler's that have workers, and what each has for datums."""
 
     def send(self, worker: WorkerId, message: Down) -> None:
         """Queue a message; a worker that is gone swallows it (its `WorkerGone` follows)."""

@@ -10,15 +10,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from paddock.model.errors import Unavailable
-from paddock.runtime.engines.engine import WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.process_memory import oom_kills, remove_groups
 from paddock.runtime.protocol import Down, Up, decode, encode
+from paddock.runtime.resources import Capacity
 from paddock.storage.chunking import ChunkingParameters
 
 READ_BYTES = 1 << 18
@@ -53,9 +54,20 @@ class _Process:
 class LocalEngine:
     """Worker processes of one pool. They die with this process: each sees its socket close, and the kernel signals them."""
 
-    def __init__(self, *, objects: str, scratch: Path, chunking: ChunkingParameters, options: WorkerOptions) -> None:
-        """objects: where packs are (a folder, or a URL). scratch: a directory for what workers leave behind."""
+    def __init__(
+        self,
+        *,
+        objects: str,
+        scratch: Path,
+        chunking: ChunkingParameters,
+        options: WorkerOptions,
+        token_file: Path | None = None,
+    ) -> None:
+        """objects: where packs are (a folder, or a URL; of a server's objects with the token that it asks for). scratch: a directory
+        for what workers leave behind.
+        """
         self._objects = objects
+        self._token_file = token_file
         self._chunking = f"{chunking.min_bytes},{chunking.average_bytes},{chunking.max_bytes}"
         self._options = options
         scratch.mkdir(parents=True, exist_ok=True)
@@ -73,6 +85,12 @@ class LocalEngine:
     def workers(self) -> Sequence[WorkerId]:
         return tuple(self._processes)
 
+    def place(self, worker: WorkerId) -> Place:
+        return OWN_PLACE
+
+    def machines(self) -> Mapping[Place, Capacity]:
+        return {}
+
     def send(self, worker: WorkerId, message: Down) -> None:
         process = self._processes.get(worker)
         if process is None:
@@ -84,6 +102,10 @@ class LocalEngine:
         process = self._processes.get(worker)
         if process is not None:
             process.popen.kill()
+
+    def fileno(self) -> int:
+        """Readable when `poll` has something."""
+        return self._selector.fileno()
 
     def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:
         events: list[WorkerEvent] = []
@@ -125,6 +147,7 @@ class LocalEngine:
             "--chunking", self._chunking,
             "--sandbox", self._options.sandbox,
             "--grace-seconds", str(self._options.grace_seconds),
+            *(("--token-file", str(self._token_file)) if self._token_file is not None else ()),
         ]  # fmt: skip
         try:
             popen = subprocess.Popen(

@@ -1,0 +1,186 @@
+"""Agents of workers on other hosts: joining, exchanging messages with the scheduler, and objects for those without a store."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from paddock.model.errors import InvalidInput, LimitExceeded, PermissionDenied, Unavailable
+from paddock.runtime.cluster import Cluster
+from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_up, write_down
+from paddock.runtime.engines.network import POLL_SECONDS, NetworkEngine, ToWorker
+from paddock.runtime.resources import Capacity
+
+INLINE_BYTES_MAX = 64 << 10
+"""Longer bodies (reports of large batches) are read in a thread, so that they hold up nobody."""
+
+OBJECT_MEDIA_TYPE = "application/octet-stream"
+OBJECT_BYTES_MAX = 1 << 30
+READ_BYTES_MAX = 256 << 20
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_KEY = re.compile(r"packs/[0-9a-f]{2}/[0-9a-f]{32}")
+
+router = APIRouter(tags=["agents"])
+
+
+class AgentBody(BaseModel):
+    host: str = Field(min_length=1, max_length=200, description="What people call the host")
+    cpus: float = Field(gt=0, description="What its workers share, as all that follows")
+    memory_bytes: float = Field(gt=0)
+    disk_bytes: float = Field(ge=0)
+    gpus: tuple[str, ...] = ()
+
+
+class Joined(BaseModel):
+    agent: str
+    home: str
+    chunking: dict[str, int]
+    storage: str | None = Field(description="Where the bulk data lies, for workers that reach it; no credentials")
+
+
+class SchedulerPlace(BaseModel):
+    url: str | None = Field(description="The server whose process schedules now; none while none does")
+    here: bool
+
+
+def _cluster(request: Request) -> Cluster:
+    cluster: Cluster | None = request.app.state.cluster
+    if cluster is None:
+        raise Unavailable("this server takes no workers; start it with `paddock up`")
+    return cluster
+
+
+def _pool(request: Request, cluster: Annotated[Cluster, Depends(_cluster)]) -> str:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise PermissionDenied(
+            "workers need a token; make one with `paddock pool token POOL`, and name it with --token-file"
+        )
+    return cluster.pool_of_token(token)
+
+
+InCluster = Annotated[Cluster, Depends(_cluster)]
+Pool = Annotated[str, Depends(_pool)]
+
+
+def _engine(cluster: Cluster) -> NetworkEngine:
+    engine = cluster.engine
+    if engine is None:
+        raise Unavailable("this server does not schedule; ask /scheduler which one does")
+    return engine
+
+
+@router.get("/scheduler", summary="Which server schedules")
+def scheduler(cluster: InCluster) -> SchedulerPlace:
+    return SchedulerPlace(url=cluster.scheduler_url(), here=cluster.engine is not None)
+
+
+@router.post("/agents", summary="Join with workers")
+def join(body: AgentBody, cluster: InCluster, pool: Pool) -> Joined:
+    capacity = Capacity(body.cpus, body.memory_bytes, body.disk_bytes, body.gpus)
+    agent = _engine(cluster).join(pool=pool, host=body.host, capacity=capacity)
+    return Joined(agent=agent, home=cluster.home_id, chunking=dict(cluster.chunking), storage=cluster.storage)
+
+
+@router.delete("/agents/{agent}", status_code=204, summary="Leave; unfinished batches go to others")
+def leave(agent: str, cluster: InCluster, pool: Pool) -> None:
+    _engine(cluster).leave(agent, "its agent has left")
+
+
+@router.post("/agents/{agent}/exchange", summary="Send what workers say, get what is for them")
+async def exchange(
+    agent: str,
+    request: Request,
+    cluster: InCluster,
+    pool: Pool,
+    received: Annotated[int, Query(ge=0, description="All messages with lower numbers have arrived")],
+    wait: Annotated[bool, Query(description="Hold the answer until there is a message, some seconds at most")] = False,
+) -> Response:
+    engine = _engine(cluster)
+    body = await request.body()
+    arrived = asyncio.Event()
+    if wait:
+        engine.watch(agent, _waker(arrived))
+    take = partial(_take, engine, agent, pool, received, body)
+    found = await asyncio.to_thread(take) if len(body) > INLINE_BYTES_MAX else take()
+    if wait and not found:
+        try:
+            await asyncio.wait_for(arrived.wait(), POLL_SECONDS)
+        except TimeoutError:
+            pass
+        found = _take(engine, agent, pool, received, b"")
+    return Response(write_down(found), media_type=MEDIA_TYPE)
+
+
+def _take(engine: NetworkEngine, agent: str, pool: str, received: int, body: bytes) -> Sequence[ToWorker]:
+    return engine.exchange(agent, pool=pool, received=received, messages=read_up(body))
+
+
+def _waker(event: asyncio.Event) -> Callable[[], None]:
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            pass  # the server is going down, and with it whoever waits
+
+    return wake
+
+
+# ---- objects -----------------------------------------------------------------------------------------------
+
+
+@router.get(
+    "/objects/{key:path}", summary="Bytes of a stored object, for workers without a store", response_class=Response
+)
+def read_object(key: str, cluster: InCluster, pool: Pool, range: Annotated[str | None, Header()] = None) -> Response:
+    _check_key(key)
+    if range is None:
+        return Response(cluster.objects.read(key), media_type=OBJECT_MEDIA_TYPE)
+    found = _RANGE.fullmatch(range)
+    if found is None:
+        raise InvalidInput(f"range {range!r} is not understood; write bytes=FIRST-LAST")
+    first, last = int(found[1]), int(found[2])
+    if last < first or last - first >= READ_BYTES_MAX:
+        raise InvalidInput(f"range {range!r} is empty or longer than {READ_BYTES_MAX} bytes; ask for less at once")
+    return Response(
+        cluster.objects.read_range(key, first, last - first + 1), status_code=206, media_type=OBJECT_MEDIA_TYPE
+    )
+
+
+@router.head("/objects/{key:path}", summary="Whether an object is there", response_class=Response)
+def has_object(key: str, cluster: InCluster, pool: Pool) -> Response:
+    _check_key(key)
+    return Response(headers={"X-Object-Bytes": str(cluster.objects.info(key).size)})
+
+
+@router.put("/objects/{key:path}", status_code=201, summary="Store an object, for workers without a store")
+async def write_object(key: str, request: Request, cluster: InCluster, pool: Pool) -> None:
+    _check_key(key)
+    expected = int(request.headers.get("content-length", "-1"))
+    writer = await asyncio.to_thread(cluster.objects.create, key)
+    written = 0
+    try:
+        async for piece in request.stream():
+            written += len(piece)
+            if written > OBJECT_BYTES_MAX:
+                raise LimitExceeded(f"object {key} is larger than {OBJECT_BYTES_MAX} bytes")
+            await asyncio.to_thread(writer.write, piece)
+        if written != expected:
+            raise InvalidInput(f"object {key}: {written} of {expected} bytes came; send it again")
+        await asyncio.to_thread(writer.finish)
+    except BaseException:
+        await asyncio.to_thread(writer.abort)
+        raise
+
+
+def _check_key(key: str) -> None:
+    if _KEY.fullmatch(key) is None:
+        raise InvalidInput(f"{key!r} names no object that workers may see; packs are packs/XX/ID")

@@ -1,0 +1,54 @@
+"""`paddock pool …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from paddock.cli import output
+from paddock.cli.lazy import group_app
+from paddock.cli.options import Description, Json
+from paddock.cli.session import session_of
+
+app = group_app("Workers on other machines: who may join.")
+
+
+@app.command("token")
+def token(
+    context: typer.Context,
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="The pool that workers with it serve.")],
+    description: Description = "",
+    json: Json = False,
+) -> None:
+    """Make a token with which `paddock worker` may join a pool. It is printed once and kept nowhere."""
+    made = session_of(context).paddock.pools.create_token(pool, description=description)
+    if json:
+        output.document(made)
+    else:
+        output.line(made.secret)
+
+
+@app.command("tokens")
+def tokens(context: typer.Context, json: Json = False) -> None:
+    """List the tokens that are valid, without their secrets."""
+    found = session_of(context).paddock.pools.list_tokens()
+    if json:
+        output.document(found)
+        return
+    rows = ((item.id, item.pool, output.moment(item.created), item.description) for item in found)
+    output.table(("id", "pool", "created", "description"), rows, empty="no tokens; `paddock pool token POOL` makes one")
+
+
+@app.command("revoke")
+def revoke(
+    context: typer.Context,
+    id: Annotated[int, typer.Argument(metavar="ID", help="As `paddock pool tokens` lists it.")],
+    json: Json = False,
+) -> None:
+    """Make a token invalid: workers that have it are refused within seconds, and their batches go to others."""
+    session_of(context).paddock.pools.delete_token(id)
+    if json:
+        output.document({"revoked": id})
+    else:
+        output.line(f"token {id} is not valid any more")

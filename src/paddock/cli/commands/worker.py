@@ -1,0 +1,108 @@
+"""`paddock worker`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paddock.cli import output
+from paddock.cli.session import session_of
+from paddock.client.agent import Agent
+from paddock.client.agent_uplink import HttpUplink
+from paddock.model.errors import InvalidInput
+from paddock.runtime.engines.local import LocalEngine, WorkerOptions
+from paddock.runtime.engines.machine import machine_capacity
+from paddock.settings import Settings
+from paddock.storage.chunking import ChunkingParameters
+
+TOKEN_VARIABLE = "PADDOCK_WORKER_TOKEN"
+
+
+def worker(
+    context: typer.Context,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help=f"File with the token of a pool. Default: the variable {TOKEN_VARIABLE}."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="Datums at once. Default: PADDOCK_WORKERS, else one a CPU.")
+    ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option("--scratch", help="Where datums keep their files. Default: a temporary folder.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What people call this host. Default: its name.")] = None,
+) -> None:
+    """Run datums for a server on another machine.
+
+    Joins a pool, and works until SIGTERM or Ctrl-C.
+
+    SIGTERM and the first Ctrl-C let the datums that run come to their end and give the rest of their batches back; the second
+    Ctrl-C ends at once. A broken connection is taken up again; after a long one the server has given the work to others.
+    """
+    session = session_of(context)
+    url = session.url or session.settings.url
+    if url is None:
+        raise InvalidInput("name the server to work for: --url http://host:1659")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    token = _token(token_file)
+    settings = session.settings
+    count = slots or settings.workers or len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
+        capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
+        with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
+            _work(settings, url, token, uplink, Path(folder), slots=count)
+
+
+def _work(settings: Settings, url: str, token: str, uplink: HttpUplink, folder: Path, *, slots: int) -> None:
+    terms = uplink.terms()
+    uplink.leave(terms.agent)
+    own_token = folder / "token"
+    own_token.touch(mode=0o600)
+    own_token.write_text(token, encoding="ascii")
+    engine = LocalEngine(
+        objects=f"{url.rstrip('/')}/api/v1/objects",
+        token_file=own_token,
+        scratch=folder / "slots",
+        chunking=ChunkingParameters(**terms.chunking),
+        options=WorkerOptions(settings.sandbox, settings.grace_seconds, settings.memory, settings.gpus),
+    )
+    agent = Agent(uplink, engine, slots=slots)
+    _obey_signals(agent)
+    output.note(f"working for {url} with {slots} slots; Ctrl-C ends it")
+    try:
+        agent.run()
+    finally:
+        engine.stop()
+
+
+def _token(file: Path | None) -> str:
+    if file is None:
+        token = os.environ.pop(TOKEN_VARIABLE, "")
+        if not token:
+            raise InvalidInput(f"name the token of a pool: --token-file FILE, or {TOKEN_VARIABLE}")
+        return token
+    try:
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"token file {file} can't be read ({error}); `paddock pool token POOL` prints a token"
+        ) from None
+    if not token:
+        raise InvalidInput(f"token file {file} is empty; `paddock pool token POOL` prints a token")
+    return token
+
+
+def _obey_signals(agent: Agent) -> None:
+    def end(number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, lambda *_: agent.stop())
+        agent.drain()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)

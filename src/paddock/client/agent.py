@@ -1,0 +1,301 @@
+"""The agent: runs worker processes on this machine for a scheduler on another, and carries their messages over HTTP.
+
+One thread drives the local engine; one sends what workers say as soon as they say it (heartbeats once a second, together);
+one waits for what the scheduler says. Messages are numbered on both sides, so an exchange whose answer was lost is simply
+made again (see `runtime.engines.network`). Where the scheduler does not know the agent any more (it was silent for too
+long, or another server schedules now), its leases are void: the agent ends its workers and joins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from paddock.model.errors import Conflict, NotFound, PaddockError, Unavailable
+from paddock.runtime.engines.engine import Engine, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.engines.network import FromWorker, ToWorker
+from paddock.runtime.protocol import Down, Drain, Heartbeat, decode, encode
+
+RETRY_SECONDS_MAX = 5.0
+BEAT_SECONDS = 1.0
+"""Heartbeats wait so long for company; every other message goes at once, and takes them along."""
+SEND_BYTES_MAX = 8 << 20
+TOLD_SECONDS = 30.0
+"""How often a lasting failure to reach the server is told."""
+
+LOG = logging.getLogger("paddock")
+
+
+class LocalWorkers(Engine, Protocol):
+    """An engine on this machine."""
+
+    def fileno(self) -> int:
+        """Readable when `poll` has something."""
+
+
+class Uplink(Protocol):
+    """The scheduler, as an agent reaches it. Thread-safe. Unavailable: try again; NotFound: join again."""
+
+    def join(self) -> str: ...
+
+    def exchange(
+        self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool
+    ) -> Sequence[ToWorker]: ...
+
+    def leave(self, agent: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One joining; what belongs to an earlier one is dropped."""
+
+    agent: str
+    number: int
+
+
+class Agent:
+    """Runs until `drain` or `stop`; `run` is for the main thread, the other methods for any."""
+
+    def __init__(
+        self,
+        uplink: Uplink,
+        engine: LocalWorkers,
+        *,
+        slots: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._uplink = uplink
+        self._engine = engine
+        self._slots = slots
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._membership: Membership | None = None
+        self._joins = 0
+        self._up: deque[FromWorker] = deque()
+        """Not yet known to have arrived."""
+        self._urgent = False
+        self._next = 0
+        self._received = 0
+        self._down: deque[ToWorker] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._draining = False
+        self._drained: set[WorkerId] = set()
+        self._stopped = False
+        self._failure: PaddockError | None = None
+        self._told = -TOLD_SECONDS
+
+    def run(self) -> None:
+        """Join, work, and leave. Raises PermissionDenied or InvalidInput where the server refuses for good."""
+        threads = [
+            threading.Thread(target=self._send_forever, name="agent-up", daemon=True),
+            threading.Thread(target=self._receive_forever, name="agent-down", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._over():
+                self._round()
+            if self._failure is not None:
+                raise self._failure
+            self._flush()
+        finally:
+            self._finish()
+            for thread in threads:
+                thread.join(RETRY_SECONDS_MAX)
+
+    def drain(self) -> None:
+        """End after the datums that run now; the rest of their batches goes to others. May be called in a signal handler."""
+        self._draining = True
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """End at once."""
+        self._stopped = True
+        os.eventfd_write(self._wake, 1)
+
+    # ---- the main thread: workers --------------------------------------------------------------------------
+
+    def _over(self) -> bool:
+        with self._changed:
+            failed = self._failure is not None
+        return self._stopped or failed or (self._draining and not self._engine.workers())
+
+    def _round(self) -> None:
+        membership = self._ensure_joined()
+        if membership is None:
+            return
+        if self._draining:
+            for worker in set(self._engine.workers()) - self._drained:
+                self._drained.add(worker)
+                self._engine.send(worker, Drain())
+        else:
+            self._engine.scale(self._slots)
+        select.select([self._engine.fileno(), self._wake], [], [], BEAT_SECONDS)
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            pass
+        self._deliver()
+        for event in self._engine.poll(0):
+            match event:
+                case WorkerMessage(worker, message):
+                    self._queue(worker, encode(message), urgent=not isinstance(message, Heartbeat))
+                case WorkerGone() as gone:
+                    self._queue(gone.worker, None, reason=gone.reason, starved=gone.starved, urgent=True)
+
+    def _ensure_joined(self) -> Membership | None:
+        """The present membership; joins where there is none, ending what ran for the last one."""
+        with self._changed:
+            if self._membership is not None:
+                return self._membership
+        for worker in self._engine.workers():
+            self._engine.kill(worker)
+        while self._engine.workers():
+            self._engine.poll(BEAT_SECONDS)
+        if self._draining:
+            return None
+        try:
+            agent = self._uplink.join()
+        except (Unavailable, NotFound) as error:
+            self._wait_after(error)
+            return None
+        with self._changed:
+            self._joins += 1
+            self._up.clear()
+            self._down.clear()
+            self._next = self._received = 0
+            self._membership = Membership(agent, self._joins)
+            self._changed.notify_all()
+            return self._membership
+
+    def _deliver(self) -> None:
+        with self._changed:
+            messages = list(self._down)
+            self._down.clear()
+        for message in messages:
+            worker = WorkerId(message.slot)
+            if message.line is None:
+                self._engine.kill(worker)
+            else:
+                down = decode(message.line)
+                assert isinstance(down, Down), "the scheduler sends only messages that go down"
+                self._engine.send(worker, down)
+
+    def _queue(
+        self, worker: WorkerId, line: bytes | None, *, reason: str = "", starved: bool = False, urgent: bool
+    ) -> None:
+        with self._changed:
+            self._up.append(FromWorker(self._next, int(worker), line, reason, starved))
+            self._next += 1
+            self._urgent = self._urgent or urgent
+            self._changed.notify_all()
+
+    def _flush(self) -> None:
+        """Wait until everything that was said has arrived, a few seconds at most."""
+        deadline = self._monotonic() + RETRY_SECONDS_MAX
+        with self._changed:
+            while self._up and self._membership is not None and self._monotonic() < deadline:
+                self._changed.wait(0.1)
+
+    def _finish(self) -> None:
+        with self._changed:
+            self._stopped = True
+            membership, self._membership = self._membership, None
+            self._changed.notify_all()
+        if membership is not None:
+            try:
+                self._uplink.leave(membership.agent)
+            except PaddockError as error:
+                LOG.warning("leaving was not heard (%s); the scheduler notices by itself", error)
+
+    # ---- the other threads: the server ---------------------------------------------------------------------
+
+    def _send_forever(self) -> None:
+        last = self._monotonic()
+        while not self._stopped:
+            with self._changed:
+                membership = self._membership
+                wait = 0.0 if self._urgent else last + BEAT_SECONDS - self._monotonic()
+                if membership is None or not self._up or wait > 0:
+                    self._changed.wait(BEAT_SECONDS if membership is None or not self._up else wait)
+                    continue
+                messages = _first(self._up)
+                self._urgent = len(messages) < len(self._up)
+                received = self._received
+            last = self._monotonic()
+            if self._exchange(membership, received, messages, wait=False):
+                with self._changed:
+                    if self._membership is membership:
+                        while self._up and self._up[0].number <= messages[-1].number:
+                            self._up.popleft()
+                        self._changed.notify_all()
+
+    def _receive_forever(self) -> None:
+        while not self._stopped:
+            with self._changed:
+                membership = self._membership
+                received = self._received
+                if membership is None:
+                    self._changed.wait(BEAT_SECONDS)
+                    continue
+            self._exchange(membership, received, (), wait=True)
+
+    def _exchange(self, membership: Membership, received: int, messages: Sequence[FromWorker], *, wait: bool) -> bool:
+        """One exchange; whether it was made. After a failure that can pass, waits a moment first."""
+        try:
+            found = self._uplink.exchange(membership.agent, received=received, messages=messages, wait=wait)
+        except (NotFound, Conflict):
+            self._forget(membership)
+            return False
+        except Unavailable as error:
+            self._wait_after(error)
+            return False
+        except PaddockError as error:
+            with self._changed:
+                self._failure = error
+            os.eventfd_write(self._wake, 1)
+            return False
+        with self._changed:
+            if self._membership is not membership:
+                return False
+            new = [message for message in found if message.number >= self._received]
+            self._down.extend(new)
+            self._received += len(new)
+        if found:
+            os.eventfd_write(self._wake, 1)
+        return True
+
+    def _forget(self, membership: Membership) -> None:
+        with self._changed:
+            if self._membership is membership:
+                self._membership = None
+        os.eventfd_write(self._wake, 1)
+
+    def _wait_after(self, error: PaddockError) -> None:
+        """A moment of 0.2 to 5 seconds, at random, so that a thousand agents do not come back at once."""
+        now = self._monotonic()
+        if now - self._told >= TOLD_SECONDS:
+            self._told = now
+            LOG.warning("%s", error)
+        with self._changed:
+            if not self._stopped:
+                self._changed.wait(random.uniform(0.2, RETRY_SECONDS_MAX))
+
+
+def _first(waiting: deque[FromWorker]) -> Sequence[FromWorker]:
+    taken: list[FromWorker] = []
+    size = 0
+    for message in waiting:
+        size += len(message.line or b"")
+        if taken and size > SEND_BYTES_MAX:
+            break
+        taken.append(message)
+    return taken

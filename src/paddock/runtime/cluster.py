@@ -1,0 +1,68 @@
+"""What a server is to workers on other hosts: who may join, where the scheduler is, and its engine while that is here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from paddock.catalog import pools as pools_sql
+from paddock.runtime.engines.network import NetworkEngine
+from paddock.storage.objects import ObjectStore
+from paddock.versions.home import Home
+from paddock.versions.pools import pool_of_token
+
+TOKEN_SECONDS = 10.0
+"""A deleted token is refused after so long: between, agents would ask the catalog for each exchange."""
+TOKENS_MAX = 10_000
+
+
+class Cluster:
+    """One server's part. Thread-safe."""
+
+    def __init__(
+        self, home: Home, *, url: str, storage: str | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """url: where other hosts reach this server. storage: URL of the objects for workers that can reach it."""
+        self._home = home
+        self.url = url
+        self.storage = storage
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._pools: dict[str, tuple[str, float]] = {}
+        self.engine: NetworkEngine | None = None
+        """While this server's process schedules."""
+
+    @property
+    def home_id(self) -> str:
+        return self._home.id
+
+    @property
+    def objects(self) -> ObjectStore:
+        return self._home.objects
+
+    @property
+    def chunking(self) -> Mapping[str, int]:
+        cut = self._home.chunking
+        return {"min_bytes": cut.min_bytes, "average_bytes": cut.average_bytes, "max_bytes": cut.max_bytes}
+
+    def scheduler_url(self) -> str | None:
+        """Of the server that schedules, as far as is known; None while none does that can be reached."""
+        if self.engine is not None:
+            return self.url
+        with self._home.catalog.read() as tx:
+            return pools_sql.scheduler_url(tx) or None
+
+    def pool_of_token(self, secret: str) -> str:
+        """The pool that a token is good for. PermissionDenied: none."""
+        now = self._monotonic()
+        with self._lock:
+            pool, until = self._pools.get(secret, ("", 0.0))
+        if now < until:
+            return pool
+        pool = pool_of_token(self._home, secret)
+        with self._lock:
+            if len(self._pools) >= TOKENS_MAX:
+                self._pools.clear()
+            self._pools[secret] = (pool, now + TOKEN_SECONDS)
+        return pool

@@ -1,0 +1,62 @@
+"""Bodies of exchanges between agents and the server: one message a line, `NUMBER SLOT TEXT`.
+
+TEXT is a line of the protocol as it stands (JSON, so it begins with `{`); or `-` and, upwards, why the worker has ended (`!` in
+place of `-`: for want of memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from paddock.model.errors import InvalidInput
+from paddock.runtime.engines.network import FromWorker, ToWorker
+
+MEDIA_TYPE = "application/x-paddock-exchange"
+
+
+def write_up(messages: Iterable[FromWorker]) -> bytes:
+    return b"".join(
+        _line(message.number, message.slot, _ended(message) if message.line is None else message.line)
+        for message in messages
+    )
+
+
+def write_down(messages: Iterable[ToWorker]) -> bytes:
+    return b"".join(
+        _line(message.number, message.slot, b"-" if message.line is None else message.line) for message in messages
+    )
+
+
+def read_up(body: bytes) -> Sequence[FromWorker]:
+    """InvalidInput: the body is no list of messages."""
+    return [_said(number, slot, text) for number, slot, text in _read(body)]
+
+
+def read_down(body: bytes) -> Sequence[ToWorker]:
+    """InvalidInput: the body is no list of messages."""
+    return [ToWorker(number, slot, None if text.startswith(b"-") else text) for number, slot, text in _read(body)]
+
+
+def _said(number: int, slot: int, text: bytes) -> FromWorker:
+    if text.startswith(b"{"):
+        return FromWorker(number, slot, text)
+    return FromWorker(number, slot, None, text[1:].decode(errors="replace"), starved=text.startswith(b"!"))
+
+
+def _ended(message: FromWorker) -> bytes:
+    return (b"!" if message.starved else b"-") + message.reason.encode()
+
+
+def _line(number: int, slot: int, text: bytes) -> bytes:
+    return b"%d %d %s\n" % (number, slot, text.replace(b"\n", b" ").strip())
+
+
+def _read(body: bytes) -> Iterable[tuple[int, int, bytes]]:
+    for line in body.split(b"\n"):
+        if not line:
+            continue
+        number, _, rest = line.partition(b" ")
+        slot, _, text = rest.partition(b" ")
+        if not (number.isdigit() and slot.isdigit() and text[:1] in (b"{", b"-", b"!")):
+            raise InvalidInput("this is no exchange of a Paddock agent; use the same Paddock version on both sides")
+        yield int(number), int(slot), text

@@ -1,0 +1,283 @@
+"""The network engine: workers on any host, each behind an agent that exchanges messages with the server over HTTP.
+
+An agent (`runtime.agent`) joins, and then exchanges: it sends what its workers say, each message with the next number, and
+gets what is for them, numbered too, until it says that it has received it. So an exchange may be repeated after a broken
+connection: nothing is lost and nothing counts twice (design note 031).
+
+The scheduler drives it as any engine, from its one thread; `join`, `exchange` and `leave` are for the API's threads.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.ids import new_id
+from paddock.runtime.engines.engine import Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.protocol import Down, Ready, Up, decode, encode
+from paddock.runtime.resources import UNLIMITED, Capacity
+
+SILENCE_SECONDS = 15.0
+"""An agent exchanges at least every `POLL_SECONDS`; one that is silent for so long is taken for lost, with its workers."""
+POLL_SECONDS = 5.0
+"""How long an exchange with nothing to tell is held open at most."""
+ANSWER_BYTES_MAX = 8 << 20
+AGENTS_MAX = 20_000
+FIRST_WORKER = 1 << 32
+"""Numbers of these workers begin here, so that they never meet a local engine's."""
+
+_NOWHERE = Place("", "gone")
+
+
+@dataclass(frozen=True, slots=True)
+class FromWorker:
+    """What one worker of an agent says, as a line of the protocol; None: it has ended, for this reason."""
+
+    number: int
+    slot: int
+    line: bytes | None
+    reason: str = ""
+    starved: bool = False
+    """It ended for want of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToWorker:
+    """What is for one worker of an agent, as a line of the protocol; None: end it at once."""
+
+    number: int
+    slot: int
+    line: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    id: str
+    pool: str
+    host: str
+    workers: int
+    silent_seconds: float
+
+
+@dataclass(slots=True)
+class _Agent:
+    id: str
+    pool: str
+    host: str
+    capacity: Capacity
+    seen: float
+    expected: int = 0
+    """Number of the next message from it."""
+    slots: dict[int, WorkerId] = field(default_factory=dict)
+    outgoing: deque[ToWorker] = field(default_factory=deque)
+    next: int = 0
+    wake: Callable[[], None] | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.pool, self.id)
+
+    def queue(self, slot: int, line: bytes | None) -> None:
+        self.outgoing.append(ToWorker(self.next, slot, line))
+        self.next += 1
+        if self.wake is not None:
+            self.wake()
+
+
+class NetworkEngine:
+    """Workers that come by themselves. Implements `Engine`; what is said below of the scheduler's side holds there.
+
+    A worker counts from its Ready on. `scale` starts none: who wants more workers starts agents.
+    """
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._agents: dict[str, _Agent] = {}
+        self._workers: dict[WorkerId, tuple[_Agent, int]] = {}
+        self._next = FIRST_WORKER
+        self._events: deque[WorkerEvent] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopped = False
+
+    # ---- the scheduler's side ------------------------------------------------------------------------------
+
+    def scale(self, workers: int) -> None:
+        pass
+
+    def workers(self) -> Sequence[WorkerId]:
+        with self._lock:
+            return tuple(self._workers)
+
+    def place(self, worker: WorkerId) -> Place:
+        with self._lock:
+            found = self._workers.get(worker)
+            return _NOWHERE if found is None else found[0].place
+
+    def machines(self) -> Mapping[Place, Capacity]:
+        with self._lock:
+            return {agent.place: agent.capacity for agent in self._agents.values()}
+
+    def send(self, worker: WorkerId, message: Down) -> None:
+        line = encode(message)
+        with self._lock:
+            found = self._workers.get(worker)
+            if found is not None:
+                found[0].queue(found[1], line)
+
+    def kill(self, worker: WorkerId) -> None:
+        with self._lock:
+            found = self._workers.get(worker)
+            if found is not None:
+                found[0].queue(found[1], None)
+
+    def fileno(self) -> int:
+        """Readable when `poll` has something."""
+        return self._wake
+
+    def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:
+        self._lose_silent()
+        if not self._events and timeout_seconds > 0:
+            select.select([self._wake], [], [], timeout_seconds)
+        with self._lock:
+            try:
+                os.eventfd_read(self._wake)
+            except BlockingIOError:
+                pass
+            events = tuple(self._events)
+            self._events.clear()
+        return events
+
+    def stop(self) -> None:
+        """Send all agents away; they end their workers and look for another scheduler. Safe to call twice."""
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+            for agent in self._agents.values():
+                if agent.wake is not None:
+                    agent.wake()
+            self._agents.clear()
+            self._workers.clear()
+            self._events.clear()
+        os.close(self._wake)
+
+    # ---- the agents' side ----------------------------------------------------------------------------------
+
+    def join(self, *, pool: str, host: str, capacity: Capacity = UNLIMITED) -> str:
+        """A new agent without workers; its id. capacity: what its workers share. Unavailable where the engine has stopped, or has too many."""
+        with self._lock:
+            self._check_running()
+            if len(self._agents) >= AGENTS_MAX:
+                raise Unavailable(f"{AGENTS_MAX} agents have joined, which is the most; end some first")
+            agent = _Agent(new_id(), pool, host, capacity, self._monotonic())
+            self._agents[agent.id] = agent
+            return agent.id
+
+    def exchange(
+        self, agent_id: str, *, pool: str, received: int, messages: Sequence[FromWorker]
+    ) -> Sequence[ToWorker]:
+        """Take what an agent sends, forget what it has `received` (all numbers below), and return what is for it.
+
+        Idempotent for repeated messages. NotFound: the agent is not known (any more); its workers' leases are void, so it
+        ends them and joins again. Conflict: a message is missing in between. Nothing is taken then.
+        """
+        with self._lock:
+            self._check_running()
+            agent = self._agents.get(agent_id)
+            if agent is None or agent.pool != pool:
+                raise NotFound(f"agent {agent_id} is not known here (any more); end its workers and join again")
+            agent.seen = self._monotonic()
+            while agent.outgoing and agent.outgoing[0].number < received:
+                agent.outgoing.popleft()
+            new = [message for message in messages if message.number >= agent.expected]
+            if [message.number for message in new] != list(range(agent.expected, agent.expected + len(new))):
+                raise Conflict(f"agent {agent_id} left out message {agent.expected}; it has to send it again")
+            events = [event for message in new if (event := self._event(agent, message)) is not None]
+            agent.expected += len(new)
+            if events:
+                self._events.extend(events)
+                os.eventfd_write(self._wake, 1)
+            return _first(agent.outgoing)
+
+    def watch(self, agent_id: str, wake: Callable[[], None] | None) -> None:
+        """Call this, from any thread, when there is something for an agent; None: no more."""
+        with self._lock:
+            agent = self._agents.get(agent_id)
+            if agent is not None:
+                agent.wake = wake
+
+    def leave(self, agent_id: str, reason: str) -> None:
+        """The agent ends in good order. Idempotent."""
+        with self._lock:
+            agent = self._agents.get(agent_id)
+            if agent is not None:
+                self._lose(agent, reason)
+
+    def agents(self) -> Sequence[AgentInfo]:
+        with self._lock:
+            now = self._monotonic()
+            return [
+                AgentInfo(agent.id, agent.pool, agent.host, len(agent.slots), now - agent.seen)
+                for agent in self._agents.values()
+            ]
+
+    # ---- inside --------------------------------------------------------------------------------------------
+
+    def _check_running(self) -> None:
+        if self._stopped:
+            raise Unavailable("the scheduler has stopped here; join again in a moment")
+
+    def _event(self, agent: _Agent, message: FromWorker) -> WorkerEvent | None:
+        worker = agent.slots.get(message.slot)
+        if message.line is None:
+            if worker is None:
+                return None
+            del agent.slots[message.slot], self._workers[worker]
+            return WorkerGone(worker, f"{message.reason} (on {agent.host})", starved=message.starved)
+        said = decode(message.line)
+        if not isinstance(said, Up):
+            raise InvalidInput(f"agent {agent.id} sent a {type(said).__name__}, which goes the other way")
+        if worker is None:
+            if not isinstance(said, Ready):
+                return None
+            worker = agent.slots[message.slot] = WorkerId(self._next)
+            self._next += 1
+            self._workers[worker] = (agent, message.slot)
+        return WorkerMessage(worker, said)
+
+    def _lose(self, agent: _Agent, reason: str) -> None:
+        del self._agents[agent.id]
+        for worker in agent.slots.values():
+            del self._workers[worker]
+            self._events.append(WorkerGone(worker, reason))
+        if agent.wake is not None:
+            agent.wake()
+        if agent.slots:
+            os.eventfd_write(self._wake, 1)
+
+    def _lose_silent(self) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            limit = self._monotonic() - SILENCE_SECONDS
+            for agent in [agent for agent in self._agents.values() if agent.seen < limit]:
+                self._lose(agent, f"host {agent.host} has not been heard of for {SILENCE_SECONDS:.0f} s")
+
+
+def _first(outgoing: deque[ToWorker]) -> Sequence[ToWorker]:
+    """From the front, as much as fits into one answer; at least one message where there is any."""
+    taken: list[ToWorker] = []
+    size = 0
+    for message in outgoing:
+        size += len(message.line or b"")
+        if taken and size > ANSWER_BYTES_MAX:
+            break
+        taken.append(message)
+    return taken

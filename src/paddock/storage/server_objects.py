@@ -1,0 +1,192 @@
+"""Objects through a Paddock server, for workers that can't reach the object store themselves.
+
+The standard library's HTTP client: a worker starts in a few tens of milliseconds and uses two verbs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
+
+from paddock.model.errors import (
+    AlreadyExists,
+    Bug,
+    InvalidInput,
+    PaddockError,
+    PermissionDenied,
+    Unavailable,
+    error_of_code,
+)
+from paddock.storage.objects import Bytes, ObjectInfo, ObjectWriter, Reading
+from paddock.storage.os_errors import translate
+
+TIMEOUT_SECONDS = 60.0
+TRIES = 6
+"""Of each request, over some 15 seconds: as long as the scheduler waits for a host that is cut off."""
+COPY_BYTES = 1 << 20
+
+
+class ServerObjects:
+    """Implements `storage.objects.ObjectStore` for reading and writing; deleting and listing are the server's alone.
+
+    Each thread has a connection of its own. Requests are repeated after failures that can pass: reading changes nothing, and
+    an object that is there already, after a first try whose answer was lost, is the one that was written.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, scratch: str | None = None, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        """url: of the API's objects. scratch: where objects are kept until they have been sent."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(f"{url!r} is not the URL of a server; write for example http://host:1659")
+        self.url = url
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port
+        self._path = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._scratch = scratch
+        self._sleep = sleep
+        self._local = threading.local()
+
+    reading = Reading(gap_bytes=256 << 10, run_bytes=8 << 20, at_once=4)
+
+    def create(self, key: str) -> ObjectWriter:
+        return _Writer(self, key, tempfile.TemporaryFile(dir=self._scratch))
+
+    def read(self, key: str) -> bytes:
+        return self._request("GET", key)
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        if length == 0:
+            return b""
+        data = self._request("GET", key, {"Range": f"bytes={offset}-{offset + length - 1}"})
+        if len(data) != length:
+            raise Unavailable(f"object {key}: {self.url} sent {len(data)} of {length} bytes; try again")
+        return data
+
+    def info(self, key: str) -> ObjectInfo:
+        return ObjectInfo(key, int(self._request("HEAD", key)))
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._request("HEAD", key)
+        except PaddockError as error:
+            if error.http_status == http.HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def delete(self, key: str) -> None:
+        raise PermissionDenied(f"object {key} can't be deleted by a worker")
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        raise PermissionDenied(f"objects below {prefix!r} can't be listed by a worker")
+
+    def put(self, key: str, body: IO[bytes], size: int) -> None:
+        """Send a whole object; durable when this returns."""
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        tries = 0
+
+        def again() -> Any:
+            nonlocal tries
+            tries += 1
+            body.seek(0)
+            return iter(lambda: body.read(COPY_BYTES), b"")
+
+        try:
+            self._request("PUT", key, headers, again)
+        except AlreadyExists:
+            if tries == 1:
+                raise
+
+    def _request(
+        self, verb: str, key: str, headers: Mapping[str, str] = {}, body: Callable[[], Any] | None = None
+    ) -> bytes:
+        for attempt in range(TRIES):
+            try:
+                return self._once(verb, key, headers, None if body is None else body())
+            except Unavailable:
+                self._drop()
+                if attempt == TRIES - 1:
+                    raise
+            self._sleep(random.uniform(0.5, 1.0) * 0.25 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(self, verb: str, key: str, headers: Mapping[str, str], body: Any) -> bytes:
+        connection = self._connection()
+        try:
+            connection.request(verb, f"{self._path}/{quote(key)}", body, {**self._headers, **headers})
+            response = connection.getresponse()
+            data = response.read() if verb != "HEAD" else response.getheader("X-Object-Bytes", "0").encode()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"object {key}: {self.url} can't be reached ({error}); try again") from None
+        if response.status < http.HTTPStatus.BAD_REQUEST:
+            return data
+        raise _error(response.status, data, key, self.url)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            if self._secure:
+                context = ssl.create_default_context()
+                connection = http.client.HTTPSConnection(
+                    self._host, self._port, timeout=TIMEOUT_SECONDS, context=context
+                )
+            else:
+                connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+            self._local.connection = connection
+        return connection
+
+    def _drop(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+
+class _Writer:
+    """Keeps an object in a file without a name until it is finished, so that sending can be repeated."""
+
+    def __init__(self, objects: ServerObjects, key: str, spool: IO[bytes]) -> None:
+        self._objects = objects
+        self._key = key
+        self._spool = spool
+
+    def write(self, data: Bytes) -> None:
+        try:
+            self._spool.write(data)
+        except OSError as error:
+            raise translate(error, "write", f"a temporary file for object {self._key}") from error
+
+    def finish(self) -> None:
+        size = self._spool.seek(0, os.SEEK_END)
+        self._objects.put(self._key, self._spool, size)
+        self._spool.close()
+
+    def abort(self) -> None:
+        with contextlib.suppress(OSError):
+            self._spool.close()
+
+
+def _error(status: int, data: bytes, key: str, url: str) -> PaddockError:
+    try:
+        document = json.loads(data)
+        return error_of_code(document["code"], document["detail"], ())
+    except (ValueError, KeyError, TypeError):
+        if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Unavailable(f"object {key}: {url} answered {status}; try again")
+        if status == http.HTTPStatus.NOT_FOUND:
+            return error_of_code("not-found", f"object {key} does not exist at {url}", ())
+        return Bug(f"object {key}: {url} answered {status} without a reason; is it a Paddock server?")

@@ -1,0 +1,162 @@
+"""The network engine: numbers of messages, agents that fall silent, and what is left of a repeated or broken exchange."""
+
+from __future__ import annotations
+
+import pytest
+
+from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.runtime.engines.engine import WorkerGone, WorkerMessage
+from paddock.runtime.engines.exchange_format import read_down, read_up, write_down, write_up
+from paddock.runtime.engines.network import FIRST_WORKER, SILENCE_SECONDS, FromWorker, NetworkEngine, ToWorker
+from paddock.runtime.protocol import Cancel, Claim, Drain, Ready, Stop, decode, encode
+
+READY = encode(Ready(7, "namespaces", ""))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def say(number: int, line: bytes | None, *, slot: int = 0, reason: str = "") -> FromWorker:
+    return FromWorker(number, slot, line, reason)
+
+
+def exchange(engine: NetworkEngine, agent: str, *messages: FromWorker, received: int = 0) -> list[ToWorker]:
+    return list(engine.exchange(agent, pool="p", received=received, messages=messages))
+
+
+def test_a_worker_counts_from_its_ready_on_and_has_its_pool() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    exchange(engine, agent, say(0, encode(Claim()), slot=4))
+    assert engine.poll(0) == ()
+    exchange(engine, agent, say(1, READY, slot=4), say(2, encode(Claim()), slot=4))
+    ready, claim = engine.poll(0)
+    assert isinstance(ready, WorkerMessage)
+    assert ready.worker >= FIRST_WORKER
+    assert claim == WorkerMessage(ready.worker, Claim())
+    assert engine.workers() == (ready.worker,)
+    assert engine.pool(ready.worker) == "p"
+    engine.stop()
+
+
+def test_a_repeated_exchange_counts_once_and_says_the_same() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    messages = (say(0, READY), say(1, encode(Claim())))
+    exchange(engine, agent, *messages)
+    worker = engine.workers()[0]
+    engine.send(worker, Cancel("a"))
+    engine.send(worker, Cancel("b"))
+    first = exchange(engine, agent, *messages)
+    again = exchange(engine, agent, *messages)
+    assert first == again
+    assert [decode(message.line or b"") for message in first] == [Cancel("a"), Cancel("b")]
+    assert len(engine.poll(0)) == 2
+    assert [message.number for message in exchange(engine, agent, received=1)] == [1]
+    assert exchange(engine, agent, received=2) == []
+    engine.stop()
+
+
+def test_a_message_that_is_missing_is_asked_for_and_nothing_is_taken() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    with pytest.raises(Conflict, match="left out message 0"):
+        exchange(engine, agent, say(1, READY))
+    assert engine.workers() == ()
+    exchange(engine, agent, say(0, READY))
+    assert len(engine.workers()) == 1
+    engine.stop()
+
+
+def test_a_worker_that_ends_is_told_with_its_host_and_another_takes_its_slot() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    exchange(engine, agent, say(0, READY))
+    (first,) = engine.workers()
+    exchange(engine, agent, say(1, None, reason="killed by SIGKILL"), say(2, READY))
+    events = engine.poll(0)
+    assert events[1] == WorkerGone(first, "killed by SIGKILL (on alder)")
+    assert engine.workers() != (first,)
+    engine.stop()
+
+
+def test_a_silent_agent_is_lost_with_its_workers_and_has_to_join_again() -> None:
+    clock = Clock()
+    engine = NetworkEngine(monotonic=clock)
+    quiet, lively = engine.join(pool="p", host="alder"), engine.join(pool="p", host="birch")
+    exchange(engine, quiet, say(0, READY))
+    exchange(engine, lively, say(0, READY))
+    engine.poll(0)
+    clock.now += SILENCE_SECONDS - 1
+    exchange(engine, lively)
+    assert engine.poll(0) == ()
+    clock.now += 2
+    (gone,) = engine.poll(0)
+    assert isinstance(gone, WorkerGone)
+    assert "alder has not been heard of" in gone.reason
+    with pytest.raises(NotFound, match="join again"):
+        exchange(engine, quiet, say(1, encode(Claim())))
+    assert [agent.host for agent in engine.agents()] == ["birch"]
+    engine.stop()
+
+
+def test_a_token_of_another_pool_is_no_way_to_an_agent() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    with pytest.raises(NotFound):
+        engine.exchange(agent, pool="q", received=0, messages=())
+    engine.stop()
+
+
+def test_what_goes_down_is_refused_on_the_way_up() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    with pytest.raises(InvalidInput, match="other way"):
+        exchange(engine, agent, say(0, encode(Drain())))
+    engine.stop()
+
+
+def test_killing_is_told_to_the_agent_and_leaving_ends_its_workers() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    exchange(engine, agent, say(0, READY))
+    (worker,) = engine.workers()
+    engine.kill(worker)
+    assert exchange(engine, agent) == [ToWorker(0, 0, None)]
+    engine.poll(0)
+    engine.leave(agent, "its agent has left")
+    engine.leave(agent, "its agent has left")
+    assert engine.poll(0) == (WorkerGone(worker, "its agent has left"),)
+    engine.send(worker, Stop())
+    assert engine.workers() == ()
+    engine.stop()
+
+
+def test_a_stopped_engine_sends_agents_elsewhere() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    woken: list[bool] = []
+    engine.watch(agent, lambda: woken.append(True))
+    engine.stop()
+    engine.stop()
+    assert woken == [True]
+    with pytest.raises(Unavailable, match="join again"):
+        exchange(engine, agent)
+    with pytest.raises(Unavailable):
+        engine.join(pool="p", host="alder")
+
+
+def test_an_exchange_survives_its_wire_format() -> None:
+    up = [say(0, READY.strip()), say(1, None, slot=3, reason="ended\nbadly")]
+    assert read_up(write_up(up)) == [up[0], FromWorker(1, 3, None, "ended badly")]
+    down = [ToWorker(4, 0, encode(Stop()).strip()), ToWorker(5, 1, None)]
+    assert read_down(write_down(down)) == down
+    assert read_up(b"") == []
+    for wrong in (b"nonsense\n", b"1 x {}\n", b"1 2 hello\n"):
+        with pytest.raises(InvalidInput, match="same Paddock version"):
+            read_up(wrong)
