@@ -25,11 +25,13 @@ Contender = Callable[[int], Callable[[], object]]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """quick: smaller sizes and one repeat. work: an empty directory of the row's own, removed after it."""
+    """quick: smaller sizes and one repeat. work: an empty directory of the row's own, removed after it. shared: one for all rows
+    of a run, for what is costly to make."""
 
     quick: bool
     repeats: int
     work: Path
+    shared: Path
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full

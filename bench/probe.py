@@ -54,6 +54,10 @@ def inspect(client: EmbeddedPaddock, number: int) -> int:
     return client.files.inspect(f"{REPO}@main:{directory(number)}/img_0003.png").size_bytes
 
 
+def why(client: EmbeddedPaddock, number: int) -> int:
+    return client.why(f"{REPO}@ten:{directory(number)}/img_0007.png") is not None
+
+
 def log(client: EmbeddedPaddock, number: int) -> int:
     return len(client.commits.list(f"{REPO}@main"))
 
@@ -83,6 +87,12 @@ def finish(client: EmbeddedPaddock, number: int) -> int:
     return client.commits.finish(f"{REPO}@main").files
 
 
+def process(client: EmbeddedPaddock, number: int) -> int:
+    """Run the one job that waits, on two workers; how many datums were computed."""
+    (job,) = client.process(workers=2)
+    return job.datums.run
+
+
 def directory(number: int) -> str:
     """A folder of the tree; neighbours of a number are far apart."""
     return f"/d{number * 7919 % FOLDERS:05d}"
@@ -100,6 +110,7 @@ OPERATIONS: dict[str, Callable[[EmbeddedPaddock, int], int]] = {
         diff,
         find,
         inspect,
+        why,
         log,
         collect_dry,
         collect,
@@ -107,6 +118,7 @@ OPERATIONS: dict[str, Callable[[EmbeddedPaddock, int], int]] = {
         usage,
         usage_of_repo,
         finish,
+        process,
     )
 }
 
@@ -118,7 +130,7 @@ def main() -> None:
         FOLDERS = max(1, client.repos.inspect(REPO).files // 1000)
         samples: list[float] = []
         found = 0
-        if operation is not finish:
+        if operation not in (finish, process):
             inspect(client, repeats)  # imports what is needed
         for number in range(repeats):
             started = time.perf_counter()

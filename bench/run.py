@@ -30,6 +30,8 @@ from rows import (
     object_store,
     planning,
     records,
+    scale,
+    scale_jobs,
     scheduling,
     start,
     transfer,
@@ -69,6 +71,22 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "first-datum": scheduling.first_datum,
     "two-workers": scheduling.two_workers,
     "heavy-tail": scheduling.heavy_tail,
+    "scale-build": scale.build,
+    "scale-put": scale.put,
+    "scale-list": scale.list_directory,
+    "scale-list-root": scale.list_root,
+    "scale-glob": scale.glob_prefix,
+    "scale-glob-all": scale.glob_all,
+    "scale-diff": scale.diff,
+    "scale-find": scale.find,
+    "scale-log": scale.log,
+    "scale-why": scale.why,
+    "scale-gc-dry": scale.collect_dry,
+    "scale-gc": scale.collect,
+    "scale-fsck": scale.check,
+    "scale-du": scale.usage,
+    "scale-job": scale_jobs.million_datums,
+    "scale-cluster": scale_jobs.simulated_cluster,
 }
 
 
@@ -78,14 +96,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(ROWS), help="this row; may be given again")
     parser.add_argument("--repeats", type=int, default=None, help="repeats of each measurement (default 3)")
     parser.add_argument("--work", type=Path, default=None, help="where temporary folders go (default: TMPDIR)")
+    parser.add_argument("--shared", type=Path, default=None, help="keep here the homes that are costly to make")
     parser.add_argument("--install-peers", action="store_true", help="let apt-get install peers, as root")
     return parser.parse_args()
 
 
-def measure(name: str, options: argparse.Namespace) -> Result:
+def measure(name: str, options: argparse.Namespace, shared: Path) -> Result:
     repeats = options.repeats or (1 if options.quick else 3)
     with tempfile.TemporaryDirectory(prefix=f"paddock-bench-{name}-", dir=options.work) as work:
-        return ROWS[name](Settings(quick=options.quick, repeats=repeats, work=Path(work)))
+        return ROWS[name](Settings(quick=options.quick, repeats=repeats, work=Path(work), shared=shared))
 
 
 def lines_of(result: Result) -> list[str]:
@@ -126,10 +145,13 @@ def main() -> int:
         peers.allow_apt()
     started = time.monotonic()
     results = []
-    for name in options.only or ROWS:
-        result = measure(name, options)
-        results.append(result)
-        print(f"[{name}]", "\n".join(lines_of(result)), "\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="paddock-bench-shared-", dir=options.work) as temporary:
+        shared = options.shared or Path(temporary)
+        shared.mkdir(parents=True, exist_ok=True)
+        for name in options.only or ROWS:
+            result = measure(name, options, shared)
+            results.append(result)
+            print(f"[{name}]", "\n".join(lines_of(result)), "\n", flush=True)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document(results, options, time.monotonic() - started), indent=2)
     RESULTS.write_text(text + "\n", encoding="utf-8")

@@ -97,12 +97,20 @@ def packs(tx: Transaction) -> list[PackRow]:
     return [PackRow(*row) for row in rows]
 
 
-def chunk_page(tx: Transaction, after: bytes) -> list[tuple[bytes, int, int, int]]:
-    """(digest, pack id, stored, size) of at most PAGE_ROWS chunks, by digest, after one (b"": from the start)."""
+def chunk_page(tx: Transaction, after: bytes) -> list[tuple[bytes, int, int, int, int, int]]:
+    """(digest, pack id, position, stored, size, codec) of at most PAGE_ROWS chunks, by digest, after one (b"": from the start)."""
     rows: list[Any] = tx.all(
-        f"SELECT digest, pack_id, stored, size FROM chunks WHERE digest > ? ORDER BY digest LIMIT {PAGE_ROWS}", (after,)
+        "SELECT digest, pack_id, position, stored, size, codec FROM chunks WHERE digest > ? ORDER BY digest"
+        f" LIMIT {PAGE_ROWS}",
+        (after,),
     )
     return rows
+
+
+def chunk_counts(tx: Transaction) -> dict[int, int]:
+    """{pack id: chunks that the index has in it}. One pass over the index, some 0.4 µs a chunk."""
+    rows: list[Any] = tx.all("SELECT pack_id, COUNT(*) FROM chunks GROUP BY pack_id")
+    return dict(rows)
 
 
 def epoch(tx: Transaction) -> str:

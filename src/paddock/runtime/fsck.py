@@ -21,12 +21,12 @@ from paddock.model.store_records import CheckReport, Damage, DamageKind
 from paddock.runtime.damaged_files import Hit, find_hit
 from paddock.runtime.garbage import chunks_by_pack, store_upkeep
 from paddock.runtime.marking import Marking
-from paddock.runtime.pack_census import chunk_pages
+from paddock.runtime.pack_census import PackPrint, chunk_pages, index_prints
 from paddock.runtime.store_repair import Repair
 from paddock.storage.chunks import read_chunk
 from paddock.storage.digest_set import Heads, heads_of, member_of
 from paddock.storage.objects import ObjectInfo
-from paddock.storage.packs import pack_key, read_pack_index
+from paddock.storage.packs import pack_key, pack_record, read_index_bytes
 from paddock.versions.home import Home
 
 MISSING_NAMED_MAX = 100
@@ -72,6 +72,8 @@ class _Check:
     """{chunk: row id of the pack in which the index has it}, where it can't be read."""
     missing: Heads = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     """Chunks in use that can't be read."""
+    indexed: Heads = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
+    """Chunks that the index knows, sorted."""
     packs: int = 0
     chunks: int = 0
     bytes: int = 0
@@ -85,45 +87,59 @@ class _Check:
             rows = garbage_sql.packs(tx)
         stored = {info.key.rpartition("/")[2]: info for info in self.home.objects.list("packs/")}
         self.packs, self.bytes = len(stored), sum(info.size for info in stored.values())
-        counts = self._indexed_counts()
+        prints = self._read_index()
         suspects: list[tuple[PackRow, PackRecord | None]] = []
         for row in rows:
-            suspects += self._check_pack(row, stored.get(row.name), counts.get(row.id, 0), data=data)
+            suspects += self._check_pack(row, stored.get(row.name), prints.get(row.id, PackPrint()), data=data)
         if suspects:
             indexed = chunks_by_pack(self.home, [row.id for row, _ in suspects])
             for row, record in suspects:
                 lost = record is None and self._unlisted(row) is None
                 self._check_suspect(row, record, indexed[row.id], lost=lost)
 
-    def _indexed_counts(self) -> dict[int, int]:
-        counts: dict[int, int] = {}
+    def _read_index(self) -> dict[int, PackPrint]:
+        """{pack row id: what the chunk index has in it}, from one pass that also notes which chunks it knows."""
+        found: dict[int, PackPrint] = {}
+        known: list[Heads] = []
         for page in chunk_pages(self.home):
             self.chunks += len(page.digests)
-            for pack, count in zip(*(each.tolist() for each in np.unique(page.packs, return_counts=True)), strict=True):
-                counts[pack] = counts.get(pack, 0) + count
-        return counts
+            known.append(page.heads)
+            prints = page.prints()
+            order = np.argsort(page.packs, kind="stable")
+            packs, starts = np.unique(page.packs[order], return_index=True)
+            for pack, group in zip(packs.tolist(), np.split(prints[order], starts[1:]), strict=True):
+                found[pack] = found.get(pack, PackPrint()).with_rows(group)
+        self.indexed = np.concatenate([self.indexed, *known])
+        return found
 
     def _check_pack(
-        self, row: PackRow, info: ObjectInfo | None, indexed: int, *, data: bool
+        self, row: PackRow, info: ObjectInfo | None, indexed: PackPrint, *, data: bool
     ) -> list[tuple[PackRow, PackRecord | None]]:
         """The pack, with its own index where that can be read, if it has to be compared with the chunk index row by row."""
         info = info or self._unlisted(row)
         if info is None:
             return [] if self._gone_since(row) else [(row, None)]
         try:
-            record = read_pack_index(self.home.objects, PackId(row.name), size=info.size)
+            _, index = read_index_bytes(self.home.objects, PackId(row.name), size=info.size)
         except NotFound:
             return []  # collected meanwhile
         except Corrupt as error:
             self._note(DamageKind.PACK_DAMAGED, row.name, error.message)
             return [(row, None)]
+        alike = PackPrint().with_rows(index_prints(index)) == indexed
+        if alike and not data:
+            return []
+        record = pack_record(PackId(row.name), info.size, index)
+        if alike:
+            self._read(row, record.chunks)
+            return []
         own = dict(record.chunks)
         places = self.home.chunks.locate(list(own))
         here = [(digest, place) for digest, place in places.items() if place.pack == row.name]
         right = [chunk for chunk in here if own[chunk[0]] == chunk[1]]
         if data:
             self._read(row, right)
-        return [(row, record)] if len(right) != indexed else []
+        return [(row, record)] if len(right) != indexed.chunks else []
 
     def _check_suspect(
         self, row: PackRow, record: PackRecord | None, indexed: Sequence[tuple[Digest, Location]], *, lost: bool
@@ -202,11 +218,11 @@ class _Check:
 
     def _unreadable(self, live: Heads) -> Heads:
         """Chunks in use that the index does not have, or that are lost."""
-        found = np.zeros(len(live), dtype=bool)
-        for page in chunk_pages(self.home):
-            present = page.heads[member_of(page.heads, live)]
-            found[np.searchsorted(live, present)] = True
-        absent = live[~found]
+        absent = live[~member_of(live, self.indexed)]
+        if len(absent):
+            # Written since the index was read?
+            now = np.concatenate([np.empty(0, np.uint64), *(page.heads for page in chunk_pages(self.home))])
+            absent = absent[~member_of(absent, now)]
         for head in absent[:MISSING_NAMED_MAX].tolist():
             name = f"{head:016x}…"
             self._note(DamageKind.CHUNK_MISSING, name, f"chunk {name} is referred to, but no pack is known to have it")

@@ -1,8 +1,8 @@
-"""How much of each pack is in use, from one pass over the chunk index."""
+"""How much of each pack is in use, and whether the chunk index agrees with the packs: by columns, not chunk by chunk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from paddock.catalog import garbage as garbage_sql
+from paddock.catalog.garbage import PackRow
+from paddock.model.errors import Corrupt, NotFound
+from paddock.model.ids import PackId
 from paddock.storage.digest_set import Heads, heads_of, member_of
+from paddock.storage.packs import read_index_bytes
 from paddock.versions.home import Home
+
+_ENTRY = np.dtype(
+    [("head", ">u8"), ("rest", "V24"), ("position", "<u8"), ("stored", "<u4"), ("size", "<u4"), ("codec", "u1")]
+)
+"""An entry of a pack's own index (`storage.packs.ENTRY`)."""
+_FACTORS = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD], np.uint64
+)
+_SHIFT = np.uint64(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +35,14 @@ class ChunkPage:
     heads: Heads
     packs: npt.NDArray[np.int64]
     """Row ids of packs."""
+    positions: npt.NDArray[np.int64]
     stored: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
+    codecs: npt.NDArray[np.int64]
+
+    def prints(self) -> Heads:
+        """A number for each row that stands for all of it but the pack."""
+        return _prints(self.heads, self.positions, self.stored, self.sizes, self.codecs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,18 @@ class PackUse:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PackPrint:
+    """Stands for a set of chunks and where they lie: how many, and the sum of their prints. Unequal sets have one print with
+    a chance of one in 2^64."""
+
+    chunks: int = 0
+    sum: int = 0
+
+    def with_rows(self, prints: Heads) -> PackPrint:
+        return PackPrint(self.chunks + len(prints), (self.sum + int(prints.sum(dtype=np.uint64))) % (1 << 64))
+
+
 def chunk_pages(home: Home) -> Iterator[ChunkPage]:
     """The whole chunk index. Each page has a snapshot of its own; some 2 µs a chunk."""
     after = b""
@@ -42,22 +73,67 @@ def chunk_pages(home: Home) -> Iterator[ChunkPage]:
             rows: list[Any] = garbage_sql.chunk_page(tx, after)
         if not rows:
             return
-        digests, packs, stored, sizes = zip(*rows, strict=True)
+        digests, *columns = zip(*rows, strict=True)
         after = digests[-1]
-        columns = (np.array(column, dtype=np.int64) for column in (packs, stored, sizes))
-        yield ChunkPage(list(digests), heads_of(digests), *columns)
+        numbers = (np.array(column, dtype=np.int64) for column in columns)
+        yield ChunkPage(list(digests), heads_of(digests), *numbers)
+
+
+def index_prints(index: bytes) -> Heads:
+    """A number for each entry of a pack's own index, as `ChunkPage.prints`."""
+    entries = np.frombuffer(index, _ENTRY)
+    return _prints(*(entries[name] for name in ("head", "position", "stored", "size", "codec")))
 
 
 def pack_use(home: Home, live: Heads) -> dict[int, PackUse]:
-    """{pack row id: what is in use of it}, for packs of which anything is. live: sorted heads of the chunks in use."""
-    chunks: dict[int, int] = {}
-    stored: dict[int, int] = {}
-    for page in chunk_pages(home):
-        used = member_of(page.heads, live)
+    """{pack row id: what is in use of it}, for packs of which anything is. live: sorted heads of the chunks in use.
+
+    Where the index has as many chunks in a pack as the pack itself, its own index is taken, 0.3 µs a chunk; else the chunk index.
+    """
+    with home.catalog.read() as tx:
+        counts = garbage_sql.chunk_counts(tx)
+        rows = [row for row in garbage_sql.packs(tx) if counts.get(row.id)]
+    found: dict[int, PackUse] = {}
+    others: list[int] = []
+    for row in rows:
+        entries = _entries(home, row) if counts[row.id] == row.chunks else None
+        if entries is None or len(entries) != row.chunks:
+            others.append(row.id)
+            continue
+        used = member_of(entries["head"].astype(np.uint64), live)
+        found[row.id] = PackUse(int(np.count_nonzero(used)), int(entries["stored"][used].sum(dtype=np.int64)))
+    found |= _use_by_index(home, live, others)
+    return {id: use for id, use in found.items() if use.chunks}
+
+
+def _entries(home: Home, row: PackRow) -> npt.NDArray[Any] | None:
+    """A pack's own index; None where it can't be read."""
+    try:
+        return np.frombuffer(read_index_bytes(home.objects, PackId(row.name), size=row.size_bytes)[1], _ENTRY)
+    except (Corrupt, NotFound):
+        return None
+
+
+def _use_by_index(home: Home, live: Heads, pack_ids: Sequence[int]) -> dict[int, PackUse]:
+    """The same of a few packs, by a pass over the chunk index."""
+    chunks = dict.fromkeys(pack_ids, 0)
+    stored = dict.fromkeys(pack_ids, 0)
+    wanted = np.array(pack_ids, dtype=np.int64)
+    for page in chunk_pages(home) if pack_ids else ():
+        used = np.flatnonzero(member_of(page.heads, live) & np.isin(page.packs, wanted))
         packs, places = np.unique(page.packs[used], return_inverse=True)
         counts = np.bincount(places, minlength=len(packs))
         sums = np.bincount(places, weights=page.stored[used], minlength=len(packs))
         for pack, count, total in zip(packs.tolist(), counts.tolist(), sums.tolist(), strict=True):
-            chunks[pack] = chunks.get(pack, 0) + count
-            stored[pack] = stored.get(pack, 0) + int(total)
+            chunks[pack] += count
+            stored[pack] += int(total)
     return {pack: PackUse(count, stored[pack]) for pack, count in chunks.items()}
+
+
+def _prints(*columns: npt.NDArray[Any]) -> Heads:
+    mixed = np.zeros(len(columns[0]), np.uint64)
+    for column, factor in zip(columns, _FACTORS, strict=True):
+        mixed ^= column.astype(np.uint64)
+        mixed *= factor
+        mixed ^= mixed >> _SHIFT
+    return mixed

@@ -84,13 +84,19 @@ def read_pack_index(objects: ObjectStore, pack: PackId, *, size: int | None = No
     NotFound where there is no such pack; Corrupt, naming it, where it is torn or its index is damaged. What looks damaged is read
     a second time: it may have been damaged on its way, not where it lies.
     """
+    found, index = read_index_bytes(objects, pack, size=size)
+    return pack_record(pack, found, index)
+
+
+def read_index_bytes(objects: ObjectStore, pack: PackId, *, size: int | None = None) -> tuple[int, bytes]:
+    """The size of a pack and its own index as it is stored, verified. Read twice, and errors, as `read_pack_index`."""
     try:
         return _read_index(objects, pack, size)
     except Corrupt:
         return _read_index(objects, pack, None)
 
 
-def _read_index(objects: ObjectStore, pack: PackId, size: int | None) -> PackRecord:
+def _read_index(objects: ObjectStore, pack: PackId, size: int | None) -> tuple[int, bytes]:
     key = pack_key(pack)
     if size is None:
         size = objects.info(key).size
@@ -105,7 +111,7 @@ def _read_index(objects: ObjectStore, pack: PackId, size: int | None) -> PackRec
     index = objects.read_range(key, offset, length)
     if blake3(index).digest() != digest:
         raise _damaged(pack, "its index does not match its digest")
-    return PackRecord(pack, size, _locations(pack, list(ENTRY.iter_unpack(index))))
+    return size, bytes(index)
 
 
 def encode_index(record: PackRecord) -> bytes:
