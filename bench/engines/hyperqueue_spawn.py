@@ -18,7 +18,7 @@ def main(source: str, target: str) -> None:
         begin = time.perf_counter()
         job = Job()
         for path in paths:
-            job.program(["/bin/cp", path, target])
+            job.program(["/bin/cp", path, target], stdout=None, stderr=None)
         client.wait_for_jobs([client.submit(job)])
         seconds = time.perf_counter() - begin
     print(seconds)
