@@ -206,7 +206,7 @@ class EmbeddedPaddock:
 
     def close(self) -> None:
         if self._workshop is not None:
-            self._workshop.close()
+            self._workshop.discard()
         if self._transfers is not None:
             self._transfers.close()
         self._home.close()

@@ -40,6 +40,12 @@ class Workshop:
             raise
         return cls(lock, engine if join is None else join(engine))
 
+    def discard(self) -> None:
+        """Close one whose workers were given nothing to do: nobody waits for those that are still starting."""
+        for worker in self.engine.workers():
+            self.engine.kill(worker)
+        self.close()
+
     def close(self) -> None:
         """End the workers, and let others have the home's lock."""
         try:
