@@ -53,12 +53,12 @@ class ResultFinder:
         for run in runs:
             rows = self.home.tables.lookup(CACHE, Digest(bytes.fromhex(run.root)), wanted)
             columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
-            new = {key: place for key, *place in zip(*columns, strict=True) if key not in found}
-            found |= {key: (batch, ordinal, job) for key, (batch, ordinal, job) in new.items()}
-            if len(new) * REWRITE_SHARE >= run.entries:
-                self.busy.add(run.id)
+            if rows.num_rows * REWRITE_SHARE < run.entries:
+                self.scattered.update(key for key in rows.column("key").to_pylist() if key not in found)
             else:
-                self.scattered |= new.keys()
+                self.busy.add(run.id)
+            for key, batch, ordinal, job in zip(*columns, strict=True):
+                found.setdefault(key, (batch, ordinal, job))
         return found
 
 
