@@ -54,6 +54,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Nothing needs a server; naming one is a decision.",
     ),
     Setting(
+        "PADDOCK_CATALOG",
+        "catalog",
+        "The PostgreSQL database that has the catalog, for a home that many machines share.",
+        "URL",
+        "none: the catalog is a file of the home",
+        "One machine needs no database server.",
+    ),
+    Setting(
         "PADDOCK_PROJECT",
         "project",
         "The project of addresses that name none.",
@@ -123,6 +131,7 @@ class Settings:
     home: Path | None = None
     storage: str | None = None
     url: str | None = None
+    catalog: str | None = None
     project: str = DEFAULT_PROJECT
     workers: int | None = None
     sandbox: str = "auto"
@@ -142,6 +151,7 @@ class Settings:
             home=Path(home).expanduser() if home else None,
             storage=environment.get("PADDOCK_STORAGE") or None,
             url=environment.get("PADDOCK_URL") or None,
+            catalog=environment.get("PADDOCK_CATALOG") or None,
             project=_project(environment),
             workers=_workers(environment),
             sandbox=_sandbox(environment),

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import re
+import select
 import threading
 import urllib.parse
 from collections import Counter
@@ -42,6 +43,8 @@ IDLE_SECONDS = 60
 KEEPALIVE = {"idle": 5, "interval": 2, "count": 3}
 """A peer that is gone without a word is noticed after 5 + 2 * 3 seconds, on both sides."""
 
+_USE = 0
+"""The place among the pins, whose generations begin with 1, of the lock on having a home open."""
 _PARTS = re.compile(r"'(?:[^']|'')*'|\?")
 _TEXT = re.compile(r"\bTEXT\b")
 _VALUES = re.compile(r"^(INSERT INTO .*?) VALUES \([?, ]+\)(.*)$", re.DOTALL)
@@ -202,8 +205,9 @@ class PostgresConnection:
             self._raw.add_notify_handler(self._notified)
             self.execute(f"LISTEN {self._engine.channel}")
             self._listens = True
-        # One round trip: the server sends what it has to tell before it answers.
-        self.execute("SELECT 1")
+        if select.select([self._raw.fileno()], [], [], 0)[0]:
+            # One round trip: the server sends what it has to tell before it answers.
+            self.execute("SELECT 1")
         return self._seen
 
     def _notified(self, _notification: object) -> None:
@@ -240,6 +244,8 @@ class AdvisoryLocks:
         self._engine = engine
         self._guard = threading.RLock()  # a lock may be given back by the collector of this very thread
         self._pins: _PinSession | None = None
+        self._lost: list[_PinSession] = []
+        """Whose connection is gone, while pins of theirs have not been given back."""
         self._kept: dict[int, _Session] = {}
         """Sessions that keep locks, by the number of their holder."""
         self._next = 0
@@ -270,11 +276,59 @@ class AdvisoryLocks:
     def pin(self, generation: int) -> PinLock:
         """Note that somebody counts on what was stored in this generation."""
         with self._guard:
-            if self._pins is None or self._pins.lost:
-                connection = self._engine.connect()
-                self._pins = _PinSession(connection, connection.session(), self._class())
-            self._pins.add(generation)
-            return PinLock(self._guard, self._pins, generation)
+            try:
+                session = self._pin_session()
+                session.add(generation)
+            except Unavailable:
+                if self._pins is None or not self._pins.connection.broken:
+                    raise
+                self._lose_pins()
+                session = self._pin_session()
+                session.add(generation)
+            return PinLock(self._guard, session, generation)
+
+    def _pin_session(self) -> _PinSession:
+        if self._pins is None:
+            connection = self._engine.connect()
+            self._pins = _PinSession(connection, connection.session(), self._class())
+        return self._pins
+
+    def _lose_pins(self) -> None:
+        """The session of the pins has ended; new ones get another, and those that it kept are to be given back."""
+        if self._pins is not None:
+            self._pins.lost = True
+            self._lost = [*(each for each in self._lost if each.held), self._pins]
+            self._pins = None
+
+    def use(self) -> AdvisoryLock:
+        """Have the home open, beside others. Unavailable: somebody is upgrading it. Nothing depends on its session later: a
+        server outlives a restart of the database.
+        """
+        connection = self._engine.connect()
+        try:
+            (row,) = connection.rows("SELECT pg_try_advisory_lock_shared(?::int, ?::int)", (self._class(), _USE))
+            if not row[0]:
+                raise Unavailable(
+                    f"the home of catalog {self._engine.name} is being upgraded; try again when that has ended"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return AdvisoryLock(self, connection, None)
+
+    def use_alone(self) -> AdvisoryLock:
+        """Keep everyone else from opening the home. Conflict: someone has it open."""
+        connection = self._engine.connect()
+        try:
+            (row,) = connection.rows("SELECT pg_try_advisory_lock(?::int, ?::int)", (self._class(), _USE))
+            if not row[0]:
+                raise Conflict(
+                    f"the home of catalog {self._engine.name} is in use; end all servers and commands that work on it first"
+                )
+            return self._keep(connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def oldest_pin(self, *, before: int) -> int | None:
         """The oldest generation before this one of which any process holds a pin."""
@@ -282,7 +336,7 @@ class AdvisoryLocks:
             (row,) = connection.rows(
                 "SELECT min(objid::bigint) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
                 " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-                " AND classid = ? AND objid::bigint < ?",
+                " AND classid = ? AND objid::bigint > 0 AND objid::bigint < ?",
                 (self._class(), before),
             )
         return None if row[0] is None else int(row[0])
@@ -294,20 +348,20 @@ class AdvisoryLocks:
             kept = list(self._kept.values())
             if pins is not None and pins.held:
                 kept.append(pins.session)
-        if not kept:
-            return
-        rows = connection.rows(
-            "SELECT pid, backend_start::text FROM pg_stat_activity WHERE application_name = 'paddock'"
-        )
-        alive = {(pid, started) for pid, started in rows}
-        if all((session.pid, session.started) in alive for session in kept):
-            return
-        with self._guard:
-            if pins is not None and (pins.session.pid, pins.session.started) not in alive:
-                pins.lost = True
-        raise Unavailable(
-            f"the connection to catalog {self._engine.name} that kept this process's locks was cut; nothing was changed: try again"
-        )
+            gone = any(each.held for each in self._lost)
+        if kept and not gone:
+            pids: list[Any] = [session.pid for session in kept]
+            rows = connection.rows_in("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid IN ({})", pids)
+            gone = not {(session.pid, session.started) for session in kept} <= set(rows)
+            if gone:
+                with self._guard:
+                    if pins is self._pins and pins is not None and (pins.session.pid, pins.session.started) not in rows:
+                        self._lose_pins()
+        if gone:
+            raise Unavailable(
+                f"the connection to catalog {self._engine.name} that kept this process's locks was cut; nothing was changed:"
+                " try again"
+            )
 
     def close(self) -> None:
         with self._guard:
@@ -323,9 +377,10 @@ class AdvisoryLocks:
             self._kept[number] = session
         return AdvisoryLock(self, connection, number)
 
-    def give_back(self, number: int) -> None:
+    def give_back(self, number: int | None) -> None:
         with self._guard:
-            self._kept.pop(number, None)
+            if number is not None:
+                self._kept.pop(number, None)
 
     def _key(self, name: str) -> int:
         return _number(f"{self._engine.schema}/lock/{name}", 63)
@@ -337,7 +392,8 @@ class AdvisoryLocks:
 class AdvisoryLock:
     """A lock that is held until `release`, or until its session ends."""
 
-    def __init__(self, locks: AdvisoryLocks, connection: PostgresConnection, number: int) -> None:
+    def __init__(self, locks: AdvisoryLocks, connection: PostgresConnection, number: int | None) -> None:
+        """number: among the locks whose sessions are watched."""
         self._locks = locks
         self._connection: PostgresConnection | None = connection
         self._number = number
@@ -471,6 +527,11 @@ def _translate(error: psycopg.Error, name: str) -> PaddockError:
             return NotFound(f"catalog {name} does not exist ({said}); make the database with createdb")
         case errors.ReadOnlySqlTransaction():
             return Conflict(f"catalog {name} is read-only ({said}); name its primary server")
+        case psycopg.OperationalError() if "does not exist" in said:
+            # While connecting there is no code to go by.
+            return NotFound(f"catalog {name} does not exist ({said}); make the database with createdb")
+        case psycopg.OperationalError() if "authentication failed" in said or "no password supplied" in said:
+            return PermissionDenied(f"catalog {name} refuses this user ({said}); check the user, password and rights")
         case psycopg.DataError():
             return InvalidInput(f"catalog {name} can't hold a value: {said}")
         case psycopg.OperationalError() | psycopg.InterfaceError():

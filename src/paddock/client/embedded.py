@@ -72,6 +72,34 @@ class EmbeddedPaddock:
             )
         return cls(opened, settings=settings)
 
+    @classmethod
+    def find(
+        cls, home: str | os.PathLike[str] | None, *, catalog: str | None, storage: str | None, settings: Settings
+    ) -> EmbeddedPaddock:
+        """The home that is named, by its folder or by its catalog; else the one that the settings name; else the nearest."""
+        if home is not None and catalog is not None:
+            raise InvalidInput(f"both a home ({os.fspath(home)}) and a catalog are given; name one of them")
+        if home is None and catalog is None and settings.home is not None and settings.catalog is not None:
+            raise InvalidInput("PADDOCK_HOME and PADDOCK_CATALOG are both set; a home has one place: unset one of them")
+        if home is None and (catalog or settings.catalog):
+            place = catalog or settings.catalog or ""
+            return cls.open_shared(place, storage=storage or settings.storage, settings=settings)
+        return cls.open(Path(home) if home is not None else settings.home, storage=storage, settings=settings)
+
+    @classmethod
+    def open_shared(
+        cls, catalog: str, *, storage: str | None = None, settings: Settings | None = None
+    ) -> EmbeddedPaddock:
+        """Open the home whose catalog is at a PostgreSQL URL; see `versions.shared_home.open_shared`."""
+        try:
+            from paddock.versions.shared_home import open_shared
+        except ImportError as error:
+            raise InvalidInput(
+                f"a catalog on PostgreSQL needs a package that is not installed ({error.name}): pip install 'paddock[postgres]'"
+            ) from None
+
+        return cls(open_shared(catalog, storage=None if storage is None else _store_url(storage)), settings=settings)
+
     @property
     def worker_options(self) -> WorkerOptions:
         from paddock.runtime.engines.local import WorkerOptions

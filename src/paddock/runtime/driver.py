@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from paddock.catalog import pools
+from paddock.model.errors import Unavailable
 from paddock.model.ids import CommitId
 from paddock.model.records import Job
 from paddock.runtime.cluster import Cluster
@@ -21,8 +23,12 @@ from paddock.runtime.scheduler import Scheduler
 from paddock.runtime.workshop import Workshop
 from paddock.versions.home import Home
 
+LOG = logging.getLogger("paddock")
+
 OnProgress = Callable[[Sequence[Job]], None]
 
+STANDBY_SECONDS = 0.5
+"""How often a server of a shared home asks whether it may schedule now: each time is a connection to the catalog."""
 POLL_SECONDS = 0.02
 """How often a waiting process looks at the catalog's change counter (a read of a few microseconds)."""
 SERVER_POLL_SECONDS = 0.01
@@ -76,7 +82,14 @@ def process(
     return ended
 
 
-def _scheduler(home: Home, workshop: Workshop, *, workers: int | None, options: WorkerOptions) -> Scheduler:
+def _scheduler(
+    home: Home, workshop: Workshop, *, workers: int | None, options: WorkerOptions, url: str | None = None
+) -> Scheduler:
+    """url: where this process's server is reached, if it is one."""
+    if url is not None or home.shared is not None:
+        # Before the scheduler looks at anything: as a write it waits for what the last one had begun to write.
+        with home.catalog.write() as tx:
+            pools.begin_scheduling(tx, url or "", since=home.now())
     count = (os.cpu_count() or 1) if workers is None else workers
     capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
     return Scheduler(home, workshop.engine, workers=count, capacity=capacity)
@@ -119,23 +132,32 @@ class Server:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                network = None if self._cluster is None else NetworkEngine()
-                join = None if network is None else partial(CombinedEngine, network=network)
-                workshop = Workshop.open(self._home, options=self._options, join=join)
-                if workshop is not None:
-                    self._run_in(workshop, network)
-                elif network is not None:
-                    network.stop()
-                self._stop.wait(POLL_SECONDS)
+                try:
+                    self._try_once()
+                except Unavailable as error:
+                    if self._home.shared is None:
+                        raise
+                    # Another server may schedule by now. Whatever was not accepted is computed again, by whoever does.
+                    LOG.warning("scheduling was broken off: %s", error)
+                self._stop.wait(POLL_SECONDS if self._home.shared is None else STANDBY_SECONDS)
         except BaseException as error:  # noqa: BLE001 (kept for whoever looks after the server; the thread ends)
             self.error = error
 
+    def _try_once(self) -> None:
+        """Schedule until told to stop, if nobody else does."""
+        network = None if self._cluster is None else NetworkEngine()
+        join = None if network is None else partial(CombinedEngine, network=network)
+        workshop = Workshop.open(self._home, options=self._options, join=join)
+        if workshop is not None:
+            self._run_in(workshop, network)
+        elif network is not None:
+            network.stop()
+
     def _run_in(self, workshop: Workshop, network: NetworkEngine | None) -> None:
         try:
-            scheduler = _scheduler(self._home, workshop, workers=self._workers, options=self._options)
+            url = None if self._cluster is None else self._cluster.url
+            scheduler = _scheduler(self._home, workshop, workers=self._workers, options=self._options, url=url)
             if self._cluster is not None:
-                with self._home.catalog.write() as tx:
-                    pools.begin_scheduling(tx, self._cluster.url, since=self._home.now())
                 self._cluster.engine = network
             scheduler.start_workers()
             while not self._stop.is_set():

@@ -74,7 +74,7 @@ def store_upkeep(home: Home) -> Iterator[None]:
     """Exclude other collections and repairs of this home. Conflict where one is at work, or the store is another home's."""
     lock = home.try_lock(_LOCK)
     if lock is None:
-        raise Conflict(f"home {home.path} is being collected or repaired by another process; wait for its end")
+        raise Conflict(f"home {home.name} is being collected or repaired by another process; wait for its end")
     with lock:
         home.check_storage()
         yield

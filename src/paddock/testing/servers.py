@@ -20,9 +20,21 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(home: Path, *, workers: int = 1, stop_seconds: float = 30, port: int = 0) -> Iterator[RunningServer]:
-    """`paddock up` on a home, ready for requests; SIGTERM at the end, and SIGKILL where that was not enough."""
-    command = [sys.executable, "-m", "paddock", "--home", str(home), "up", "--port", str(port)]
+def running_server(
+    home: Path | None,
+    *,
+    workers: int = 1,
+    stop_seconds: float = 30,
+    port: int = 0,
+    catalog: str = "",
+    storage: str = "",
+) -> Iterator[RunningServer]:
+    """`paddock up` on a home (a folder, or a catalog on a server), ready for requests; SIGTERM at the end, and SIGKILL where that
+    was not enough.
+    """
+    place = [] if home is None else ["--home", str(home)]
+    shared = ["--catalog", catalog, "--storage", storage] if catalog else []
+    command = [sys.executable, "-m", "paddock", *place, "up", "--port", str(port), *shared]
     with subprocess.Popen([*command, "--workers", str(workers), "--json"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

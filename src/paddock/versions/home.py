@@ -69,7 +69,7 @@ _OURS = frozenset(
         f"{HOME_FILE}.new",
     }
 )
-_CHUNKING = {"min_bytes": 256 << 10, "average_bytes": 1 << 20, "max_bytes": 4 << 20}
+DEFAULT_CHUNKING = {"min_bytes": 256 << 10, "average_bytes": 1 << 20, "max_bytes": 4 << 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,29 @@ class HomeFile:
 class Home:
     """An open home. Safe for many threads; several processes may have one open at once."""
 
-    def __init__(self, path: Path, file: HomeFile, catalog: Catalog, clock: Callable[[], float], use: Lock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file: HomeFile,
+        catalog: Catalog,
+        clock: Callable[[], float],
+        use: Lock,
+        *,
+        locks: Locks | None = None,
+        shared: str | None = None,
+    ) -> None:
+        """locks: default the files of the home at `path`. shared: what people call the catalog server, of a home on one; `path` is
+        then a folder of this machine for caches and scratch files only.
+        """
         self.path = path
+        self.shared = shared
         self.id = file.id
         self.catalog = catalog
         self.now = clock
         self.storage = file.storage
         """URL of the store that has the packs, where they are not in the home's own folder."""
         self._chunking = file.chunking
-        self.locks: Locks = FileLocks(path)
+        self.locks: Locks = locks or FileLocks(path)
         self._use = use
 
     @classmethod
@@ -129,6 +143,11 @@ class Home:
         except BaseException:
             use.release()
             raise
+
+    @property
+    def name(self) -> str:
+        """What people call it: its folder, or its catalog server."""
+        return self.shared or str(self.path)
 
     @property
     def cache(self) -> Path:
@@ -216,8 +235,8 @@ class Home:
             return garbage.generation(tx)
 
     def close(self) -> None:
-        self.catalog.close()
         self._use.release()
+        self.catalog.close()
 
     def __enter__(self) -> Home:
         return self
@@ -280,7 +299,7 @@ def _create(path: Path, storage: str | None, clock: Callable[[], float]) -> Home
         with closing(Catalog.open(path / CATALOG_FILE, now=clock)) as catalog, catalog.write() as tx:
             if projects.find(tx, DEFAULT_PROJECT) is None:
                 projects.insert(tx, DEFAULT_PROJECT, "", clock())
-        file = HomeFile(new_id(), FORMAT_VERSION, dict(_CHUNKING))
+        file = HomeFile(new_id(), FORMAT_VERSION, dict(DEFAULT_CHUNKING))
         if storage is not None:
             file = _claim_storage(path, storage, file)
         write_home_file(path, file)
@@ -349,7 +368,7 @@ def _read(path: Path, name: str, *, newest: int) -> HomeFile | None:
         )
     try:
         storage = None if content.get("storage") is None else str(content["storage"])
-        chunking = {part: int(content["chunking"][part]) for part in _CHUNKING}
+        chunking = {part: int(content["chunking"][part]) for part in DEFAULT_CHUNKING}
         return HomeFile(str(content["id"]), version, chunking, storage)
     except (KeyError, TypeError, ValueError):
         raise Corrupt(f"{path / name} is damaged (no id or chunking); restore it from a copy") from None

@@ -1,12 +1,14 @@
 -- What a home on a catalog server needs (design notes 030 and 031).
 
--- What home.json says of a home on disk: of a home without a disk, its one row. chunking: JSON. storage: URL of the objects.
+-- What home.json says of a home on disk: of a home on a catalog server, its one row. chunking: JSON. storage: URL of the
+-- objects. claimed: whether the store bears the home's mark yet.
 CREATE TABLE home (
     id BIGINT PRIMARY KEY,
     home_id TEXT NOT NULL,
     format_version BIGINT NOT NULL,
     chunking TEXT NOT NULL,
-    storage TEXT NOT NULL
+    storage TEXT NOT NULL,
+    claimed BIGINT NOT NULL
 );
 
 -- epoch: counts the schedulers that there have been. url: of the server whose process schedules; empty: none that is reached.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +32,20 @@ def up(
             help="Listen where other machines can connect. There is no authentication: whoever can, can run commands.",
         ),
     ] = False,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            "--catalog",
+            metavar="URL",
+            help="PostgreSQL database of a home that many machines share. Default: PADDOCK_CATALOG.",
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", metavar="URL", help="Where a new home keeps its bulk data. Default: PADDOCK_STORAGE."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -65,17 +78,17 @@ def up(
             " add --allow-remote if the network is trusted"
         )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    home = Path(session.home) if session.home is not None else session.settings.home
     workers = session.settings.workers if workers is None else workers
-    with EmbeddedPaddock.open(home, settings=session.settings) as paddock, listen(host, port) as listener:
+    found = EmbeddedPaddock.find(session.home, catalog=catalog, storage=storage, settings=session.settings)
+    with found as paddock, listen(host, port) as listener:
         url = address_of(listener)
-        cluster = Cluster(paddock.home, url=advertise or url)
+        cluster = Cluster(paddock.home, url=advertise or url, storage=paddock.home.storage)
         hosts = None if allow_remote else LOCAL_HOSTS
         app = create_app(paddock, spool=paddock.home.path / "cache", hosts=hosts, cluster=cluster)
         server = Server(paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster)
         server.start()
         try:
-            place = str(paddock.home.path)
+            place = paddock.home.name
             serve(app, listener, on_ready=lambda: _announce(url, place, workers, json), alive=lambda: server.alive)
         finally:
             output.note("stopping; unfinished jobs go on with the next start")

@@ -34,6 +34,16 @@ def upgrade(
         raise InvalidInput("a server's home is upgraded where it lies: stop the server, then name the home with --home")
     if check and undo:
         raise InvalidInput("--check and --undo exclude each other; give one of them")
+    if session.home is None and session.settings.catalog is not None:
+        if check or undo:
+            raise InvalidInput(
+                "a catalog on a server has neither --check nor --undo: take a dump first, and restore it to go back"
+            )
+        from paddock.versions.shared_home import upgrade_shared
+
+        upgrade_shared(session.settings.catalog)
+        _show(json, {"upgraded": True}, "the catalog is up to date")
+        return
     home = session.home if session.home is not None else session.settings.home
     path = find_home(None if home is None else os.fspath(home))
     if undo:

@@ -1,0 +1,105 @@
+"""A home on PostgreSQL and an object store: two servers on one catalog, of which one dies; what is refused; upgrades."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from paddock.catalog.database import SCHEMA_VERSION
+from paddock.client.connection import connect
+from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.records import JobState
+from paddock.testing.postgres import RunningPostgres
+from paddock.testing.servers import running_agent, running_server
+from paddock.versions.shared_home import open_shared, upgrade_shared
+
+FILES = 40
+LIMIT_SECONDS = 120
+
+
+@pytest.mark.slow
+def test_another_server_takes_over_and_the_output_is_the_same(postgres: RunningPostgres, tmp_path: Path) -> None:
+    catalog, storage, trace = postgres.create("takes_over"), (tmp_path / "store").as_uri(), tmp_path / "trace"
+    with (
+        running_server(None, workers=0, catalog=catalog, storage=storage) as first,
+        running_server(None, workers=0, catalog=catalog, storage=storage) as second,
+        connect(url=second.url, environment={}) as remote,
+    ):
+        remote.repos.create("data")
+        script = f"basename $data >> {trace}; sleep 0.1; tr a-z A-Z < $data > /pfs/out/$(basename $data)"
+        spec = {
+            "pipeline": {"name": "upper"},
+            "transform": {"cmd": ["sh", "-e", "-c", script]},
+            "input": {"pfs": {"repo": "data", "glob": "/*"}},
+            "datum_set_spec": {"number": 4},
+        }
+        remote.pipelines.apply(spec)
+        remote.commits.start("data@main")
+        for number in range(FILES):
+            remote.files.put(f"data@main:/f{number:03}", b"text %d\n" % number)
+        remote.commits.finish("data@main")
+        token = remote.pools.create_token("default").secret
+        # The agent is told of the second server, and finds the scheduler at the first.
+        with running_agent(second.url, token, tmp_path):
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while not trace.exists() or len(trace.read_text().split()) < 8:
+                assert time.monotonic() < deadline, "nothing runs"
+            first.process.kill()
+            first.process.wait()
+            (job,) = remote.jobs.wait(["upper@head"], timeout_seconds=LIMIT_SECONDS)
+        assert (job.state, job.datums.total, job.datums.failed) == (JobState.SUCCESS, FILES, 0)
+        assert job.datums.run + job.datums.reused == FILES
+        for number in range(FILES):
+            assert b"".join(remote.files.read(f"upper:/f{number:03}")) == b"TEXT %d\n" % number
+
+
+def test_a_new_home_needs_a_place_for_its_data_and_keeps_it(postgres: RunningPostgres, tmp_path: Path) -> None:
+    catalog = postgres.create("new_home")
+    with pytest.raises(NotFound, match="--storage"):
+        connect(catalog=catalog, environment={})
+    with connect(catalog=catalog, storage=(tmp_path / "one").as_uri(), environment={}) as made:
+        made.repos.create("data")
+    with connect(environment={"PADDOCK_CATALOG": catalog}) as found:
+        assert [repo.name for repo in found.repos.list()] == ["data"]
+    with pytest.raises(Conflict, match="leave --storage out"):
+        connect(catalog=catalog, storage=(tmp_path / "two").as_uri(), environment={})
+    with pytest.raises(Conflict, match="another home"):
+        connect(catalog=postgres.create("new_home_2"), storage=(tmp_path / "one").as_uri(), environment={})
+
+
+def test_wrong_places_are_named(postgres: RunningPostgres, tmp_path: Path) -> None:
+    storage = (tmp_path / "store").as_uri()
+    with pytest.raises(InvalidInput, match="no PostgreSQL URL"):
+        connect(catalog="mysql://db/x", storage=storage, environment={})
+    with pytest.raises(NotFound, match="createdb"):
+        connect(catalog=postgres.url("no_such_database"), storage=storage, environment={})
+    with pytest.raises(Unavailable, match="can't be reached"):
+        connect(catalog="postgresql://user:secret@127.0.0.1:1/db", storage=storage, environment={})
+    with pytest.raises(InvalidInput, match="unset one of them"):
+        connect(environment={"PADDOCK_CATALOG": postgres.url(), "PADDOCK_HOME": str(tmp_path)})
+
+
+def test_an_upgrade_is_refused_while_somebody_works_and_does_nothing_twice(
+    postgres: RunningPostgres, tmp_path: Path
+) -> None:
+    catalog = postgres.create("upgraded")
+    with (
+        open_shared(catalog, storage=(tmp_path / "store").as_uri(), folder=tmp_path),
+        pytest.raises(Conflict, match="in use"),
+    ):
+        upgrade_shared(catalog)
+    upgrade_shared(catalog)
+    with open_shared(catalog, folder=tmp_path) as home, home.catalog.read() as tx:
+        assert tx.one("SELECT max(version) FROM schema_versions") == (SCHEMA_VERSION,)
+
+
+def test_a_home_outlives_a_restart_of_its_sessions(postgres: RunningPostgres, tmp_path: Path) -> None:
+    catalog = postgres.create("outlives")
+    with connect(catalog=catalog, storage=(tmp_path / "store").as_uri(), environment={}) as paddock:
+        paddock.repos.create("data")
+        paddock.files.put("data@main:/a", b"a")
+        assert postgres.cut("outlives") > 0
+        paddock.files.put("data@main:/b", b"b")
+        assert [file.path for file in paddock.files.list("data:/")] == ["/a", "/b"]
