@@ -14,7 +14,7 @@ import pytest
 
 from paddock.model.errors import LimitExceeded, NotFound, PaddockError, Unavailable
 from paddock.model.ids import Digest
-from paddock.storage.chunks import ChunkStore
+from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.ingest import HELPER_FILES_MIN, add_tree
 from paddock.storage.ingest_helpers import Helpers
 from paddock.storage.ingest_worker import FRAME, RECORD
@@ -80,6 +80,12 @@ def test_any_failing_operation_leaves_the_store_sound(after: bool) -> None:
         assert contents(store, expected) == {"/old": b"old", "/new": b"new", "/large": LARGE}
 
 
+def put_last(writer: ChunkWriter, chunk: bytes) -> None:
+    """The put already tells of a pack that has failed by then; the flush tells in any case."""
+    writer.put(chunk)
+    writer.flush()
+
+
 def test_a_pack_that_fails_in_the_background_fails_the_flush() -> None:
     objects = FaultObjects(MemoryObjects())
     store = ChunkStore(objects, MemoryIndex())
@@ -89,9 +95,8 @@ def test_a_pack_that_fails_in_the_background_fails_the_flush() -> None:
             writer.put(chunk)
         # The eighth fills the pack: after its bytes come the index, then the finish that fails.
         objects.fail_at = objects.count + 3
-        writer.put(chunks[7])
         with pytest.raises(Unavailable, match="injected"):
-            writer.flush()
+            put_last(writer, chunks[7])
     assert list(objects.list("")) == []
 
 
@@ -100,7 +105,7 @@ def test_a_full_disk_is_a_limit_and_leaves_no_file(tmp_path: Path) -> None:
     code = f"""
 import io, signal
 from paddock.model.errors import LimitExceeded
-from paddock.storage.chunks import ChunkStore
+from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.objects import LocalObjects
 from paddock.testing.objects import MemoryIndex
 import os, pathlib

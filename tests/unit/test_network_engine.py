@@ -40,7 +40,7 @@ def test_a_worker_counts_from_its_ready_on_and_has_its_pool() -> None:
     assert ready.worker >= FIRST_WORKER
     assert claim == WorkerMessage(ready.worker, Claim())
     assert engine.workers() == (ready.worker,)
-    assert engine.pool(ready.worker) == "p"
+    assert engine.place(ready.worker).pool == "p"
     engine.stop()
 
 

@@ -169,6 +169,7 @@ def test_defaults() -> None:
             }
         },
         "output_branch": "main",
+        "pool": "default",
         "parallelism_spec": {"weight": 1},
         "datum_set_spec": {},
         "datum_tries": 3,
