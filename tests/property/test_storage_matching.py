@@ -16,6 +16,8 @@ from paddock.storage.tables import Tables
 from paddock.storage.trees import TreeRow, Trees, tree_table
 from paddock.testing.objects import MemoryIndex, MemoryObjects
 
+Row = tuple[str, bytes, int, bool, tuple[str, ...]]
+
 PATTERNS = (
     "/", "/*", "/**", "/*/*", "/a", "/a/*", "/a/**", "/a*", "/*/b", "/(*)/(*)", "/**/b", "/{a,b}/*", "/a/b/*",
     "/(a|b)-*", "/[ab]*", "/?", "/*-*/**", "/z/*",
@@ -30,21 +32,24 @@ def rows(found: set[str]) -> list[TreeRow]:
     return [TreeRow(path, b"", len(path), Digest(blake3(path.encode()).digest()), len(path) % 2 == 0) for path in found]
 
 
-def naive(trees: Trees, root: Digest, found: set[str], pattern: str) -> Matches:
+def naive(trees: Trees, root: Digest, found: set[str], pattern: str) -> list[Row]:
     glob = compile_glob(pattern)
     everything = sorted(found | ancestors(found) | ({"/"} if found else set()))
-    matches = Matches()
+    matches: list[Row] = []
     for path in everything:
         match = glob.match(path)
         info = trees.info(root, path)
         if match is not None:
             assert info is not None
-            matches.paths.append(path)
-            matches.digests.append(Digest(bytes.fromhex(info.digest)))
-            matches.sizes.append(info.size_bytes)
-            matches.directories.append(path not in found)
-            matches.captures.append(match.captures)
+            digest = bytes.fromhex(info.digest)
+            matches.append((path, digest, info.size_bytes, path not in found, match.captures))
     return matches
+
+
+def in_rows(matches: Matches) -> list[Row]:
+    captures = zip(*matches.captures, strict=True) if matches.captures else [()] * len(matches)
+    columns = matches.paths, matches.digests, matches.sizes.tolist(), matches.directories.tolist(), captures
+    return list(zip(*columns, strict=True))
 
 
 @settings(deadline=None)
@@ -54,7 +59,7 @@ def test_matches_are_those_of_the_naive_way(found: set[str], pattern: str, bound
     with trees.tables.store.writer() as writer:
         root = trees.merge(trees.empty(), tree_table(rows(found)), [], [], writer)
         writer.flush()
-    assert match_tree(trees, root, compile_glob(pattern)) == naive(trees, root, found, pattern)
+    assert in_rows(match_tree(trees, root, compile_glob(pattern))) == naive(trees, root, found, pattern)
 
 
 @settings(deadline=None)

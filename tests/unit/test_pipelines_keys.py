@@ -10,6 +10,7 @@ import pytest
 from blake3 import blake3
 
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes
 from paddock.pipelines import keys
 from paddock.pipelines.inputs import leaves_of, plan_datums
 from paddock.pipelines.keys import datum_ids_and_keys, transform_digest
@@ -72,7 +73,7 @@ def test_the_transform_digest_has_a_fixed_value() -> None:
 def changed(matches: FakeMatches, position: int) -> FakeMatches:
     digests = list(matches.digests)
     digests[position] = Digest(bytes(32))
-    return replace(matches, digests=digests)
+    return replace(matches, digests=PackedBytes.of(digests, 32))
 
 
 def test_a_changed_file_changes_the_keys_of_its_datums_only_and_no_id() -> None:

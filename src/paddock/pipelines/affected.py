@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from paddock.model.globs import compile_glob, compile_template
+from paddock.model.packed import PackedTexts
 from paddock.pipelines.inputs import (
     DatumSet,
     Integers,
@@ -69,7 +70,7 @@ def touched_keys(node: Input, changes: Sequence[Sequence[Matches]]) -> list[froz
     return found
 
 
-def keys_of(node: Input, matches: Sequence[Matches]) -> list[list[str] | None]:
+def keys_of(node: Input, matches: Sequence[Matches]) -> list[PackedTexts | None]:
     """For each leaf below a join or group, the key of each of its matches; None for other leaves."""
     kinds = keyed_by(node)
     return [

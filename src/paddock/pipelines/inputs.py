@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count, repeat
 from math import prod
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from paddock.model.errors import InvalidInput, LimitExceeded
 from paddock.model.globs import compile_glob, compile_template
-from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.model.splits import SplitRule
 from paddock.pipelines.models import Input, PipelineSpec
 
@@ -68,13 +68,14 @@ class Matches(Protocol):
     """What one leaf's glob matches, as columns of one length, sorted by path."""
 
     @property
-    def paths(self) -> Sequence[str]: ...
+    def paths(self) -> PackedTexts: ...
     @property
-    def digests(self) -> Sequence[Digest]: ...
+    def digests(self) -> PackedBytes: ...
     @property
-    def directories(self) -> Sequence[bool]: ...
+    def directories(self) -> Flags: ...
     @property
-    def captures(self) -> Sequence[tuple[str, ...]]: ...
+    def captures(self) -> tuple[PackedTexts, ...]:
+        """One column for each capture group; none where nothing matched."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,12 +123,12 @@ def children(node: Input, first: int) -> Iterator[tuple[Input, int]]:
         first += leaf_count(child)
 
 
-def join_values(leaf: Leaf, matches: Matches) -> list[str]:
+def join_values(leaf: Leaf, matches: Matches) -> PackedTexts:
     """What `join_on` comes to for each match; '' throughout for a leaf that has none."""
     return _values(leaf, leaf.join_on, matches)
 
 
-def group_values(leaf: Leaf, matches: Matches) -> list[str]:
+def group_values(leaf: Leaf, matches: Matches) -> PackedTexts:
     """What `group_by` comes to for each match; '' throughout for a leaf that has none."""
     return _values(leaf, leaf.group_by, matches)
 
@@ -149,7 +150,7 @@ def preview_datums(node: Input, matches: Sequence[Matches]) -> Preview:
     warnings = [
         f"input {leaf.name!r}: {leaf.glob} matches nothing in {leaf.address}"
         for leaf, found in zip(planner.leaves, matches, strict=True)
-        if not found.paths
+        if not len(found.paths)
     ]
     return Preview(len(planned), tuple(len(found.paths) for found in matches), (*warnings, *planner.warnings))
 
@@ -174,15 +175,15 @@ def _leaves(node: Input, numbers: Iterator[int]) -> Iterator[Leaf]:
         yield from _leaves(child, numbers)
 
 
-def _values(leaf: Leaf, text: str, matches: Matches) -> list[str]:
-    if not text:
-        return [""] * len(matches.paths)
+def _values(leaf: Leaf, text: str, matches: Matches) -> PackedTexts:
+    if not text or not len(matches.paths):
+        return PackedTexts.same("", len(matches.paths))
     template = compile_template(text, compile_glob(leaf.glob).groups)
     only = template.only_group
     if only is not None and only > 0:
-        return [captures[only - 1] for captures in matches.captures]
-    expand = template.expand
-    return [expand(path, captures) for path, captures in zip(matches.paths, matches.captures, strict=True)]
+        return matches.captures[only - 1]
+    captures = zip(*matches.captures, strict=True) if matches.captures else repeat(())
+    return PackedTexts.of([template.expand(path, each) for path, each in zip(matches.paths, captures, strict=False)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -272,27 +273,23 @@ class Planner:
         return DatumSet(_offsets(np.bincount(files.key, minlength=len(keys))), files.leaf, files.match)
 
     def _by_key(
-        self, parts: Sequence[DatumSet], values: Callable[[Leaf, Matches], list[str]]
+        self, parts: Sequence[DatumSet], values: Callable[[Leaf, Matches], PackedTexts]
     ) -> tuple[list[_Keyed], list[str]]:
         """The distinct files of each part with their keys as ranks, and the keys in order of appearance."""
-        files: list[tuple[Integers, Integers, list[str]]] = []
-        for part in parts:
-            leaf, match = _distinct(part.leaf, part.match)
-            texts: list[str] = []
-            for index in np.flatnonzero(np.bincount(leaf)).tolist():
-                column = values(self.leaves[index], self._matches[index])
-                positions = match[leaf == index]
-                whole = len(positions) == len(column)
-                texts += column if whole else [column[position] for position in positions.tolist()]
-            files.append((leaf, match, texts))
-        keys = list(dict.fromkeys(chain.from_iterable(texts for _, _, texts in files)))
-        ranks = dict(zip(keys, range(len(keys)), strict=True))
+        files = [_distinct(part.leaf, part.match) for part in parts]
+        texts = [
+            values(self.leaves[index], self._matches[index]).take(match[leaf == index])
+            for leaf, match in files
+            for index in np.flatnonzero(np.bincount(leaf)).tolist()
+        ]
+        encoded = PackedTexts.concat(texts).array.dictionary_encode()
+        ranks = encoded.indices.to_numpy().astype(np.int64)
         keyed: list[_Keyed] = []
-        for leaf, match, texts in files:
-            key = np.fromiter(map(ranks.__getitem__, texts), np.int64, len(texts))
+        for leaf, match in files:
+            key, ranks = ranks[: len(leaf)], ranks[len(leaf) :]
             order = np.argsort(key, kind="stable")
             keyed.append(_Keyed(leaf[order], match[order], key[order]))
-        return keyed, keys
+        return keyed, encoded.dictionary.to_pylist()
 
     def without_doubles(self, planned: DatumSet) -> DatumSet:
         """Each file of a datum once, where two leaves of one name matched it; InvalidInput where they read

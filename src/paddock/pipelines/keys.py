@@ -24,9 +24,9 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes
 from paddock.pipelines.inputs import DatumSet, Integers, Leaf, Matches, group_values, join_values
 from paddock.pipelines.models import PipelineSpec
-from paddock.pipelines.packed import PackedBytes
 
 _ID_CONTEXT = b"paddock.datum-id.v1\0"
 _KEY_CONTEXT = b"paddock.datum-key.v1\0"
@@ -96,36 +96,32 @@ class _Encoder:
 
     def __init__(self, leaf: Leaf, matches: Matches) -> None:
         self._matches = matches
-        self._empty_files = leaf.empty_files
         self._name = _field(leaf.name)
         self._origin = _field(leaf.project) + _field(leaf.repo) + _field(leaf.branch) + self._name
-        self._joins = [_field(value) for value in join_values(leaf, matches)] if leaf.join_on else None
-        self._groups = [_field(value) for value in group_values(leaf, matches)] if leaf.group_by else None
+        flags = (b"\1", b"\3") if leaf.empty_files else (b"\0", b"\2")
+        self._flags = pa.array(flags, pa.binary())
+        self._joins = join_values(leaf, matches) if leaf.join_on else None
+        self._groups = group_values(leaf, matches) if leaf.group_by else None
 
-    def encode(self, positions: Sequence[int]) -> tuple[pa.Array, pa.Array, pa.Array]:
+    def encode(self, positions: Integers) -> tuple[pa.Array, pa.Array, pa.Array]:
         """The fields for the id, those for the key, and the path of each match."""
-        matches = self._matches
-        paths = pa.array([matches.paths[position] for position in positions], pa.string())
-        plain = paths.cast(pa.binary())
-        lengths = pc.binary_length(plain)
-        sizes = pa.Array.from_buffers(pa.binary(4), len(lengths), [None, lengths.buffers()[1]]).cast(pa.binary())
-        digests = pa.array([matches.digests[position] for position in positions], pa.binary())
-        tails = pa.array(self._tails(positions), pa.binary())
-        return _joined(self._origin, sizes, plain), _joined(self._name, sizes, plain, digests, tails), paths
-
-    def _tails(self, positions: Sequence[int]) -> list[bytes]:
-        """Flags, `join_on` and `group_by` of each match."""
-        flags = (b"\1", b"\3") if self._empty_files else (b"\0", b"\2")
-        directories, joins, groups = self._matches.directories, self._joins, self._groups
-        if joins is None and groups is None:
-            file, directory = (flag + _NOTHING + _NOTHING for flag in flags)
-            return [directory if directories[position] else file for position in positions]
-        return [
-            flags[directories[position]]
-            + (joins[position] if joins is not None else _NOTHING)
-            + (groups[position] if groups is not None else _NOTHING)
-            for position in positions
+        paths = self._matches.paths.take(positions).array
+        path = _fields(paths)
+        digests = self._matches.digests.take(positions).array().cast(pa.binary())
+        flags = self._flags.take(pa.array(self._matches.directories[positions].astype(np.int8)))
+        tails = [
+            _NOTHING if values is None else _fields(values.take(positions).array)
+            for values in (self._joins, self._groups)
         ]
+        return _joined(self._origin, path), _joined(self._name, path, digests, flags, *tails), paths
+
+
+def _fields(texts: pa.Array) -> pa.Array:
+    """As `_field`, of each."""
+    plain = texts.cast(pa.binary())
+    lengths = pc.binary_length(plain)
+    sizes = pa.Array.from_buffers(pa.binary(4), len(lengths), [None, lengths.buffers()[1]]).cast(pa.binary())
+    return _joined(sizes, plain)
 
 
 def _field(text: str) -> bytes:
@@ -152,7 +148,7 @@ def _encode(encoders: Sequence[_Encoder], used: Integers, starts: Integers) -> t
     """What `_Encoder.encode` gives for each file of `used`, a sorted list of positions over all leaves."""
     bounds = np.searchsorted(used, starts)
     encoded = [
-        encoder.encode((used[bounds[index] : bounds[index + 1]] - starts[index]).tolist())
+        encoder.encode(used[bounds[index] : bounds[index + 1]] - starts[index])
         for index, encoder in enumerate(encoders)
     ]
     for_ids, for_keys, paths = (pa.concat_arrays(column) for column in zip(*encoded, strict=True))

@@ -18,8 +18,8 @@ from paddock.catalog import pipelines as pipelines_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.pipelines import PipelineRow
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes
 from paddock.pipelines.keys import datum_ids_and_keys
-from paddock.pipelines.packed import PackedBytes
 from paddock.runtime.job_tables import DATUMS
 from paddock.runtime.plan import CARRIED, RUN, Integers, Plan
 from paddock.runtime.plan_request import Base

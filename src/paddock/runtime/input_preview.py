@@ -70,9 +70,9 @@ def _first_datums(
         return PreviewFile(
             name=leaves[leaf].name,
             path=place.path,
-            directory=found.directories[match],
-            size_bytes=found.sizes[match],
-            captures=found.captures[match],
+            directory=bool(found.directories[match]),
+            size_bytes=int(found.sizes[match]),
+            captures=tuple(column[match] for column in found.captures),
             key="" if values is None else values[match],
             piece=place.piece,
             first_record=place.first_record,

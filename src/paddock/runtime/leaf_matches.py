@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.model.splits import SplitRule, file_of, name_parts, piece_of
 from paddock.pipelines.inputs import Leaf
 from paddock.runtime.cut_files import Cuts, File
 from paddock.storage.columnar import single_array
 from paddock.storage.match_changes import MatchChanges, match_changes
-from paddock.storage.matching import Matches, match_captured, match_tree
+from paddock.storage.matching import DIGEST_BYTES, Matches, match_captured, match_tree
 from paddock.storage.splitting.kinds import CUTS
 from paddock.storage.tree_kinds import TREE
 from paddock.storage.trees import Trees
@@ -88,61 +89,66 @@ class LeafMatches:
     def _pieces(self, leaf: Leaf, tree: Digest, matches: Matches) -> Matches:
         if leaf.split is None:
             return matches
-        chosen = [place for place, directory in enumerate(matches.directories) if not directory]
-        files = self.files(tree, [matches.paths[place] for place in chosen])
+        files = self.files(tree, _plain_files(matches))
         cuts = self.find_cuts(leaf, leaf.split, files.values())
-        found = Matches()
-        for place in chosen:
-            path = matches.paths[place]
-            for rows in self.trees.tables.scan(CUTS, cuts[files[path].digest].root):
-                _add(found, path, rows, matches.captures[place])
-        _sort(found)
-        return found
+        captures = _captures(matches)
+        return Matches.concat(
+            [
+                _pieces_of(path, rows, captures[path])
+                for path, file in files.items()
+                for rows in self.trees.tables.scan(CUTS, cuts[file.digest].root)
+            ]
+        ).sorted()
 
     def _piece_changes(
         self, leaf: Leaf, rule: SplitRule, trees: tuple[Digest, Digest], changes: MatchChanges, rows_max: int
     ) -> MatchChanges | None:
         sides = (changes.old, changes.new)
-        files = [
-            self.files(
-                tree, [path for path, directory in zip(side.paths, side.directories, strict=True) if not directory]
-            )
-            for tree, side in zip(trees, sides, strict=True)
-        ]
+        files = [self.files(tree, _plain_files(side)) for tree, side in zip(trees, sides, strict=True)]
         cuts = self.find_cuts(leaf, rule, [file for side in files for file in side.values()])
-        captures = {path: values for side in sides for path, values in zip(side.paths, side.captures, strict=True)}
-        found = Matches(), Matches()
+        captures = _captures(changes.old) | _captures(changes.new)
+        found: tuple[list[Matches], list[Matches]] = ([], [])
+        count = 0
         nothing = self.trees.tables.empty(CUTS)
         for path in sorted(files[0].keys() | files[1].keys()):
             roots = [cuts[side[path].digest].root if path in side else nothing for side in files]
             for pair in self.trees.tables.diff(CUTS, *roots):
                 for side, rows in zip(found, _differing(*pair), strict=True):
-                    _add(side, path, rows, captures[path])
-                if len(found[0]) + len(found[1]) > max(rows_max, self._share(roots)):
+                    side.append(_pieces_of(path, rows, captures[path]))
+                    count += rows.num_rows
+                if count > max(rows_max, self._share(roots)):
                     return None
-        for each in found:
-            _sort(each)
-        return MatchChanges(*found)
+        return MatchChanges(*(Matches.concat(side).sorted() for side in found))
 
     def _share(self, roots: Sequence[Digest]) -> int:
         """So many changed pieces of a file are still traced one by one."""
         return max(self.trees.tables.root(CUTS, root).rows for root in roots) // PIECES_SHARE
 
 
-def _add(found: Matches, path: str, rows: pa.Table, captures: tuple[str, ...]) -> None:
-    """Add pieces of the file at `path`."""
+def _plain_files(matches: Matches) -> Sequence[str]:
+    """The paths of those that are no directories."""
+    return matches.paths.take(np.flatnonzero(~matches.directories))
+
+
+def _captures(matches: Matches) -> dict[str, tuple[str, ...]]:
+    """What the glob captured of each path."""
+    if not matches.captures:
+        return dict.fromkeys(matches.paths, ())
+    return dict(zip(matches.paths, zip(*matches.captures, strict=True), strict=True))
+
+
+def _pieces_of(path: str, rows: pa.Table, captures: tuple[str, ...]) -> Matches:
+    """Some pieces of the file at `path`."""
     stem, suffix = name_parts(path)
     parts = (pa.scalar(f"{path}/{stem}-"), single_array(rows.column("name")), pa.scalar(suffix), pa.scalar(""))
-    found.paths += pc.binary_join_element_wise(*parts).to_pylist()
-    found.digests += rows.column("digest").to_pylist()
-    found.sizes += rows.column("size").to_pylist()
-    found.directories += [False] * rows.num_rows
-    found.captures += [captures] * rows.num_rows
-
-
-def _sort(found: Matches) -> None:
-    if not all(one < other for one, other in pairwise(found.paths)):
-        found.sort()
+    count = rows.num_rows
+    return Matches(
+        PackedTexts(pc.binary_join_element_wise(*parts)),
+        PackedBytes.of(rows.column("digest").to_pylist(), DIGEST_BYTES),
+        np.array(rows.column("size"), np.int64),
+        np.zeros(count, np.bool_),
+        tuple(PackedTexts.same(text, count) for text in captures),
+    )
 
 
 def _differing(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -6,17 +6,16 @@ is taken up after a crash. Memory is in proportion to them, not to the datums of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.pipelines.inputs import DatumSet, Leaf
-from paddock.pipelines.packed import PackedBytes
 from paddock.runtime.job_tables import NO_BATCH, NO_JOB
 from paddock.storage.matching import Matches
 
@@ -146,9 +145,7 @@ class Plan:
 
     def reads_directory_of(self, leaves: Collection[int]) -> npt.NDArray[np.bool_]:
         """For each datum, whether one of these leaves matched a directory for it."""
-        directories = np.concatenate(
-            [np.zeros(0, bool), *(np.asarray(match.directories, bool) for match in self.matches)]
-        )
+        directories = np.concatenate([np.zeros(0, bool), *(match.directories for match in self.matches)])
         of_leaf = np.isin(self.datum_set.leaf, sorted(leaves))
         flat = directories[_flat_positions(self.datum_set, self.matches)] & of_leaf
         before = np.concatenate([[0], np.cumsum(flat)])
@@ -185,8 +182,8 @@ class Plan:
         """The rows of the datums table for the planned datums, as it is stored."""
         flat = _flat_positions(self.datum_set, self.matches)
         offsets = pa.array(self.datum_set.offsets, pa.int32())
-        paths = _take((match.paths for match in self.matches), flat, pa.string())
-        digests = _take((match.digests for match in self.matches), flat, pa.binary(32))
+        paths = PackedTexts.concat(match.paths for match in self.matches).take(flat).array
+        digests = PackedBytes.concat((match.digests for match in self.matches), 32).take(flat).array()
         batch, ordinal, job = self.results.columns()
 
         def lists(values: pa.Array) -> pa.Array:
@@ -224,10 +221,6 @@ def _flat_positions(datum_set: DatumSet, matches: Sequence[Matches]) -> Integers
 
 
 def _flat_sizes(datum_set: DatumSet, matches: Sequence[Matches]) -> Integers:
-    sizes = np.concatenate([np.zeros(0, np.int64), *(np.asarray(match.sizes, np.int64) for match in matches)])
+    sizes = np.concatenate([np.zeros(0, np.int64), *(match.sizes for match in matches)])
     flat: Integers = sizes[_flat_positions(datum_set, matches)]
     return flat
-
-
-def _take(columns: Iterable[Sequence[object]], positions: Integers, arrow: pa.DataType) -> pa.Array:
-    return pa.array(list(chain.from_iterable(columns)), arrow).take(pa.array(positions, pa.int64()))

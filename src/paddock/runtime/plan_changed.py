@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedTexts
 from paddock.pipelines.affected import (
     affected_datums,
     key_group,
@@ -145,12 +146,13 @@ def _matches(
     return leaf_matches.all(leaf, tree)
 
 
-def _touched(matches: Matches, values: list[str] | None, keys: frozenset[str] | None, changed: Matches) -> Integers:
+def _touched(matches: Matches, values: PackedTexts | None, keys: frozenset[str] | None, changed: Matches) -> Integers:
     if values is not None and keys is not None:
-        return np.array([position for position, value in enumerate(values) if value in keys], np.int64)
+        touched = pc.is_in(values.array, value_set=pa.array(sorted(keys), pa.string()))
+        return np.flatnonzero(touched.to_numpy(zero_copy_only=False))
     if len(matches) == len(changed):
         return np.arange(len(matches))
-    places = pc.index_in(pa.array(changed.paths, pa.string()), value_set=pa.array(matches.paths, pa.string()))
+    places = pc.index_in(changed.paths.array, value_set=matches.paths.array)
     return np.sort(places.to_numpy().astype(np.int64))
 
 

@@ -275,7 +275,7 @@ class _Shown:
             "leaves": [leaf for leaf, _ in files],
             "paths": [matches[leaf].paths[match] for leaf, match in files],
             "digests": [matches[leaf].digests[match] for leaf, match in files],
-            "sizes": [matches[leaf].sizes[match] for leaf, match in files],
+            "sizes": [int(matches[leaf].sizes[match]) for leaf, match in files],
         }
 
     def _planned(

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes
 from paddock.pipelines.inputs import DatumSet, Leaf, plan_datums
 from paddock.pipelines.keys import datum_ids_and_keys
-from paddock.pipelines.packed import PackedBytes
 from paddock.runtime.job_tables import DATUMS, NO_BATCH
 from paddock.runtime.leaf_matches import LeafMatches
 from paddock.runtime.plan import KEPT, RUN, InputCommit, Integers, Plan, ResultPlaces

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from paddock.model.globs import Glob
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.model.records import FileKind
 from paddock.storage.clashes import ancestors
-from paddock.storage.matching import Matches, key_range, match_tree
+from paddock.storage.matching import DIGEST_BYTES, Matches, captured, key_range, match_tree
 from paddock.storage.tree_kinds import TREE
 from paddock.storage.trees import Trees
 
@@ -27,7 +30,7 @@ class MatchChanges:
     new: Matches
 
     def __bool__(self) -> bool:
-        return bool(self.old.paths or self.new.paths)
+        return len(self.old) + len(self.new) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +69,8 @@ def match_changes(trees: Trees, old: Digest, new: Digest, glob: Glob, *, rows_ma
 
 def with_changes(new: Matches, changes: MatchChanges) -> Matches:
     """The old tree's matches, from those of the new tree (or some of them, with all that changed) and the changes."""
-    changed = set(changes.new.paths)
-    kept = [index for index, path in enumerate(new.paths) if path not in changed]
-    old = changes.old
-    merged = Matches(
-        [new.paths[index] for index in kept] + old.paths,
-        [new.digests[index] for index in kept] + old.digests,
-        [new.sizes[index] for index in kept] + old.sizes,
-        [new.directories[index] for index in kept] + old.directories,
-        [new.captures[index] for index in kept] + old.captures,
-    )
-    merged.sort()
-    return merged
+    gone = pc.is_in(new.paths.array, value_set=changes.new.paths.array).to_numpy(zero_copy_only=False)
+    return Matches.concat([new.take(np.flatnonzero(~gone)), changes.old]).sorted()
 
 
 def _exact_changes(trees: Trees, old: Digest, new: Digest, glob: Glob) -> MatchChanges:
@@ -85,9 +78,13 @@ def _exact_changes(trees: Trees, old: Digest, new: Digest, glob: Glob) -> MatchC
     if next(trees.tables.diff(TREE, old, new, *key_range(glob.exact)), None) is None:
         return MatchChanges(Matches(), Matches())
     before, after = match_tree(trees, old, glob), match_tree(trees, new, glob)
-    if (before.digests, before.directories) == (after.digests, after.directories):
+    if _contents_of(before) == _contents_of(after):
         return MatchChanges(Matches(), Matches())
     return MatchChanges(before, after)
+
+
+def _contents_of(matches: Matches) -> tuple[list[bytes], list[bool]]:
+    return list(matches.digests), matches.directories.tolist()
 
 
 def _contents(rows: pa.Table) -> dict[str, tuple[Digest, int, int]]:
@@ -117,9 +114,9 @@ def _matches(glob: Glob, found: dict[str, _Match], without: Collection[str]) -> 
     paths = sorted(found.keys() - without)
     chosen = [found[path] for path in paths]
     return Matches(
-        paths,
-        [match.digest for match in chosen],
-        [match.size for match in chosen],
-        [match.directory for match in chosen],
-        glob.filter(paths)[1] if glob.groups else [()] * len(paths),
+        PackedTexts.of(paths),
+        PackedBytes.of((match.digest for match in chosen), DIGEST_BYTES),
+        np.array([match.size for match in chosen], np.int64),
+        np.array([match.directory for match in chosen], np.bool_),
+        captured(glob.groups, glob.filter(paths)[1]) if glob.groups else (),
     )

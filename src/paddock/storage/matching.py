@@ -2,44 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import merge as merge_sorted
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.model.globs import Glob, leading_group
 from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.model.records import FileInfo, FileKind
+from paddock.storage.columnar import key_bytes, single_array
 from paddock.storage.path_columns import Directories, DirectoryScan, PathColumn
 from paddock.storage.trees import TREE, Trees, directory_infos, file_infos
 
+DIGEST_BYTES = 32
 
-@dataclass(slots=True)
+Sizes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """What matched, one position for each match, sorted by path. `digests` and `sizes` of a directory are over all below it."""
+    """What matched, one position for each match, sorted by path. `digests` and `sizes` of a directory are over all below it.
 
-    paths: list[str] = field(default_factory=list)
-    digests: list[Digest] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    directories: list[bool] = field(default_factory=list)
-    captures: list[tuple[str, ...]] = field(default_factory=list)
-    """One text for each capture group of the glob."""
+    Columns in one piece: some 100 bytes a match, where Python objects take 300.
+    """
+
+    paths: PackedTexts = field(default_factory=lambda: PackedTexts.of(()))
+    digests: PackedBytes = field(default_factory=lambda: PackedBytes(b"", DIGEST_BYTES))
+    sizes: Sizes = field(default_factory=lambda: np.zeros(0, np.int64))
+    directories: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
+    captures: tuple[PackedTexts, ...] = ()
+    """For each capture group of the glob its texts. May be left out where nothing matched."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def sort(self) -> None:
-        """Bring the columns into the order of paths."""
-        order = sorted(range(len(self)), key=self.paths.__getitem__)
-        for column in self.columns():
-            column[:] = [column[index] for index in order]
+    @classmethod
+    def concat(cls, parts: Sequence[Matches]) -> Matches:
+        """The matches of all parts (of one glob), one part after another."""
+        parts = [part for part in parts if len(part)]
+        if len(parts) < 2:
+            return parts[0] if parts else cls()
+        return cls(
+            PackedTexts.concat(part.paths for part in parts),
+            PackedBytes.concat([part.digests for part in parts], DIGEST_BYTES),
+            np.concatenate([part.sizes for part in parts]),
+            np.concatenate([part.directories for part in parts]),
+            tuple(PackedTexts.concat(columns) for columns in zip(*(part.captures for part in parts), strict=True)),
+        )
 
-    def columns(self) -> tuple[list[Any], ...]:
-        """The lists themselves, in the order of the fields."""
-        return self.paths, self.digests, self.sizes, self.directories, self.captures
+    def take(self, positions: npt.NDArray[Any]) -> Matches:
+        """The matches at these positions, in their order."""
+        return Matches(
+            self.paths.take(positions),
+            self.digests.take(positions),
+            self.sizes[positions],
+            self.directories[positions],
+            tuple(column.take(positions) for column in self.captures),
+        )
+
+    def sorted(self) -> Matches:
+        """The same in the order of paths."""
+        paths = self.paths.array
+        if len(paths) < 2 or pc.all(pc.less(paths[:-1], paths[1:])).as_py():
+            return self
+        return self.take(pc.sort_indices(paths).to_numpy())
+
+
+def captured(groups: int, captures: Sequence[tuple[str, ...]]) -> tuple[PackedTexts, ...]:
+    """What `Glob.filter` captured, by group."""
+    return tuple(PackedTexts.of([each[group] for each in captures]) for group in range(groups))
 
 
 def match_tree(trees: Trees, root: Digest, glob: Glob) -> Matches:
@@ -73,45 +111,57 @@ def match_captured(trees: Trees, root: Digest, glob: Glob, values: Collection[st
     leading = leading_group(glob.pattern)
     if leading is None or leading[0] != group:
         return None
-    found = Matches()
+    parts: list[Matches] = []
     for value in sorted(values):
         some = _matches_in(trees, root, glob, leading[1] + value)
-        kept = [index for index, each in enumerate(some.captures) if each[group - 1] == value]
-        for column, more in zip(found.columns(), some.columns(), strict=True):
-            column.extend(more[index] for index in kept)
-    found.sort()
-    return found
+        if len(some):
+            same = pc.equal(some.captures[group - 1].array, value).to_numpy(zero_copy_only=False)
+            parts.append(some.take(np.flatnonzero(same)))
+    return Matches.concat(parts).sorted()
 
 
 def _match_exact(trees: Trees, root: Digest, path: str) -> Matches:
     info = trees.info(root, path)
     if info is None or (path == "/" and info.files == 0):
         return Matches()
-    digest = Digest(bytes.fromhex(info.digest))
-    return Matches([path], [digest], [info.size_bytes], [info.kind is FileKind.DIRECTORY], [()])
+    return Matches(
+        PackedTexts.of([path]),
+        PackedBytes(bytes.fromhex(info.digest), DIGEST_BYTES),
+        np.array([info.size_bytes], np.int64),
+        np.array([info.kind is FileKind.DIRECTORY]),
+    )
 
 
 def _matches_in(trees: Trees, root: Digest, glob: Glob, start: str) -> Matches:
     """The matches among paths that begin with `start`."""
-    found = Matches()
+    parts: list[Matches] = []
 
     def add_files(rows: pa.Table) -> None:
-        found.paths += rows.column("path").to_pylist()
-        found.digests += rows.column("digest").to_pylist()
-        found.sizes += rows.column("size").to_pylist()
-        found.directories += [False] * rows.num_rows
+        paths, digests = single_array(rows.column("path")), single_array(rows.column("digest"))
+        parts.append(
+            Matches(
+                # A slice would keep the whole segment.
+                PackedTexts.concat([PackedTexts(paths)]),
+                PackedBytes(bytes(key_bytes(digests)[1]), DIGEST_BYTES),
+                np.array(rows.column("size"), np.int64),
+                np.zeros(rows.num_rows, np.bool_),
+                captured(glob.groups, glob.filter(paths.to_pylist())[1]) if glob.groups else (),
+            )
+        )
 
     def add_directories(done: Directories) -> None:
-        found.paths += done.paths
-        found.digests += done.digests
-        found.sizes += done.sizes
-        found.directories += [True] * len(done.paths)
+        parts.append(
+            Matches(
+                PackedTexts.of(done.paths),
+                PackedBytes.of(done.digests, DIGEST_BYTES),
+                np.array(done.sizes, np.int64),
+                np.ones(len(done.paths), np.bool_),
+                captured(glob.groups, glob.filter(done.paths)[1]) if glob.groups else (),
+            )
+        )
 
     _find(trees, root, glob, start, _Sink(add_files, add_directories))
-    found.captures = glob.filter(found.paths)[1] if glob.groups else [()] * len(found)
-    if any(found.directories):
-        found.sort()
-    return found
+    return Matches.concat(parts).sorted()
 
 
 @dataclass(frozen=True, slots=True)

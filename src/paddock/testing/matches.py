@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from paddock.model.globs import compile_glob
-from paddock.model.ids import Digest
+from paddock.model.packed import PackedBytes, PackedTexts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FakeMatches:
     """Columns of matches, as storage gives them."""
 
-    paths: Sequence[str]
-    digests: Sequence[Digest]
-    sizes: Sequence[int]
-    directories: Sequence[bool]
-    captures: Sequence[tuple[str, ...]]
+    paths: PackedTexts
+    digests: PackedBytes
+    directories: npt.NDArray[np.bool_]
+    captures: tuple[PackedTexts, ...]
 
 
 def match_paths(glob: str, files: Iterable[str]) -> FakeMatches:
@@ -31,9 +32,8 @@ def match_paths(glob: str, files: Iterable[str]) -> FakeMatches:
     indexes, captures = compiled.filter(everything)
     paths = [everything[index] for index in indexes]
     return FakeMatches(
-        paths=paths,
-        digests=[Digest(blake3(path.encode()).digest()) for path in paths],
-        sizes=[len(path) for path in paths],
-        directories=[path in above for path in paths],
-        captures=captures or [()] * len(paths),
+        paths=PackedTexts.of(paths),
+        digests=PackedBytes.of((blake3(path.encode()).digest() for path in paths), 32),
+        directories=np.array([path in above for path in paths], np.bool_),
+        captures=tuple(PackedTexts.of(column) for column in zip(*captures, strict=True)),
     )
