@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from paddock.catalog.database import SCHEMA_VERSION
+from paddock.catalog.copying import TABLES
+from paddock.catalog.database import SCHEMA_VERSION, Catalog
 from paddock.client.connection import connect
 from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.model.records import JobState
 from paddock.testing.postgres import RunningPostgres
 from paddock.testing.servers import running_agent, running_server
+from paddock.versions.migrate import migrate
 from paddock.versions.shared_home import open_shared, upgrade_shared
 
 FILES = 40
@@ -93,6 +96,50 @@ def test_an_upgrade_is_refused_while_somebody_works_and_does_nothing_twice(
     upgrade_shared(catalog)
     with open_shared(catalog, folder=tmp_path) as home, home.catalog.read() as tx:
         assert tx.one("SELECT max(version) FROM schema_versions") == (SCHEMA_VERSION,)
+
+
+def test_a_home_moves_with_all_that_it_knows(postgres: RunningPostgres, tmp_path: Path) -> None:
+    home, storage = tmp_path / "home", (tmp_path / "store").as_uri()
+    with connect(home, environment={}) as before:
+        before.repos.create("data")
+        spec = {
+            "pipeline": {"name": "upper"},
+            "transform": {"cmd": ["sh", "-c", "tr a-z A-Z < $data > /pfs/out/x; echo logged"]},
+            "input": {"pfs": {"repo": "data", "glob": "/*"}},
+        }
+        before.pipelines.apply(spec)
+        before.files.put("data@main:/a", b"abc")
+        before.process(workers=1)
+        expected = (before.commits.list("data"), before.jobs.list(), dict(before.jobs.logs("upper@head")))
+        with pytest.raises(Conflict, match="in use"):
+            migrate(home, postgres.create("moved_0"), storage=storage)
+    catalog = postgres.create("moved")
+    first = next(file for file in (home / "objects" / "packs").rglob("*") if file.is_file())
+    kept = first.read_bytes()
+    first.unlink()
+    with pytest.raises(NotFound, match="packs/"):
+        migrate(home, catalog, storage=storage)
+    with pytest.raises(NotFound, match="--storage"):
+        connect(catalog=catalog, environment={})
+    first.write_bytes(kept)
+    report = migrate(home, catalog, storage=storage)
+    assert report.packs >= 3
+    with connect(catalog=catalog, environment={}) as after:
+        assert (after.commits.list("data"), after.jobs.list(), dict(after.jobs.logs("upper@head"))) == expected
+        assert b"".join(after.files.read("upper:/x")) == b"ABC"
+        assert after.store.check(data=True).sound
+        after.files.put("data@main:/b", b"def")
+        after.process(workers=1)
+        assert after.jobs.inspect("upper@head").state in (JobState.SUCCESS, JobState.FAILURE)
+    with pytest.raises(Conflict, match="already"):
+        migrate(home, catalog, storage=storage)
+
+
+def test_every_table_is_copied_or_the_places_own(tmp_path: Path) -> None:
+    Catalog.open(tmp_path / "catalog.db").close()
+    with closing(Catalog.open(tmp_path / "catalog.db")) as catalog, catalog.read() as tx:
+        found = {row[0] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert found == {*TABLES, "schema_versions", "scheduler", "home"}
 
 
 def test_a_home_outlives_a_restart_of_its_sessions(postgres: RunningPostgres, tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ class Transaction:
         assert row is not None, "insert() takes a statement that returns one id"
         return int(row[0] or 0)
 
+    def restart_identities(self, tables: Sequence[str]) -> None:
+        """Have new rows numbered after those that were inserted with numbers of their own."""
+        self._connection.restart_identities(tables)
+
     def all_in(self, sql: str, values: Sequence[Value]) -> list[Row]:
         """Rows of a query whose text has one `IN ({})`, for any number of values; where they are many, run for slices of
         them, so an order holds within a slice only.

@@ -44,6 +44,9 @@ class Connection(Protocol):
     def rows_in(self, sql: str, values: Sequence[Value]) -> list[Row]:
         """Run a query whose text has one `IN ({})`, for any number of values of one type."""
 
+    def restart_identities(self, tables: Sequence[str]) -> None:
+        """After rows were inserted with ids of their own: let the next id of each table follow the highest."""
+
     def has_table(self, name: str) -> bool: ...
 
     def data_version(self) -> int:

@@ -197,6 +197,16 @@ class PostgresConnection:
         text = sql.replace("IN ({})", f"= ANY(?::{_array_type(values)})")
         return self.rows(text, (list(values),))  # type: ignore[arg-type]
 
+    def restart_identities(self, tables: Sequence[str]) -> None:
+        names = self.rows(
+            "SELECT table_name FROM information_schema.columns WHERE table_schema = current_schema()"
+            " AND column_name = 'id' AND is_identity = 'YES'"
+        )
+        for table in sorted({str(name) for (name,) in names} & set(tables)):
+            self.rows(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 0) + 1, false) FROM {table}"
+            )
+
     def has_table(self, name: str) -> bool:
         return self.rows("SELECT to_regclass(?)", (name,)) != [(None,)]
 

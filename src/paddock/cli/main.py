@@ -78,6 +78,13 @@ COMMANDS: dict[str, LazyCommand] = {
         ("datum", "datum", "app", "The single units of work of a job.", _OBJECTS),
         ("cache", "cache", "app", "Kept results, which unchanged datums need not be computed for.", _MORE),
         ("init", "init", "init", "Make a home, and choose where its data is kept.", _MORE),
+        (
+            "migrate",
+            "migrate",
+            "migrate",
+            "Move a home from a folder to a PostgreSQL database and an object store.",
+            _MORE,
+        ),
         ("worker", "worker", "worker", "Run datums for a server on another machine.", _MORE),
         ("pool", "pool", "app", "Workers on other machines: who may join.", _MORE),
         ("du", "du", "du", "What repos, branches and commits cost on disk, alone and shared with others.", _MORE),

@@ -7,7 +7,8 @@ pay for the scheduler. This is the one place where imports stand inside methods.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from paddock.runtime.datum_debug import DebugRun
     from paddock.runtime.engines.local import WorkerOptions
     from paddock.runtime.workshop import Workshop
+    from paddock.versions.migrate import MigrationReport
     from paddock.versions.transfers import TransferService
 
 
@@ -91,12 +93,8 @@ class EmbeddedPaddock:
         cls, catalog: str, *, storage: str | None = None, settings: Settings | None = None
     ) -> EmbeddedPaddock:
         """Open the home whose catalog is at a PostgreSQL URL; see `versions.shared_home.open_shared`."""
-        try:
+        with _postgres_package():
             from paddock.versions.shared_home import open_shared
-        except ImportError as error:
-            raise InvalidInput(
-                f"a catalog on PostgreSQL needs a package that is not installed ({error.name}): pip install 'paddock[postgres]'"
-            ) from None
 
         return cls(open_shared(catalog, storage=None if storage is None else _store_url(storage)), settings=settings)
 
@@ -256,3 +254,21 @@ def _store_url(text: str) -> str:
             f"{text} is gone when this process ends; keep a home's data in s3://, gs://, az:// or file://"
         )
     return str(url)
+
+
+def migrate_home(source: Path, catalog: str, *, storage: str) -> MigrationReport:
+    """Move a home from a folder to a catalog server; see `versions.migrate.migrate`."""
+    with _postgres_package():
+        from paddock.versions.migrate import migrate
+
+    return migrate(source, catalog, storage=_store_url(storage))
+
+
+@contextmanager
+def _postgres_package() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise InvalidInput(
+            f"a catalog on PostgreSQL needs a package that is not installed ({error.name}): pip install 'paddock[postgres]'"
+        ) from None

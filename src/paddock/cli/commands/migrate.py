@@ -1,0 +1,46 @@
+"""`paddock migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paddock.cli import output
+from paddock.cli.options import Json
+from paddock.cli.session import session_of
+from paddock.client.embedded import migrate_home
+from paddock.model.errors import InvalidInput
+
+
+def migrate(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="HOME", help="The folder of the home.")],
+    target: Annotated[
+        str, typer.Argument(metavar="CATALOG", help="An empty PostgreSQL database: postgresql://USER@HOST/DATABASE.")
+    ],
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="Where its bulk data goes. Default: PADDOCK_STORAGE."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Move a home from a folder to a PostgreSQL database and an object store.
+
+    Every pack is copied and read back, then all of the catalog in one transaction. Nobody may have the home open meanwhile. The
+    folder stays as it is: remove it when you have seen the new place. After an error, call it again: what is there is not copied anew.
+    """
+    session = session_of(context)
+    place = storage or session.settings.storage
+    if place is None:
+        raise InvalidInput("name where the home's bulk data goes: --storage s3://bucket/prefix")
+    session.interrupted = "interrupted; the home is where it was, and the same command goes on"
+    report = migrate_home(source, target, storage=place)
+    if json:
+        output.document(report)
+    else:
+        output.line(
+            f"moved {source} to {place} and its catalog: {report.packs} packs ({report.packs_copied} copied, "
+            f"{output.size(report.bytes_copied)}), {report.rows} rows"
+        )
