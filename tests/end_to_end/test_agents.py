@@ -81,7 +81,8 @@ def test_agents_do_the_work_of_a_server_that_has_none_of_its_own(
         job = finished(remote)
     assert (job.state, job.datums.run, job.datums.failed) == (JobState.SUCCESS, FILES, 0)
     check_output(remote)
-    assert sorted(traced(tmp_path / "trace")) == sorted(f"f{number:03}" for number in range(FILES))
+    # One that was taken over by an idle worker may have run twice, and counts once.
+    assert set(traced(tmp_path / "trace")) == {f"f{number:03}" for number in range(FILES)}
     assert len(list(remote.jobs.logs("upper@head"))) == FILES
 
 

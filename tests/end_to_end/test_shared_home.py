@@ -45,7 +45,7 @@ def test_another_server_takes_over_and_the_output_is_the_same(postgres: RunningP
         remote.commits.finish("data@main")
         token = remote.pools.create_token("default").secret
         # The agent is told of the second server, and finds the scheduler at the first.
-        with running_agent(second.url, token, tmp_path):
+        with running_agent(second.url, token, tmp_path, options=["--direct"]):
             deadline = time.monotonic() + LIMIT_SECONDS
             while not trace.exists() or len(trace.read_text().split()) < 8:
                 assert time.monotonic() < deadline, "nothing runs"

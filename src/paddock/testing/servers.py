@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,22 +48,14 @@ def running_server(
 
 
 @contextmanager
-def running_agent(url: str, token: str, folder: Path, *, slots: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def running_agent(
+    url: str, token: str, folder: Path, *, slots: int = 1, options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """`paddock worker` for a server; SIGKILL at the end, where it has not ended before. folder: for its token."""
     file = folder / f"token-{uuid.uuid4().hex}"
     file.write_text(token)
-    command = [
-        sys.executable,
-        "-m",
-        "paddock",
-        "--url",
-        url,
-        "worker",
-        "--token-file",
-        str(file),
-        "--slots",
-        str(slots),
-    ]
+    words = ["worker", "--token-file", str(file), "--slots", str(slots), *options]
+    command = [sys.executable, "-m", "paddock", "--url", url, *words]
     with subprocess.Popen(command) as process:
         try:
             yield process

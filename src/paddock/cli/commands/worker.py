@@ -34,6 +34,13 @@ def worker(
     slots: Annotated[
         int | None, typer.Option("--slots", min=1, help="Datums at once. Default: PADDOCK_WORKERS, else one a CPU.")
     ] = None,
+    direct: Annotated[
+        bool,
+        typer.Option(
+            "--direct",
+            help="Read and write the home's object store itself, and not through the server; its credentials are in the environment.",
+        ),
+    ] = False,
     scratch: Annotated[
         Path | None, typer.Option("--scratch", help="Where datums keep their files. Default: a temporary folder.")
     ] = None,
@@ -57,17 +64,23 @@ def worker(
     with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
-            _work(settings, url, token, uplink, Path(folder), slots=count)
+            _work(settings, url, token, uplink, Path(folder), slots=count, direct=direct)
 
 
-def _work(settings: Settings, url: str, token: str, uplink: HttpUplink, folder: Path, *, slots: int) -> None:
+def _work(
+    settings: Settings, url: str, token: str, uplink: HttpUplink, folder: Path, *, slots: int, direct: bool
+) -> None:
     terms = uplink.terms()
     uplink.leave(terms.agent)
+    if direct and terms.storage is None:
+        raise InvalidInput(
+            f"the home of {url} keeps its data on its own disk, which nobody else can reach; leave --direct out"
+        )
     own_token = folder / "token"
     own_token.touch(mode=0o600)
     own_token.write_text(token, encoding="ascii")
     engine = LocalEngine(
-        objects=f"{url.rstrip('/')}/api/v1/objects",
+        objects=terms.storage if direct and terms.storage else f"{url.rstrip('/')}/api/v1/objects",
         token_file=own_token,
         scratch=folder / "slots",
         chunking=ChunkingParameters(**terms.chunking),
