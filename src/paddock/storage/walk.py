@@ -10,15 +10,12 @@ import os
 import stat
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 from paddock.model.errors import Problem
 
 HOME_DIRECTORY = ".paddock"
-
-_name_of = attrgetter("name")
 
 
 class Found:
@@ -103,33 +100,48 @@ class _Walk:
 
     def enter(self, directory: _Directory) -> list[_Directory]:
         """Note the files of one directory; the directories in it, by name."""
-        inner: list[_Directory] = []
-        paths: list[str] = []
-        statuses: list[os.stat_result] = []
         stem = f"{directory.path}/"[self._skip :]
         try:
-            for entry, status in _entries(directory.path or "/"):
-                if stat.S_ISREG(status.st_mode):
-                    path = stem + entry.name
-                    fault = None if path.isascii() and len(path) <= self._path_bytes_max else self._name_fault(path)
-                    if fault is None:
-                        paths.append(path)
-                        statuses.append(status)
-                    else:
-                        self._refuse(path, fault)
-                else:
-                    inner += self._other(directory, entry, status.st_mode)
+            names, statuses = _listed(directory.path or "/")
         except OSError as error:
             self._refuse(directory.path[self._skip :] or "/", _fault_of(error))
-        self._found.add(paths, statuses)
+            return []
+        inner: list[_Directory] = []
+        if not self._all_plain(stem, names, statuses):
+            names, statuses, inner = self._sorted_out(directory, names, statuses)
+        self._found.add([stem + name for name in names], statuses)
         return inner
 
-    def _other(self, parent: _Directory, entry: os.DirEntry[str], mode: int) -> list[_Directory]:
+    def _all_plain(self, stem: str, names: Sequence[str], statuses: Sequence[os.stat_result]) -> bool:
+        """Whether a look at each is needless, as for most directories: all are regular files, and all names ASCII and short."""
+        kinds = {stat.S_IFMT(mode) for mode in {status.st_mode for status in statuses}}
+        longest = len(stem) + max(map(len, names), default=0)
+        return kinds <= {stat.S_IFREG} and longest <= self._path_bytes_max and (stem + "".join(names)).isascii()
+
+    def _sorted_out(
+        self, directory: _Directory, names: Sequence[str], statuses: Sequence[os.stat_result]
+    ) -> tuple[list[str], list[os.stat_result], list[_Directory]]:
+        """The regular files that can be stored, and the directories to enter."""
+        stem = f"{directory.path}/"[self._skip :]
+        kept: list[str] = []
+        kept_statuses: list[os.stat_result] = []
+        inner: list[_Directory] = []
+        for name, status in zip(names, statuses, strict=True):
+            if not stat.S_ISREG(status.st_mode):
+                inner += self._other(directory, name, status.st_mode)
+            elif fault := self._name_fault(stem + name):
+                self._refuse(stem + name, fault)
+            else:
+                kept.append(name)
+                kept_statuses.append(status)
+        return kept, kept_statuses, inner
+
+    def _other(self, parent: _Directory, name: str, mode: int) -> list[_Directory]:
         """What is no regular file: directories to enter, links to follow, and what can't be stored."""
-        path = f"{parent.path}/{entry.name}"
+        path = f"{parent.path}/{name}"
         shown = path[self._skip :]
         if stat.S_ISDIR(mode):
-            return [] if entry.name == HOME_DIRECTORY else [_Directory(path, parent.entered)]
+            return [] if name == HOME_DIRECTORY else [_Directory(path, parent.entered)]
         if not stat.S_ISLNK(mode):
             self._refuse(shown, f"is {kind_of(mode)}; only files, directories and links to them can be stored")
             return []
@@ -139,7 +151,7 @@ class _Walk:
             self._refuse(shown, "is a link that leads nowhere" if error.errno == errno.ENOENT else _fault_of(error))
             return []
         if stat.S_ISDIR(status.st_mode):
-            return [] if entry.name == HOME_DIRECTORY else self._follow(parent, path, shown)
+            return [] if name == HOME_DIRECTORY else self._follow(parent, path, shown)
         fault = self._name_fault(shown)
         if not stat.S_ISREG(status.st_mode):
             fault = f"is a link to {kind_of(status.st_mode)}; only files, directories and links to them can be stored"
@@ -172,11 +184,15 @@ class _Walk:
         self._found.problems.append(Problem(shown, fault))
 
 
-def _entries(path: str) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
-    """What a directory has, by name."""
-    with os.scandir(path) as entries:
-        listed = sorted(entries, key=_name_of)
-        return zip(listed, [entry.stat(follow_symlinks=False) for entry in listed], strict=True)
+def _listed(path: str) -> tuple[list[str], list[os.stat_result]]:
+    """What a directory has, by name. Seen from the directory, so that the kernel need not look its path up for each."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        names = os.listdir(directory)
+        names.sort()
+        return names, [os.stat(name, dir_fd=directory, follow_symlinks=False) for name in names]
+    finally:
+        os.close(directory)
 
 
 def kind_of(mode: int) -> str:
