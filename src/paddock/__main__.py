@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from paddock.cli.main import main
+from paddock.cli.start import main
 
 sys.exit(main())

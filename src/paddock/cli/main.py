@@ -1,14 +1,8 @@
 """The `paddock` command: global options, errors to exit codes, and the table of commands."""
 
-# ruff: noqa: E402  (the collector is off before the imports that make it run)
-
 from __future__ import annotations
 
 import gc
-
-# Importing makes much and drops nothing: without the collector the command starts a fifth sooner.
-gc.disable()
-
 import os
 import signal
 import sys

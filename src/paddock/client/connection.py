@@ -12,11 +12,6 @@ from paddock.model.services import Paddock
 from paddock.settings import Settings
 
 
-def expect_put(source: str | os.PathLike[str]) -> None:
-    """A hint that a `put_tree` of this directory comes soon: another process begins to look at it. It costs and changes nothing else."""
-    importlib.import_module("paddock.storage.scan_ahead").expect_scan(source)
-
-
 def connect(
     home: str | os.PathLike[str] | None = None,
     url: str | None = None,

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import CommitId, is_commit_id
+from paddock.model.limits import NAME_LENGTH_MAX, PATH_BYTES_MAX
 from paddock.model.records import DEFAULT_BRANCH, DEFAULT_PROJECT
 
-NAME_LENGTH_MAX = 63
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _REF = re.compile(r"(?P<name>[A-Za-z0-9_-]+)(?P<ancestry>(?:[\^~.]-?\d*)*)")
 _STEP = re.compile(r"(?P<sign>[\^~.])(?P<count>-?\d*)")
-PATH_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)

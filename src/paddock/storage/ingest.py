@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paddock.model.addresses import PATH_BYTES_MAX
 from paddock.model.errors import Problem
 from paddock.model.ids import Digest
+from paddock.model.limits import PATH_BYTES_MAX
 from paddock.model.services import OnTransfer
 from paddock.storage.chunking import ChunkingParameters, Reader, StoredFile, stored_file
 from paddock.storage.chunks import ChunkStore, ChunkWriter

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from paddock.model.addresses import PATH_BYTES_MAX
 from paddock.model.errors import InvalidInput, Problem
+from paddock.model.limits import PATH_BYTES_MAX
 from paddock.storage.os_errors import translate
 from paddock.storage.scan_ahead import take_scan
 from paddock.storage.walk import Found, kind_of, walk

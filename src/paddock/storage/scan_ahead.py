@@ -8,43 +8,63 @@ one only costs time: the directory is walked again.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
+import struct
+import threading
 from array import array
+from dataclasses import dataclass
 from itertools import islice
-from typing import IO
+from typing import IO, NoReturn
 
-from paddock.model.addresses import PATH_BYTES_MAX
 from paddock.model.errors import Problem
-from paddock.storage.scan_worker import HEAD
-from paddock.storage.walk import Found
+from paddock.model.limits import PATH_BYTES_MAX
+from paddock.storage.walk import Found, walk
 
 _FILES_MIN = 500
-"""With fewer entries, and no directories among them, walking takes less than the start of a process (20 ms)."""
+"""With fewer entries, and no directories among them, walking takes no time."""
 
 _PROCESSES_MAX = 2
 
-_started: dict[str, list[subprocess.Popen[bytes]]] = {}
-_CALL = "from paddock.storage.scan_worker import main; main()"
+_HEAD = struct.Struct("<qQQQ")
+"""Start in ns since 1970, files, bytes of the paths, bytes of the problems.
+
+After it comes each column of `Found` as it lies in memory, then the paths joined by NUL, and the problems (place and message of
+each) joined by NUL.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Walker:
+    """A process of ours, and what it sends."""
+
+    pid: int
+    stream: IO[bytes]
+
+
+_started: dict[str, list[_Walker]] = {}
 
 
 def expect_scan(source: str | os.PathLike[str]) -> None:
-    """Begin to walk a directory that is to be put. Does nothing where that would not pay, or there is none."""
-    root = os.path.abspath(source)
-    parts = 0 if root in _started else _parts_that_pay(root)
+    """Begin to walk a directory that is to be put. Does nothing where that would not pay, there is none, or threads run.
+
+    The processes are forks: they start in a millisecond where a new interpreter takes 50, but a lock that another thread
+    holds would stay locked in them.
+    """
     try:
-        processes = [_start(root, part, parts) for part in range(parts)]
+        root = os.path.abspath(source)
+        if root in _started or not _single_threaded():
+            return
+        parts = _parts_that_pay(root)
+        _started[root] = [_start(root, part, parts) for part in range(parts)]
     except OSError:
-        return  # the walk is done later, in this process
-    if processes:
-        _started[root] = processes
+        pass  # the walk is done later, in this process
 
 
 def take_scan(root: str, path_bytes_max: int) -> Found | None:
     """What was found by the processes that walk this directory; None where there are none, one failed, or a path is too long."""
-    processes = _started.pop(root, [])
-    parts = [found for process in processes if (found := _result(process)) is not None]
-    if not parts or len(parts) < len(processes):
+    walkers = _started.pop(root, [])
+    parts = [found for walker in walkers if (found := _result(walker)) is not None]
+    if not parts or len(parts) < len(walkers):
         return None
     found = parts[0]
     for other in parts[1:]:
@@ -56,40 +76,68 @@ def take_scan(root: str, path_bytes_max: int) -> Found | None:
     return None if too_long and any(len(path.encode()) > path_bytes_max for path in found.paths) else found
 
 
+def _single_threaded() -> bool:
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return threading.active_count() == 1
+
+
 def _parts_that_pay(root: str) -> int:
     """How many processes. Each looks at what `root` itself holds, so where that is much, one does it all."""
-    try:
-        with os.scandir(root) as entries:
-            some = list(islice(entries, _FILES_MIN))
-            directories = sum(1 for entry in some if entry.is_dir())
-    except OSError:
-        return 0
+    with os.scandir(root) as entries:
+        some = list(islice(entries, _FILES_MIN))
+        directories = sum(1 for entry in some if entry.is_dir())
     return 1 if len(some) == _FILES_MIN else min(directories, _PROCESSES_MAX)
 
 
-def _start(root: str, part: int, parts: int) -> subprocess.Popen[bytes]:
-    # Our own module path, without `site` (10 ms) and without the current directory.
-    path = os.pathsep.join(place for place in sys.path if place)
-    return subprocess.Popen(
-        [sys.executable, "-S", "-P", "-c", _CALL, root, str(PATH_BYTES_MAX), str(part), str(parts)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+def _start(root: str, part: int, parts: int) -> _Walker:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _be_walker(writing, root, part, parts)
+    os.close(writing)
+    return _Walker(pid, os.fdopen(reading, "rb"))
 
 
-def _result(process: subprocess.Popen[bytes]) -> Found | None:
-    assert process.stdout is not None
-    with process, process.stdout as stream:
+def _be_walker(writing: int, root: str, part: int, parts: int) -> NoReturn:
+    """What the other process does. Whatever happens, it never returns into the code of the one that it was forked from."""
+    try:
+        # Ctrl-C reaches the whole process group; whoever started this process decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):  # a reader of the command's output does not wait for this process
+            os.dup2(null, stream)
+        os.closerange(3, writing)  # the ends at which this one and the one before are read
+        with os.fdopen(writing, "wb") as target:
+            _send(target, walk(root, PATH_BYTES_MAX, part=part, parts=parts))
+    finally:
+        os._exit(0)
+
+
+def _send(target: IO[bytes], found: Found) -> None:
+    paths = "\0".join(found.paths).encode()
+    problems = "\0".join(text for problem in found.problems for text in (problem.place, problem.message)).encode()
+    target.write(_HEAD.pack(found.started_ns, len(found.paths), len(paths), len(problems)))
+    for column in found.columns:
+        target.write(column)
+    target.write(paths)
+    target.write(problems)
+
+
+def _result(walker: _Walker) -> Found | None:
+    with walker.stream as stream:
         try:
             return _receive(stream)
         except (EOFError, ValueError):
             return None
+        finally:
+            stream.close()
+            os.waitpid(walker.pid, 0)
 
 
 def _receive(stream: IO[bytes]) -> Found:
-    started_ns, files, path_bytes, problem_bytes = HEAD.unpack(_exactly(stream, HEAD.size))
+    started_ns, files, path_bytes, problem_bytes = _HEAD.unpack(_exactly(stream, _HEAD.size))
     found = Found()
     found.started_ns = started_ns
     for column in found.columns:

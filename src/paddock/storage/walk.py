@@ -1,6 +1,6 @@
 """Walking a directory on the local disk: its regular files, and what tells whether they changed.
 
-A helper process does this too (`scan_worker`), so nothing heavy is imported: columns are plain arrays.
+Processes that start before the command is loaded do this too (`scan_ahead`), so nothing heavy is imported: columns are plain arrays.
 """
 
 from __future__ import annotations

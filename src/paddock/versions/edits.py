@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paddock.model.addresses import PATH_BYTES_MAX
 from paddock.model.errors import InvalidInput, NotFound
 from paddock.model.ids import Digest
+from paddock.model.limits import PATH_BYTES_MAX
 from paddock.storage.chunks import ChunkStore, ChunkWriter, StoredFile
 from paddock.storage.columnar import empty_table, sort_by_key
 from paddock.storage.tree_kinds import TREE

@@ -18,7 +18,7 @@ from paddock.cli.options import Json
 from paddock.cli.progress import transfer_progress
 from paddock.cli.session import session_of
 from paddock.client.archives import translated
-from paddock.client.connection import expect_put
+from paddock.client.hints import expect_put
 from paddock.model.addresses import parse_address
 from paddock.model.errors import InvalidInput
 from paddock.model.records import PutReport
