@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 from typing import Any
@@ -66,6 +67,21 @@ def test_outputs_logs_and_kept_results_stay(data: EmbeddedPaddock) -> None:
     assert (again.datums.run, again.datums.reused) == (0, 4)
     states = {datum.state for datum in data.datums.list(f"grow@{again.id}")}
     assert states == {DatumState.REUSED}
+
+
+def test_what_jobs_hold_is_remembered_as_it_is_read(data: EmbeddedPaddock) -> None:
+    """Datums, kept results and batch results, as they come and go between collections."""
+    home = data.home
+    data.pipelines.apply(pipeline("grow", GROW))
+    for change in (lambda: None, lambda: data.files.delete("data@main:/0"), lambda: data.pipelines.delete("grow")):
+        change()
+        data.process(workers=1)
+        warm = collect_garbage(home, grace_seconds=0, dry_run=True)
+        for file in home.cache.glob("gc-*"):
+            file.unlink()
+        cold = collect_garbage(home, grace_seconds=0, dry_run=True)
+        assert dataclasses.replace(warm, seconds=0) == dataclasses.replace(cold, seconds=0)
+    assert warm.dropped_results == 1
 
 
 def test_what_a_deleted_pipeline_computed_goes(data: EmbeddedPaddock) -> None:

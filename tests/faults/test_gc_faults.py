@@ -29,7 +29,7 @@ KEPT = {f"/{name}": random.Random(name).randbytes(40_000) for name in range(10)}
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with packs of every fate: in use, unused, sparse, orphan, unfinished."""
+    """A home with packs of every fate: in use, unused, sparse, orphan, unfinished; and a collection's memory from before."""
     place = tmp_path_factory.mktemp("template")
     source = place / "source"
     source.mkdir()
@@ -44,6 +44,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in range(3, 10):
             paddock.files.put(f"kept@main:/other/{name}", KEPT[f"/{name}"][::-1])
         paddock.files.put("gone@main:/more", random.Random(1).randbytes(400_000))
+        collect_garbage(paddock.home, dry_run=True)
         paddock.repos.delete("gone")
         with DetachedWriter(paddock.home.objects) as writer:
             writer.put(b"orphan" * 100)

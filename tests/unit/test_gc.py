@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from paddock.catalog import chunk_index, commits, file_cuts
+from paddock.catalog.chunk_index import CatalogChunkIndex
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import Conflict, Corrupt, NotFound
 from paddock.model.ids import Digest
+from paddock.model.records import Location
 from paddock.model.store_records import GarbageReport, PackFate
+from paddock.runtime.fsck import check_store
 from paddock.runtime.garbage import collect_garbage
 from paddock.storage.chunks import DetachedWriter
 from paddock.storage.splitting.kinds import CUT_FILES
@@ -308,3 +311,97 @@ def test_cuts_of_split_files_stay_until_they_are_long_unused(paddock: EmbeddedPa
         assert file_cuts.root(tx, "v1 lines records=10 header=0 by=position") == ""
     gc(home)
     assert paddock.datums.preview(node).total == 500
+
+
+# ---- what is remembered between collections ----------------------------------------------------------------
+
+
+def memory_files(home: Home) -> list[Path]:
+    return sorted(home.cache.glob("gc-*"))
+
+
+class WatchedIndex(CatalogChunkIndex):
+    """The chunk index, which notes what is looked up in it to be read."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home.catalog)
+        self.located: set[Digest] = set()
+        home.chunks.index = self
+
+    def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
+        self.located.update(digests)
+        return super().locate(digests)
+
+
+def test_a_second_collection_reads_only_what_changed(paddock: EmbeddedPaddock, home: Home) -> None:
+    for number in range(20):
+        paddock.files.put(f"data@main:/{number}", noise(number, 1000))
+    first = gc(home)
+    asked = WatchedIndex(home)
+    again = gc(home)
+    assert asked.located == set()
+    assert (again.live_chunks, again.live_bytes) == (first.live_chunks, first.live_bytes)
+    paddock.files.put("data@main:/more", b"more")
+    asked.located.clear()
+    assert gc(home).live_chunks == first.live_chunks + 3, "a root, a segment, and the bytes"
+    assert len(asked.located) <= 1 + 1 + 21 + 3, "root, segment, and what they name; the pack that came"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["base", "marks"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_memory_is_not_believed(paddock: EmbeddedPaddock, home: Home, which: int, damage: str) -> None:
+    paddock.files.put("data@main:/file", noise(1))
+    paddock.repos.create("gone")
+    paddock.files.put("gone@main:/file", noise(2))
+    gc(home)
+    file = memory_files(home)[which]
+    content = file.read_bytes()
+    if damage == "remove":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        file.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+    paddock.repos.delete("gone")
+    report = gc(home)
+    assert fates(report) == [PackFate.UNUSED]
+    assert read(paddock, "data@main:/file") == noise(1)
+    asked = WatchedIndex(home)
+    gc(home)
+    assert asked.located == set(), "it is remembered anew"
+
+
+def test_what_went_out_of_use_need_not_be_readable(paddock: EmbeddedPaddock, home: Home) -> None:
+    paddock.files.put("data@main:/file", noise(1))
+    paddock.repos.create("gone")
+    before = stored_bytes(home)
+    paddock.files.put("gone@main:/file", noise(2))
+    gc(home)
+    root = Digest(bytes.fromhex(list(_trees(home))[-1]))
+    place = home.chunks.locate([root])[root]
+    file = home.path / "objects" / "packs" / place.pack[:2] / place.pack
+    content = bytearray(file.read_bytes())
+    content[place.offset] ^= 1
+    file.write_bytes(content)
+    paddock.repos.delete("gone")
+    with Home.open(home.path) as fresh:
+        assert fates(gc(fresh)) == [PackFate.UNUSED]
+    assert stored_bytes(home) == before
+    assert read(paddock, "data@main:/file") == noise(1)
+
+
+def test_a_repair_voids_what_is_remembered_of_packs(paddock: EmbeddedPaddock, home: Home) -> None:
+    """A repair enters chunks into the index that a pack has and the index had lost."""
+    paddock.files.put("data@main:/file", noise(1))
+    with home.catalog.write() as tx:
+        tx.execute("DELETE FROM chunks WHERE size = ?", (len(noise(1)),))
+    few = gc(home, dry_run=True).live_chunks
+    assert check_store(home, repair=True).repaired
+    assert gc(home).live_chunks == few + 1
+
+
+def test_a_memory_that_cannot_be_kept_only_costs_time(paddock: EmbeddedPaddock, home: Home) -> None:
+    paddock.files.put("data@main:/file", noise(1))
+    home.cache.rmdir()
+    home.cache.write_bytes(b"in the way")
+    assert [gc(home).garbage for _ in range(2)] == [(), ()]

@@ -23,6 +23,7 @@ __all__ = [
     "STATES",
     "BatchHeader",
     "BatchResult",
+    "parse_batch_header",
     "read_batch_header",
     "read_batch_result",
     "read_log",
@@ -49,8 +50,13 @@ def read_batch_result(chunks: ChunkStore, batch: Digest) -> BatchResult:
 
 def read_batch_header(chunks: ChunkStore, batch: Digest) -> BatchHeader:
     """Only the header: one chunk."""
+    return parse_batch_header(batch, chunks.read(batch))
+
+
+def parse_batch_header(batch: Digest, data: bytes) -> BatchHeader:
+    """The header from the bytes of the batch result. Corrupt where they are none."""
     try:
-        document = json.loads(chunks.read(batch))
+        document = json.loads(data)
         if document["format"] != FORMAT:
             raise Corrupt(
                 f"batch result {batch.hex()} has format {document['format']}; "

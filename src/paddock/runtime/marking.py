@@ -4,14 +4,16 @@
     batch result → results and files segments, log chunks; files segments → chunks of files
     cut-files root → segments → cuts root → segments
 
-Segments that many roots share are read once. Columnar; memory grows by 8 bytes a chunk and some 100 bytes a segment.
+What a *table* (a root, a segment or a batch result) names is fixed by its digest. So it is counted how many tables in use name
+each table and each chunk: a table is read when it comes into use, and once more when it goes out of it, whatever number of roots
+share it. Columnar; memory grows by 12 bytes a chunk and some 100 bytes a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,17 +22,18 @@ import pyarrow.compute as pc
 from paddock.catalog.garbage import RootRow
 from paddock.model.errors import Corrupt, NotFound, PaddockError
 from paddock.model.ids import Digest
-from paddock.runtime.batch_results import read_batch_header
+from paddock.runtime.batch_results import parse_batch_header
 from paddock.runtime.job_tables import CACHE, DATUMS, NO_BATCH
 from paddock.storage.columnar import decode_segment, key_bytes, single_array
-from paddock.storage.digest_set import DigestSet, Heads, heads, heads_of
+from paddock.storage.digest_counts import DigestCounts
+from paddock.storage.digest_set import Heads, heads, unique
 from paddock.storage.segments import TableKind
 from paddock.storage.splitting.kinds import CUT_FILES, CUTS
+from paddock.storage.tables import empty_root, root_kind
 from paddock.storage.tree_kinds import FILES, TREE
 from paddock.versions.home import Home
 
 KINDS = {"tree": TREE, "datums": DATUMS, "cache": CACHE, "cut-files": CUT_FILES}
-Result = TypeVar("Result")
 
 
 class OnFault(Protocol):
@@ -39,119 +42,163 @@ class OnFault(Protocol):
     def __call__(self, digest: Digest, holder: str, error: PaddockError) -> None: ...
 
 
+class OnChange(Protocol):
+    """Told of a table that comes into use (step 1) or goes out of it (-1): its own digest, joined with those of the chunks it names."""
+
+    def __call__(self, digests: bytes, step: int) -> None: ...
+
+
+Root = tuple[str, Digest]
+"""A root that is in use: kind as of `RootRow`, and digest."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    kind: TableKind
+class _Table:
+    kind: TableKind | None
+    """None: a batch result."""
     digest: Digest
     holder: str
+    is_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a table names. chunks: joined digests of chunks that name nothing themselves."""
+
+    chunks: bytes = b""
+    tables: Sequence[_Table] = ()
 
 
 class Marking:
-    """The chunks in use, as roots are added. Without `on_fault` the first error is raised: then nothing is known."""
+    """The chunks in use, as roots are added and taken away.
 
-    def __init__(self, home: Home, *, on_fault: OnFault | None = None) -> None:
-        self.live = DigestSet()
+    Without `on_fault` the first error is raised: the marking is of no use then. Errors: Corrupt, NotFound of a table.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        on_fault: OnFault | None = None,
+        on_change: OnChange | None = None,
+        live: DigestCounts | None = None,
+        tables: Mapping[bytes, int] | None = None,
+        roots: Iterable[Root] = (),
+    ) -> None:
+        """live, tables, roots: of an earlier marking, to go on from."""
+        self.live = DigestCounts() if live is None else live
+        self.roots = set(roots)
+        self.tables = dict(tables or {})
+        """{table in use: how many roots and tables in use name it}."""
         self._home = home
         self._on_fault = on_fault
-        self._seen: set[bytes] = set()
+        self._on_change = on_change
 
     def add(self, roots: Iterable[RootRow]) -> None:
-        """Mark all that can be reached from these roots. Costs a read of each segment not met before."""
-        segments: list[_Wanted] = []
-        batches: dict[bytes, str] = {}
+        """Mark all that can be reached from these roots. Costs a read of each table not met before."""
+        fresh: list[_Table] = []
         for row in roots:
-            digest = Digest(bytes.fromhex(row.root))
-            if digest in self._seen:
-                continue
-            if row.kind == "batch":
-                batches[digest] = row.holder
-            else:
-                segments += self._segments_of(KINDS[row.kind], digest, row.holder)
-        for wanted, table in self._read(segments):
-            if wanted.kind is TREE:
-                self.live.add(file_chunk_heads(table))
-            elif wanted.kind is CUT_FILES:
-                self._add_cuts(table, wanted.holder)
-            else:
-                batches |= dict.fromkeys(self._batches_in(table), wanted.holder)
-        self._add_batches(batches)
+            root = (row.kind, Digest(bytes.fromhex(row.root)))
+            if root not in self.roots and not _is_empty(root):
+                self.roots.add(root)
+                fresh.append(_root_table(root, row.holder))
+        self._walk(fresh, 1)
 
-    def _segments_of(self, kind: TableKind, root: Digest, holder: str) -> Iterator[_Wanted]:
-        self._seen.add(root)
-        if root == self._home.tables.empty(kind):
-            return
-        self._mark(root)
-        found = self._attempt(root, holder, lambda: self._home.tables.root(kind, root))
-        if found is None:
-            return
-        for segment in found.segments:
-            if segment.digest not in self._seen:
-                self._seen.add(segment.digest)
-                self._mark(segment.digest)
-                yield _Wanted(kind, segment.digest, holder)
+    def keep_only(self, roots: Iterable[RootRow]) -> None:
+        """Take away the roots that are not among these. Costs a read of each table that goes out of use."""
+        gone = self.roots - {(row.kind, Digest(bytes.fromhex(row.root))) for row in roots}
+        self.roots -= gone
+        self._walk([_root_table(root, "") for root in gone], -1)
 
-    def _add_cuts(self, table: pa.Table, holder: str) -> None:
-        """Mark the cuts that are named, which name no further chunks."""
-        for root in pc.unique(table.column("cuts")).to_pylist():
-            if root not in self._seen:
-                list(self._segments_of(CUTS, Digest(root), holder))
+    def _walk(self, named: Iterable[_Table], step: int) -> None:
+        """Count the tables that are named once more, or once less; go on into those that come into use, or go out of it."""
+        while wave := [table for table in named if self._count(table, step)]:
+            following: list[_Table] = []
+            for table, content in zip(wave, self._read(wave), strict=True):
+                self._note(table.digest + content.chunks, step)
+                following += content.tables
+            named = following
 
-    def _batches_in(self, table: pa.Table) -> list[bytes]:
-        named: list[bytes] = pc.unique(table.column("batch")).to_pylist()
-        return [batch for batch in named if batch != NO_BATCH and batch not in self._seen]
-
-    def _add_batches(self, batches: dict[bytes, str]) -> None:
-        files: list[_Wanted] = []
-        for batch, holder in batches.items():
-            digest = Digest(batch)
-            if digest in self._seen:
-                continue
-            self._seen.add(digest)
-            self._mark(digest)
-            header = self._attempt(digest, holder, lambda: read_batch_header(self._home.chunks, digest))  # noqa: B023
-            if header is None:
-                continue
-            plain = [*header.results, *(log for log, _ in header.log)]
-            self.live.add(heads_of([*plain, *header.files]))
-            files += [_Wanted(FILES, each, holder) for each in header.files if each not in self._seen]
-            self._seen.update(header.files)
-        for _, table in self._read(files):
-            self.live.add(file_chunk_heads(table))
-
-    def _read(self, wanted: Sequence[_Wanted]) -> Iterator[tuple[_Wanted, pa.Table]]:
-        if self._on_fault is None:
-            data = self._home.chunks.read_many(each.digest for each in wanted)
-            for each, piece in zip(wanted, data, strict=True):
-                yield each, decode_segment(each.kind, piece)
-            return
-        for each in wanted:
-            table = self._attempt(
-                each.digest,
-                each.holder,
-                lambda: decode_segment(each.kind, self._home.chunks.read(each.digest)),  # noqa: B023
+    def _count(self, table: _Table, step: int) -> bool:
+        """Whether the table comes into use, or goes out of it."""
+        before = self.tables.get(table.digest, 0)
+        after = before + step
+        if after > 0:
+            self.tables[table.digest] = after
+        elif before:
+            del self.tables[table.digest]
+        else:
+            raise Corrupt(
+                f"table {table.digest.hex()} was never marked, but is to go; delete the home's folder `cache`"
             )
-            if table is not None:
-                yield each, table
+        return before == 0 or after == 0
 
-    def _attempt(self, digest: Digest, holder: str, read: Callable[[], Result]) -> Result | None:
+    def _note(self, chunks: bytes, step: int) -> None:
+        self.live.add(unique(heads(chunks)), step)
+        if self._on_change is not None:
+            self._on_change(chunks, step)
+
+    def _read(self, wave: Sequence[_Table]) -> Iterator[_Content]:
         if self._on_fault is None:
-            return read()
-        try:
-            return read()
-        except (Corrupt, NotFound) as error:
-            self._on_fault(digest, holder, error)
-            return None
+            data = self._home.chunks.read_many(each.digest for each in wave)
+            for each, piece in zip(wave, data, strict=True):
+                yield _content(each, piece)
+            return
+        for each in wave:
+            try:
+                content = _content(each, self._home.chunks.read(each.digest))
+            except (Corrupt, NotFound) as error:
+                self._on_fault(each.digest, each.holder, error)
+                content = _Content()
+            yield content
 
-    def _mark(self, digest: Digest) -> None:
-        self.live.add(heads(digest))
+
+def _is_empty(root: Root) -> bool:
+    kind, digest = root
+    return kind != "batch" and digest == empty_root(KINDS[kind])
 
 
-def file_chunk_heads(table: pa.Table) -> Heads:
-    """Of all chunks of the files in rows of kind `tree` or `files`."""
+def _root_table(root: Root, holder: str) -> _Table:
+    kind, digest = root
+    if kind == "batch":
+        return _Table(None, digest, holder)
+    return _Table(KINDS[kind], digest, holder, is_root=True)
+
+
+def _content(table: _Table, data: bytes) -> _Content:
+    """What a table names, from its bytes alone."""
+    if table.kind is None:
+        header = parse_batch_header(table.digest, data)
+        plain = b"".join([*header.results, *(log for log, _ in header.log)])
+        return _Content(plain, [_Table(FILES, each, table.holder) for each in header.files])
+    if table.is_root:
+        segments = decode_segment(root_kind(table.kind), data).column("digest")
+        if table.kind is CUTS:  # whose segments name no chunks
+            return _Content(b"".join(segments.to_pylist()))
+        return _Content(b"", [_Table(table.kind, each, table.holder) for each in segments.to_pylist()])
+    rows = decode_segment(table.kind, data)
+    if table.kind is TREE or table.kind is FILES:
+        return _Content(file_chunks_in(rows))
+    if table.kind is CUT_FILES:
+        cuts = pc.unique(rows.column("cuts")).to_pylist()
+        return _Content(
+            b"", [_Table(CUTS, each, table.holder, is_root=True) for each in cuts if each != empty_root(CUTS)]
+        )
+    batches = pc.unique(rows.column("batch")).to_pylist()
+    return _Content(b"", [_Table(None, each, table.holder) for each in batches if each != NO_BATCH])
+
+
+def file_chunks_in(table: pa.Table) -> bytes:
+    """Joined digests of all chunks of the files in rows of kind `tree` or `files`."""
     lists = single_array(table.column("chunks"))
     sizes = single_array(table.column("size")).to_numpy()
     whole = (pc.list_value_length(lists).to_numpy() == 0) & (sizes > 0)
     _, digests = key_bytes(single_array(table.column("digest")))
     _, listed = key_bytes(lists.flatten())
-    named = heads(digests.data)[whole]
-    return np.concatenate([named, heads(listed.data)]) if len(listed) else named
+    named = digests if whole.all() else digests.reshape(-1, 32)[whole].reshape(-1)
+    return np.concatenate([named, listed]).tobytes()
+
+
+def file_chunk_heads(table: pa.Table) -> Heads:
+    """Of all chunks of the files in rows of kind `tree` or `files`."""
+    return heads(file_chunks_in(table))

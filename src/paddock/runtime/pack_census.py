@@ -13,8 +13,9 @@ from paddock.catalog import garbage as garbage_sql
 from paddock.catalog.garbage import PackRow
 from paddock.model.errors import Corrupt, NotFound
 from paddock.model.ids import PackId
-from paddock.storage.digest_set import Heads, heads_of, member_of
-from paddock.storage.packs import read_index_bytes
+from paddock.storage.digest_counts import DigestCounts
+from paddock.storage.digest_set import Heads, heads_of
+from paddock.storage.packs import read_index_bytes, read_pack_index
 from paddock.versions.home import Home
 
 _ENTRY = np.dtype(
@@ -25,6 +26,8 @@ _FACTORS = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD], np.uint64
 )
 _SHIFT = np.uint64(32)
+LOOK_UP_CHUNKS = 100_000
+"""Up to here chunks are looked up one by one: some 3 µs each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +88,39 @@ def index_prints(index: bytes) -> Heads:
     return _prints(*(entries[name] for name in ("head", "position", "stored", "size", "codec")))
 
 
-def pack_use(home: Home, live: Heads) -> dict[int, PackUse]:
-    """{pack row id: what is in use of it}, for packs of which anything is. live: sorted heads of the chunks in use.
+def pack_use(home: Home, live: DigestCounts, rows: Sequence[PackRow]) -> dict[int, PackUse]:
+    """{pack row id: what is in use of it} of packs. live: the chunks in use.
 
     Where the index has as many chunks in a pack as the pack itself, its own index is taken, 0.3 µs a chunk; else the chunk index.
+    That number costs a pass over the chunk index; for few chunks each is looked up instead.
     """
+    if sum(row.chunks for row in rows) <= LOOK_UP_CHUNKS:
+        return {row.id: _use_looked_up(home, live, row) for row in rows}
     with home.catalog.read() as tx:
         counts = garbage_sql.chunk_counts(tx)
-        rows = [row for row in garbage_sql.packs(tx) if counts.get(row.id)]
     found: dict[int, PackUse] = {}
     others: list[int] = []
     for row in rows:
-        entries = _entries(home, row) if counts[row.id] == row.chunks else None
+        entries = _entries(home, row) if counts.get(row.id) == row.chunks else None
         if entries is None or len(entries) != row.chunks:
             others.append(row.id)
             continue
         heads = entries["head"].astype(np.uint64)
         order = np.argsort(heads)  # in order they are found ten times as fast
-        used = order[member_of(heads[order], live)]
+        used = order[live.contains(heads[order])]
         found[row.id] = PackUse(len(used), int(entries["stored"][used].sum(dtype=np.int64)))
-    found |= _use_by_index(home, live, others)
-    return {id: use for id, use in found.items() if use.chunks}
+    return found | _use_by_index(home, live, others)
+
+
+def _use_looked_up(home: Home, live: DigestCounts, row: PackRow) -> PackUse:
+    try:
+        record = read_pack_index(home.objects, PackId(row.name), size=row.size_bytes)
+    except (Corrupt, NotFound):
+        return _use_by_index(home, live, [row.id])[row.id]
+    places = home.chunks.locate([digest for digest, _ in record.chunks])
+    stored = {digest: place.stored for digest, place in places.items() if place.pack == row.name}
+    used = live.contains(heads_of(list(stored)))
+    return PackUse(int(used.sum()), sum(size for size, use in zip(stored.values(), used.tolist(), strict=True) if use))
 
 
 def _entries(home: Home, row: PackRow) -> npt.NDArray[Any] | None:
@@ -116,13 +131,13 @@ def _entries(home: Home, row: PackRow) -> npt.NDArray[Any] | None:
         return None
 
 
-def _use_by_index(home: Home, live: Heads, pack_ids: Sequence[int]) -> dict[int, PackUse]:
+def _use_by_index(home: Home, live: DigestCounts, pack_ids: Sequence[int]) -> dict[int, PackUse]:
     """The same of a few packs, by a pass over the chunk index."""
     chunks = dict.fromkeys(pack_ids, 0)
     stored = dict.fromkeys(pack_ids, 0)
     wanted = np.array(pack_ids, dtype=np.int64)
     for page in chunk_pages(home) if pack_ids else ():
-        used = np.flatnonzero(member_of(page.heads, live) & np.isin(page.packs, wanted))
+        used = np.flatnonzero(live.contains(page.heads) & np.isin(page.packs, wanted))
         packs, places = np.unique(page.packs[used], return_inverse=True)
         counts = np.bincount(places, minlength=len(packs))
         sums = np.bincount(places, weights=page.stored[used], minlength=len(packs))

@@ -93,6 +93,7 @@ class Repair:
             if good:
                 with self._home.catalog.write() as tx:
                     chunk_index.enter(tx, PackRecord(record.pack, record.bytes, tuple(good)), chunks=len(record.chunks))
+                    garbage_sql.set_epoch(tx, new_id())  # no longer is a pack's part of the index what it was
                 entered += len(good)
         if entered:
             self.restored += entered

@@ -3,7 +3,7 @@
     home.json     format version, chunking, id, where packs are; written last, so that a directory with it is a complete home
     catalog.db    names, heads, jobs, accepted results, the chunk index (SQLite; `-wal` and `-shm` beside it)
     objects/      packs, unless home.json names another place for them
-    cache/        what can be lost: scan caches and the manifests of mirrored folders
+    cache/        what can be lost: scan caches, the manifests of mirrored folders, the marks of the last collection
     locks/        files that processes lock; the kernel frees them when a process dies
 
 Opening a home imports neither pyarrow nor the storage of trees: `chunks`, `tables` and `trees` come when
