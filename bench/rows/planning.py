@@ -135,7 +135,7 @@ class Bench:
             plan.results.set(position, b"b" * 32, position, b"j" * 16)
         plan.successes[:] = True
         with self.home.chunks.writer() as writer:
-            datums = self.home.tables.merge(DATUMS, plan.base_datums, plan.table(), None, writer)
+            datums = self.home.tables.merge_sorted(DATUMS, plan.base_datums, plan.tables(), (), writer)
             writer.flush()
         return Base(
             datums=datums,

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import count, product
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.pipelines.inputs import Leaf, leaves, plan_datums
-from paddock.pipelines.keys import datum_ids_and_keys
+from paddock.pipelines.keys import datum_ids_and_keys, sort_names
 from paddock.pipelines.models import Input
 from paddock.pipelines.spec import validate_spec
 from paddock.testing.matches import FakeMatches, match_paths
@@ -113,4 +114,6 @@ def test_columns_and_loops_make_the_same_datums(problem: tuple[Input, list[FakeM
     assert again.leaf.tolist() == planned.leaf.tolist()
     names = datum_ids_and_keys(planned, found, matches, Digest(bytes(32)))
     assert len(set(names.ids)) == len(datums), "each datum has an id of its own"
-    assert len(set(names.sort_names)) == len(datums)
+    sorted_by = sort_names(planned, matches, names.ids, np.arange(len(datums))).to_pylist()
+    assert len(set(sorted_by)) == len(datums)
+    assert all(text.split(" ")[-1] == id.hex() for text, id in zip(sorted_by, names.ids, strict=True))

@@ -92,7 +92,7 @@ def write_tree(trees: Trees, files: Files) -> Digest:
 
 def write_datums(trees: Trees, plan: Plan) -> Digest:
     with trees.tables.store.writer() as writer:
-        root = trees.tables.merge(DATUMS, plan.base_datums, plan.table(), plan.dropped, writer)
+        root = trees.tables.merge_sorted(DATUMS, plan.base_datums, plan.tables(), plan.dropped, writer)
         writer.flush()
     return root
 
@@ -106,7 +106,7 @@ def finish(plan: Plan, batch: bytes) -> None:
 
 def shown(plan: Plan) -> dict[str, Any]:
     return {
-        "rows": plan.table().to_pylist(),
+        "rows": [row for table in plan.tables() for row in table.to_pylist()],
         "kept": plan.kept,
         "dropped": sorted(plan.dropped),
         "removed": {batch: ordinals.tolist() for batch, ordinals in plan.removed.items()},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paddock.model.errors import Bug
 from paddock.model.ids import Digest
 from paddock.storage.chunks import ChunkStore
 from paddock.storage.columnar import arrow_schema
@@ -69,6 +71,30 @@ def test_a_merged_table_is_the_freshly_written_one(start: Rows, changes: list[tu
     assert described.rows == len(content)
     assert described.weight == sum(size for size, _ in content.values())
     assert (root == store.empty(KIND)) == (not content)
+
+
+@given(rows, rows, st.integers(1, 40))
+def test_rows_that_come_in_pieces_make_the_same_table(start: Rows, upserts: Rows, step: int) -> None:
+    store = tables()
+    ordered = arrow(dict(sorted(upserts.items())))
+    for before in ({}, start):
+        root = write(store, before)
+        pieces = (ordered.slice(first, step) for first in range(0, ordered.num_rows, step))
+        with store.store.writer() as writer:
+            found = store.merge_sorted(KIND, root, pieces, [], writer)
+            writer.flush()
+        assert found == merge(store, root, upserts, [])
+
+
+@pytest.mark.parametrize("found", [["/b", "/a"], ["/a", "/a"]])
+@pytest.mark.parametrize("step", [1, 2])
+def test_pieces_out_of_order_are_a_bug(found: list[str], step: int) -> None:
+    store = tables()
+    columns = {"key": found, "size": [1, 1], "parts": [[], []]}
+    table = pa.table(columns, schema=arrow_schema(KIND))
+    pieces = (table.slice(first, step) for first in range(0, 2, step))
+    with store.store.writer() as writer, pytest.raises(Bug, match="order"):
+        store.merge_sorted(KIND, store.empty(KIND), pieces, [], writer)
 
 
 @given(rows, st.randoms())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from blake3 import blake3
 
@@ -13,7 +14,7 @@ from paddock.model.ids import Digest
 from paddock.model.packed import PackedBytes
 from paddock.pipelines import keys
 from paddock.pipelines.inputs import leaves_of, plan_datums
-from paddock.pipelines.keys import datum_ids_and_keys, transform_digest
+from paddock.pipelines.keys import datum_ids_and_keys, sort_names, transform_digest
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import validate_spec
 from paddock.testing.matches import FakeMatches, match_paths
@@ -39,8 +40,9 @@ class Names(NamedTuple):
 
 def names_of(node: dict[str, Any], matches: Sequence[FakeMatches], transform: Digest = TRANSFORM) -> Names:
     spec = spec_of(node)
-    ids, keys, names = datum_ids_and_keys(plan_datums(spec.input, matches), leaves_of(spec), matches, transform)
-    return Names(list(ids), list(keys), names.to_pylist())
+    datums = plan_datums(spec.input, matches)
+    ids, keys = datum_ids_and_keys(datums, leaves_of(spec), matches, transform)
+    return Names(list(ids), list(keys), sort_names(datums, matches, ids, np.arange(len(datums))).to_pylist())
 
 
 def field(text: str) -> bytes:

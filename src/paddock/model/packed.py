@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 _BLOCK = 8192
+
+Integers = npt.NDArray[np.int64]
 
 
 class PackedBytes(Sequence[bytes]):
@@ -28,7 +30,8 @@ class PackedBytes(Sequence[bytes]):
 
     @classmethod
     def concat(cls, parts: Iterable[PackedBytes], width: int) -> PackedBytes:
-        return cls(b"".join([part._data for part in parts]), width)
+        found = [part._data for part in parts]
+        return cls(found[0] if len(found) == 1 else b"".join(found), width)
 
     def __len__(self) -> int:
         return len(self._data) // self._width
@@ -49,9 +52,22 @@ class PackedBytes(Sequence[bytes]):
         """The same as an Arrow array, without a copy."""
         return pa.Array.from_buffers(pa.binary(self._width), len(self), [None, pa.py_buffer(self._data)])
 
+    def digits(self) -> pa.Array:
+        """The same in hex digits, as an Arrow array of text."""
+        digits = pa.py_buffer(self._data.hex().encode())
+        array = pa.Array.from_buffers(pa.binary(2 * self._width), len(self), [None, digits])
+        return array.cast(pa.binary()).cast(pa.string())
+
     def take(self, positions: npt.NDArray[Any]) -> PackedBytes:
         rows = np.frombuffer(self._data, np.uint8).reshape(-1, self._width)
         return PackedBytes(rows[positions].tobytes(), self._width)
+
+    @classmethod
+    def gather(cls, columns: Sequence[PackedBytes], numbers: Integers, positions: Integers, width: int) -> PackedBytes:
+        """For each pair the string at a position of the column of that number."""
+        picked, places = _picked(columns, numbers, positions)
+        found = cls.concat(picked, width)
+        return found if places is None else found.take(places)
 
 
 class PackedTexts(Sequence[str]):
@@ -75,7 +91,8 @@ class PackedTexts(Sequence[str]):
 
     @classmethod
     def concat(cls, parts: Iterable[PackedTexts]) -> PackedTexts:
-        return cls(pa.concat_arrays([pa.array([], pa.string()), *(part.array for part in parts)]))
+        found = [part.array for part in parts]
+        return cls(found[0] if len(found) == 1 else pa.concat_arrays([pa.array([], pa.string()), *found]))
 
     def __len__(self) -> int:
         return len(self.array)
@@ -95,3 +112,23 @@ class PackedTexts(Sequence[str]):
 
     def take(self, positions: npt.NDArray[Any]) -> PackedTexts:
         return PackedTexts(self.array.take(pa.array(positions, pa.int64())))
+
+    @classmethod
+    def gather(cls, columns: Sequence[PackedTexts], numbers: Integers, positions: Integers) -> PackedTexts:
+        """For each pair the text at a position of the column of that number."""
+        picked, places = _picked(columns, numbers, positions)
+        found = cls.concat(picked)
+        return found if places is None else found.take(places)
+
+
+P = TypeVar("P", PackedBytes, PackedTexts)
+
+
+def _picked(columns: Sequence[P], numbers: Integers, positions: Integers) -> tuple[list[P], Integers | None]:
+    """What is wanted of each column, one column after another, and where in that each pair is; None: in order."""
+    present = np.flatnonzero(np.bincount(numbers, minlength=1)).tolist()
+    if len(present) == 1:
+        return [columns[present[0]].take(positions)], None
+    places = np.empty(len(numbers), np.int64)
+    places[np.argsort(numbers, kind="stable")] = np.arange(len(numbers))
+    return [columns[number].take(positions[numbers == number]) for number in present], places

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from paddock.model.ids import Digest
-from paddock.model.packed import PackedBytes
+from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.pipelines.inputs import DatumSet, Integers, Leaf, Matches, group_values, join_values
 from paddock.pipelines.models import PipelineSpec
 
@@ -36,11 +36,10 @@ BLOCK_DATUMS = 32_768
 
 
 class DatumNames(NamedTuple):
-    """Names of the datums of a set, one position each. sort_names: an Arrow array of text."""
+    """Names of the datums of a set, one position each."""
 
     ids: PackedBytes
     keys: PackedBytes
-    sort_names: pa.Array
 
 
 def transform_digest(spec: PipelineSpec, code_root: Digest | None) -> Digest:
@@ -70,25 +69,33 @@ def transform_digest(spec: PipelineSpec, code_root: Digest | None) -> Digest:
 def datum_ids_and_keys(
     datums: DatumSet, leaves: Sequence[Leaf], matches: Sequence[Matches], transform: Digest
 ) -> DatumNames:
-    """Name all datums of a set. Equal elements have equal ids and sort names, wherever in the set they stand.
+    """Name all datums of a set. Equal elements have equal ids, wherever in the set they stand.
 
     Cost: about 2 s and little memory beyond the names for a million datums.
     """
     encoders = [_Encoder(leaf, found) for leaf, found in zip(leaves, matches, strict=True)]
     starts = _offsets_of_leaves(matches)
-    ids: list[bytes] = []
-    keys: list[bytes] = []
-    names: list[pa.Array] = [pa.array([], pa.string())]
+    ids, keys = bytearray(), bytearray()
     for first in range(0, len(datums), BLOCK_DATUMS):
         offsets = datums.offsets[first : first + BLOCK_DATUMS + 1]
         files = slice(int(offsets[0]), int(offsets[-1]))
         used, places = _distinct(starts[datums.leaf[files]] + datums.match[files])
-        for_ids, for_keys, paths = _encode(encoders, used, starts)
+        for_ids, for_keys = _encode(encoders, used, starts)
         rows = offsets - offsets[0]
-        ids.append(_hash_rows(for_ids, places, rows, _ID_CONTEXT, 16))
-        keys.append(_hash_rows(for_keys, places, rows, _KEY_CONTEXT + transform, 32))
-        names.append(_sort_names(_first_paths(paths, places, rows), ids[-1]))
-    return DatumNames(PackedBytes(b"".join(ids), 16), PackedBytes(b"".join(keys), 32), pa.concat_arrays(names))
+        ids += _hash_rows(for_ids, places, rows, _ID_CONTEXT, 16)
+        keys += _hash_rows(for_keys, places, rows, _KEY_CONTEXT + transform, 32)
+    return DatumNames(PackedBytes(bytes(ids), 16), PackedBytes(bytes(keys), 32))
+
+
+def sort_names(datums: DatumSet, matches: Sequence[Matches], ids: PackedBytes, positions: Integers) -> pa.Array:
+    """The sort names of the datums at `positions`, as an Arrow array of text. ids: of all datums. Some 0.3 µs each."""
+    starts = datums.offsets[positions]
+    some = starts < datums.offsets[positions + 1]
+    leaf = np.full(len(positions), len(matches), np.int64)  # a datum without files has no path
+    match = np.zeros(len(positions), np.int64)
+    leaf[some], match[some] = datums.leaf[starts[some]], datums.match[starts[some]]
+    paths = PackedTexts.gather([*(found.paths for found in matches), PackedTexts.of([""])], leaf, match)
+    return pc.binary_join_element_wise(paths.array, ids.take(positions).digits(), pa.scalar(" "))
 
 
 class _Encoder:
@@ -103,17 +110,16 @@ class _Encoder:
         self._joins = join_values(leaf, matches) if leaf.join_on else None
         self._groups = group_values(leaf, matches) if leaf.group_by else None
 
-    def encode(self, positions: Integers) -> tuple[pa.Array, pa.Array, pa.Array]:
-        """The fields for the id, those for the key, and the path of each match."""
-        paths = self._matches.paths.take(positions).array
-        path = _fields(paths)
+    def encode(self, positions: Integers) -> tuple[pa.Array, pa.Array]:
+        """The fields for the id and those for the key of each match."""
+        path = _fields(self._matches.paths.take(positions).array)
         digests = self._matches.digests.take(positions).array().cast(pa.binary())
         flags = self._flags.take(pa.array(self._matches.directories[positions].astype(np.int8)))
         tails = [
             _NOTHING if values is None else _fields(values.take(positions).array)
             for values in (self._joins, self._groups)
         ]
-        return _joined(self._origin, path), _joined(self._name, path, digests, flags, *tails), paths
+        return _joined(self._origin, path), _joined(self._name, path, digests, flags, *tails)
 
 
 def _fields(texts: pa.Array) -> pa.Array:
@@ -144,36 +150,21 @@ def _distinct(positions: Integers) -> tuple[Integers, Integers]:
     return used, places.astype(np.int64)
 
 
-def _encode(encoders: Sequence[_Encoder], used: Integers, starts: Integers) -> tuple[pa.Array, pa.Array, pa.Array]:
+def _encode(encoders: Sequence[_Encoder], used: Integers, starts: Integers) -> tuple[pa.Array, pa.Array]:
     """What `_Encoder.encode` gives for each file of `used`, a sorted list of positions over all leaves."""
     bounds = np.searchsorted(used, starts)
     encoded = [
         encoder.encode(used[bounds[index] : bounds[index + 1]] - starts[index])
         for index, encoder in enumerate(encoders)
     ]
-    for_ids, for_keys, paths = (pa.concat_arrays(column) for column in zip(*encoded, strict=True))
-    return for_ids, for_keys, paths
+    for_ids, for_keys = (pa.concat_arrays(column) for column in zip(*encoded, strict=True))
+    return for_ids, for_keys
 
 
 def _joined(*parts: bytes | pa.Array) -> pa.Array:
     """Arrays of bytes, joined element by element; a part that is `bytes` stands in each element."""
     columns = [pa.scalar(part, pa.binary()) if isinstance(part, bytes) else part for part in parts]
     return pc.binary_join_element_wise(*columns, pa.scalar(b"", pa.binary()))
-
-
-def _first_paths(paths: pa.Array, places: Integers, rows: Integers) -> pa.Array:
-    """The path of the first file of each datum; empty for a datum without files."""
-    some = rows[:-1] < rows[1:]
-    if some.all():
-        return paths.take(pa.array(places[rows[:-1]], pa.int64()))
-    first = np.full(len(some), -1, np.int64)
-    first[some] = places[rows[:-1][some]]
-    return paths.take(pa.array(first, pa.int64(), mask=~some)).fill_null("")
-
-
-def _sort_names(paths: pa.Array, ids: bytes) -> pa.Array:
-    digits = pa.Array.from_buffers(pa.binary(32), len(paths), [None, pa.py_buffer(ids.hex().encode())])
-    return _joined(paths.cast(pa.binary()), b" ", digits.cast(pa.binary())).cast(pa.string())
 
 
 def _hash_rows(fields: pa.Array, places: Integers, rows: Integers, context: bytes, size: int) -> bytes:

@@ -18,6 +18,7 @@ from paddock.runtime.dispatch import BatchRule, Dispatch
 from paddock.runtime.plan import RUN, Integers, Plan
 from paddock.runtime.protocol import BatchReport, TransformTask
 from paddock.runtime.resources import Need
+from paddock.runtime.result_cache import decoded
 from paddock.runtime.tasks import TaskBuilder
 from paddock.versions.locks import Lock
 
@@ -128,12 +129,16 @@ class ActiveJob:
         self.plan.successes[positions] = True
 
     def successes(self) -> pa.Table:
-        """What this job computed, or found and the cache is to keep, as rows of the cache's tables, in any order."""
+        """What this job computed, or found and the cache is to keep, as rows of the cache's tables, in any order; columns may be dictionaries."""
         positions = np.concatenate([self.outcomes.positions(DatumState.SUCCESS), self.renewed])
-        batch, ordinal, job = (column.take(pa.array(positions)) for column in self.plan.results.columns())
-        keys = self.plan.keys.take(positions).array()
-        own = pa.table({"key": keys, "batch": batch, "ordinal": ordinal, "job": job})
-        return pa.concat_tables([own, *(table.cast(own.schema) for table in self.spare)]).combine_chunks()
+        batch, ordinal, job = self.plan.results.columns(positions)
+        keys = (
+            self.plan.keys
+            if self.outcomes.count(DatumState.SUCCESS) == len(self.plan)
+            else self.plan.keys.take(positions)
+        )
+        own = pa.table({"key": keys.array(), "batch": batch, "ordinal": ordinal, "job": job})
+        return pa.concat_tables([decoded(own), *self.spare]) if self.spare else own
 
     def failure_reason(self) -> str:
         """Why the job failed: the first datum by position with its input and reason, and how many more."""

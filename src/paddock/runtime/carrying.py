@@ -60,7 +60,7 @@ def carry(trees: Trees, plan: Plan, base: Base | None, carried: Carried) -> None
     keys = datum_ids_and_keys(datum_set, plan.leaves, plan.matches, carried.transform).keys
     if base is not None and base.transform == carried.transform:
         _from_base(trees, plan, base, wanted, keys)
-    results = carried.found(list(keys))
+    results = carried.found(keys)
     for position, key in zip(wanted.tolist(), keys, strict=True) if results else ():
         result = results.get(key)
         if result is not None and plan.actions[position] == RUN:
@@ -68,9 +68,10 @@ def carry(trees: Trees, plan: Plan, base: Base | None, carried: Carried) -> None
 
 
 def _from_base(trees: Trees, plan: Plan, base: Base, wanted: Integers, keys: PackedBytes) -> None:
-    rows = trees.tables.lookup(DATUMS, base.datums, plan.names.take(wanted))
+    names = plan.names(wanted)
+    rows = trees.tables.lookup(DATUMS, base.datums, names)
     rows = rows.filter(pc.equal(rows.column("success"), 1))
-    places = pc.index_in(rows.column("name"), value_set=plan.names.take(wanted)).to_pylist()
+    places = pc.index_in(rows.column("name"), value_set=names).to_pylist()
     columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
     for place, key, batch, ordinal, job in zip(places, *columns, strict=True):
         if keys[place] == key:

@@ -297,7 +297,7 @@ class Dispatch:
 
     def clear(self) -> None:
         """Forget all that waits or is leased (the job was killed)."""
-        self._order = self._order[:0]
+        self._order = np.zeros(0, np.int64)
         self._next = 0
         self._retry.clear()
         self._retry_datums = 0

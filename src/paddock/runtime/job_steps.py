@@ -33,6 +33,7 @@ from paddock.runtime.batch_results import read_batch_result
 from paddock.runtime.carrying import Carried
 from paddock.runtime.cost_history import known_seconds
 from paddock.runtime.dispatch import NOWHERE, BatchRule, Dispatch, Lease, LeaseId
+from paddock.runtime.freed_memory import release_freed
 from paddock.runtime.job_facts import JobFacts, job_facts
 from paddock.runtime.job_tables import DATUMS
 from paddock.runtime.outputs import BatchResults, merge_outputs
@@ -99,6 +100,7 @@ def start(home: Home, row: JobRow, *, workers: int, now: float, previous: Active
         active = _activate(home, row, facts, plan, pin, audit, started=row.started or now)
         active.renewed = plan.found_at(finders[0].scattered)
         _set_out(home, active, facts, previous, workers=workers)
+        release_freed(len(plan))
     except BaseException:
         if previous is None:
             pin.release()
@@ -208,7 +210,7 @@ def _set_out(
         waiting,
         input_bytes=plan.input_bytes(waiting),
         rule=batch_rule(facts.spec, datums=len(waiting), workers=workers),
-        seconds=None if base is None else known_seconds(home, base.datums, plan.names.take(waiting)),
+        seconds=None if base is None else known_seconds(home, base.datums, plan.names(waiting)),
     )
     for lease, datums in held.values():
         active.dispatch.adopt(lease, datums)
@@ -268,6 +270,7 @@ def write_planned(home: Home, active: ActiveJob) -> None:
     with home.chunks.writer() as writer:
         root = _write_datums(home, active.plan, writer)
         writer.flush()
+    release_freed(len(active.plan))
     with home.catalog.write() as tx:
         jobs_sql.update(tx, active.row.id, datums_root=root.hex())
     active.table_written = True
@@ -275,7 +278,7 @@ def write_planned(home: Home, active: ActiveJob) -> None:
 
 def _write_datums(home: Home, plan: Plan, writer: ChunkWriter) -> Digest:
     """The job's datums table: the base's with the plan's rows. Cost: as many segments as rows fall into."""
-    return home.tables.merge(DATUMS, plan.base_datums, plan.table(), plan.dropped, writer)
+    return home.tables.merge_sorted(DATUMS, plan.base_datums, plan.tables(), plan.dropped, writer)
 
 
 # ---- results -----------------------------------------------------------------------------------------------
@@ -343,9 +346,11 @@ def _finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
             return
         jobs_sql.update(tx, active.row.id, state=JobState.FINISHING)
     with home.chunks.writer() as writer:
-        tree, reason = _output_tree(home, active, writer)
         datums = _write_datums(home, active.plan, writer)
         run = result_cache.write_run(home, writer, active.successes())
+        active.plan.forget_contents()
+        release_freed(len(active.plan))
+        tree, reason = _output_tree(home, active, writer)
         audit = audit_report(active.plan, active.audit, BatchResults(home))
         writer.flush()
     files, size = home.trees.totals(tree) if tree is not None else (0, 0)

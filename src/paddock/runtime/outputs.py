@@ -6,7 +6,7 @@ Cost follows the change: only results of datums that are not kept are read, only
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from paddock.model.errors import UserCodeFailed
 from paddock.model.ids import Digest
 from paddock.runtime.batch_results import BatchResult, read_batch_result
+from paddock.runtime.freed_memory import release_freed
 from paddock.runtime.job_tables import DATUMS
-from paddock.runtime.plan import KEPT, Integers, Plan, describe_datum
+from paddock.runtime.plan import KEPT, ROWS_AT_ONCE, Integers, Plan, describe_datum
 from paddock.storage.chunks import ChunkWriter
-from paddock.storage.columnar import empty_table
+from paddock.storage.columnar import single_array
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
@@ -57,7 +58,10 @@ class BatchResults:
 
     def files(self, wanted: Mapping[bytes, tuple[Integers, Integers]]) -> pa.Table:
         """Output files of many results, given as batch to (tags, ordinals): the files' columns and `tag`."""
-        tables = [self._files_of(batch, tags, ordinals) for batch, (tags, ordinals) in wanted.items()]
+        tables = []
+        for batch, (tags, ordinals) in wanted.items():
+            tables.append(self._files_of(batch, tags, ordinals))
+            self._kept.pop(batch)  # once is all that it is wanted
         return pa.concat_tables(tables) if tables else NO_FILES
 
     def _files_of(self, batch: bytes, tags: Integers, ordinals: Integers) -> pa.Table:
@@ -80,26 +84,48 @@ def merge_outputs(home: Home, plan: Plan, results: BatchResults, writer: ChunkWr
     nothing that readers see was changed then.
     """
     gone = results.files({batch: (ordinals, ordinals) for batch, ordinals in plan.removed.items()}).column("path")
-    added = results.files(plan.results.by_batch(np.flatnonzero(plan.actions != KEPT)))
+    added = _by_path(results.files(plan.results.by_batch(np.flatnonzero(plan.actions != KEPT))))
+    release_freed(len(plan))
     if added.num_rows:
         _refuse_doubles(home, plan, added, gone)
-    upserts = _tree_rows(plan, added)
     deleted = set(gone.to_pylist())
-    clash = home.trees.find_clash(plan.base_tree, upserts.column("path"), deleted)
+    clash = home.trees.find_clash(plan.base_tree, added.column("path"), deleted)
     if clash is not None:
         raise UserCodeFailed(_clash(home, plan, added, *clash))
-    return home.trees.merge(plan.base_tree, upserts, sorted(deleted), [], writer)
+    return home.tables.merge_sorted(TREE, plan.base_tree, _tree_rows(plan, added), sorted(deleted), writer)
+
+
+def _by_path(files: pa.Table) -> pa.Table:
+    """The files in order of their paths. Takes them column by column, so that little more than the table is held at once: the
+    caller keeps no reference to it.
+    """
+    release_freed(files.num_rows)
+    names = ["path", *(name for name in files.column_names if name != "path")]
+    files = files.select(names)
+    path = single_array(files.column(0))
+    files = files.remove_column(0)
+    order = pc.sort_indices(path)
+    columns = [path.take(order)]
+    del path
+    while files.num_columns:
+        column = single_array(files.column(0))
+        files = files.remove_column(0)
+        columns.append(column.take(order))
+        del column
+        release_freed(len(order))
+    return pa.Table.from_arrays(columns, names)
 
 
 def _refuse_doubles(home: Home, plan: Plan, added: pa.Table, gone: pa.ChunkedArray) -> None:
-    ordered = added.select(["path", "tag"]).sort_by([("path", "ascending"), ("tag", "ascending")])
-    paths = ordered.column("path").combine_chunks()
+    paths = single_array(added.column("path"))
     if len(paths) > 1:
         same = pc.equal(paths[1:], paths[:-1]).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(same)[:1].tolist():
-            tags = ordered.column("tag")
-            first, second = plan.describe(tags[row].as_py()), plan.describe(tags[row + 1].as_py())
-            raise UserCodeFailed(_double(paths[row].as_py(), first, second))
+            path = paths[row].as_py()
+            tags = sorted(added.filter(pc.equal(paths, path)).column("tag").to_pylist())
+            raise UserCodeFailed(_double(path, plan.describe(tags[0]), plan.describe(tags[1])))
+    if plan.base_tree == home.trees.empty():
+        return
     present = home.tables.lookup(TREE, plan.base_tree, paths)
     if present.num_rows == 0:
         return
@@ -130,12 +156,12 @@ def _double(path: str, first: str, second: str) -> str:
     )
 
 
-def _tree_rows(plan: Plan, added: pa.Table) -> pa.Table:
-    if added.num_rows == 0:
-        return empty_table(TREE)
-    ids = plan.ids.array().take(added.column("tag").combine_chunks()).cast(pa.binary())
-    rows = added.drop_columns(["tag"]).append_column("datum", ids)
-    return rows.select([column.name for column in TREE.columns]).sort_by("path")
+def _tree_rows(plan: Plan, added: pa.Table) -> Iterator[pa.Table]:
+    """The files as rows of a tree, some at a time."""
+    for first in range(0, added.num_rows, ROWS_AT_ONCE):
+        some = added.slice(first, ROWS_AT_ONCE)
+        ids = plan.ids.take(some.column("tag").to_numpy()).array().cast(pa.binary())
+        yield some.drop_columns(["tag"]).append_column("datum", ids).select([column.name for column in TREE.columns])
 
 
 def _clash(home: Home, plan: Plan, added: pa.Table, file: str, inside: str) -> str:

@@ -6,8 +6,8 @@ is taken up after a crash. Memory is in proportion to them, not to the datums of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import pyarrow as pa
 from paddock.model.ids import Digest
 from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.pipelines.inputs import DatumSet, Leaf
+from paddock.pipelines.keys import sort_names
 from paddock.runtime.job_tables import NO_BATCH, NO_JOB
 from paddock.storage.matching import Matches
 
@@ -24,6 +25,9 @@ RUN, KEPT, FOUND, CARRIED = 0, 1, 2, 3
 another transform carried over (see `carrying`)."""
 
 Integers = npt.NDArray[np.int64]
+
+ROWS_AT_ONCE = 1 << 15
+"""Rows of a table that are made at a time: some 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,14 @@ class ResultPlaces:
                 found[batch] = group, self._ordinal[group].astype(np.int64)
         return found
 
-    def columns(self) -> tuple[pa.Array, pa.Array, pa.Array]:
-        """batch, ordinal and job of all positions, with NO_BATCH and NO_JOB where there is no result."""
-        last = len(self._sources)
-        places = pa.array(np.where(self._source < 0, last, self._source))
+    def columns(self, positions: Integers) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """batch, ordinal and job at these positions, with NO_BATCH and NO_JOB where there is no result; batch and job as dictionaries."""
+        sources = self._source[positions]
+        places = pa.array(np.where(sources < 0, len(self._sources), sources))
         batches = pa.array([*(batch for batch, _ in self._sources), NO_BATCH], pa.binary(32))
         jobs = pa.array([*(job for _, job in self._sources), NO_JOB], pa.binary(16))
-        return batches.take(places), pa.array(self._ordinal), jobs.take(places)
+        encoded = (pa.DictionaryArray.from_arrays(places, values) for values in (batches, jobs))
+        return next(encoded), pa.array(self._ordinal[positions]), next(encoded)
 
 
 @dataclass(slots=True)
@@ -96,7 +101,6 @@ class Plan:
     inputs: Sequence[InputCommit]
     matches: Sequence[Matches]
     datum_set: DatumSet
-    names: pa.Array
     ids: PackedBytes
     keys: PackedBytes
     actions: npt.NDArray[np.uint8]
@@ -160,6 +164,13 @@ class Plan:
             return [(leaf.item(first), match.item(first))]
         return list(zip(leaf[first:end].tolist(), match[first:end].tolist(), strict=True))
 
+    def forget_contents(self) -> None:
+        """Free what is needed no more once the tables of the job are written: keys, digests and sizes. Positions can still be described."""
+        self.keys = PackedBytes(b"", 32)
+        self.matches = [
+            replace(each, digests=PackedBytes(b"", 32), sizes=each.sizes[:0].copy()) for each in self.matches
+        ]
+
     def reuse(self, position: int, action: int, batch: bytes, ordinal: int, job: bytes) -> None:
         """Let a datum have a result that is kept."""
         self.actions[position] = action
@@ -171,37 +182,49 @@ class Plan:
         files = [(self.leaves[leaf].name, self.matches[leaf].paths[match]) for leaf, match in self.files_of(position)]
         return describe_datum(self.ids[position], files)
 
-    def input_bytes(self, positions: Integers) -> list[int]:
+    def input_bytes(self, positions: Integers) -> Integers:
         """Bytes of the inputs of each datum in `positions`."""
         totals = np.concatenate(([0], np.cumsum(_flat_sizes(self.datum_set, self.matches))))
         offsets = self.datum_set.offsets
-        sizes: list[int] = (totals[offsets[positions + 1]] - totals[offsets[positions]]).tolist()
+        sizes: Integers = totals[offsets[positions + 1]] - totals[offsets[positions]]
         return sizes
 
-    def table(self) -> pa.Table:
-        """The rows of the datums table for the planned datums, as it is stored."""
-        flat = _flat_positions(self.datum_set, self.matches)
-        offsets = pa.array(self.datum_set.offsets, pa.int32())
-        paths = PackedTexts.concat(match.paths for match in self.matches).take(flat).array
-        digests = PackedBytes.concat((match.digests for match in self.matches), 32).take(flat).array()
-        batch, ordinal, job = self.results.columns()
+    def names(self, positions: Integers) -> pa.Array:
+        """The sort names of the datums at `positions`; made anew."""
+        return sort_names(self.datum_set, self.matches, self.ids, positions)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows of the datums table for the planned datums, as it is stored: some of them at a time, in order."""
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            yield self._rows(np.arange(first, min(first + ROWS_AT_ONCE, len(self))))
+
+    def _rows(self, positions: Integers) -> pa.Table:
+        """positions: a run of them."""
+        offsets = self.datum_set.offsets[positions[0] : positions[-1] + 2]
+        files = slice(int(offsets[0]), int(offsets[-1]))
+        leaf, match = self.datum_set.leaf[files], self.datum_set.match[files]
+        sizes = np.zeros(len(leaf), np.int64)
+        for index, matches in enumerate(self.matches):
+            sizes[leaf == index] = matches.sizes[match[leaf == index]]
+        digests = PackedBytes.gather([matches.digests for matches in self.matches], leaf, match, 32)
+        batch, ordinal, job = self.results.columns(positions)
 
         def lists(values: pa.Array) -> pa.Array:
-            return pa.ListArray.from_arrays(offsets, values)
+            return pa.ListArray.from_arrays(pa.array(offsets - offsets[0], pa.int32()), values)
 
         return pa.table(
             {
-                "name": self.names,
-                "id": self.ids.array(),
-                "key": self.keys.array(),
-                "leaves": lists(pa.array(self.datum_set.leaf, pa.int32())),
-                "paths": lists(paths),
-                "digests": lists(digests),
-                "sizes": lists(pa.array(_flat_sizes(self.datum_set, self.matches), pa.int64())),
-                "batch": batch,
+                "name": self.names(positions),
+                "id": self.ids.take(positions).array(),
+                "key": self.keys.take(positions).array(),
+                "leaves": lists(pa.array(leaf, pa.int32())),
+                "paths": lists(PackedTexts.gather([matches.paths for matches in self.matches], leaf, match).array),
+                "digests": lists(digests.array()),
+                "sizes": lists(pa.array(sizes, pa.int64())),
+                "batch": batch.dictionary_decode(),
                 "ordinal": ordinal,
-                "job": job,
-                "success": pa.array(self.successes).cast(pa.uint8()),
+                "job": job.dictionary_decode(),
+                "success": pa.array(self.successes[positions]).cast(pa.uint8()),
             }
         )
 

@@ -166,10 +166,11 @@ def _compare(
     trees: Trees, request: PlanRequest, base: Base, old: Datums, new: Datums, matches: Sequence[Matches]
 ) -> Plan:
     """Of the datums reached: drop those that are no more, keep those with the same key, run the others."""
-    gone = old.names.filter(pc.invert(pc.is_in(old.names, value_set=new.names)))
-    rows = trees.tables.lookup(DATUMS, base.datums, pa.concat_arrays([gone, new.names]))
+    before, after = old.names, new.names
+    gone = before.filter(pc.invert(pc.is_in(before, value_set=after)))
+    rows = trees.tables.lookup(DATUMS, base.datums, pa.concat_arrays([gone, after]))
     names = single_array(rows.column("name"))
-    places = pc.index_in(names, value_set=new.names).to_pylist()
+    places = pc.index_in(names, value_set=after).to_pylist()
     columns = (rows.column(name).to_pylist() for name in ("key", "success"))
     same = [
         place is not None and bool(success) and new.keys[place] == key

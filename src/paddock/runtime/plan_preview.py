@@ -203,7 +203,7 @@ def _dropped(home: Home, plan: Plan, base: Base | None) -> int:
     """How many datums of the base the job does not have. A plan from nothing does not say."""
     if base is None or plan.kept or plan.base_datums == base.datums:
         return len(plan.dropped)
-    names = home.tables.lookup(DATUMS, base.datums, plan.names)
+    names = home.tables.lookup(DATUMS, base.datums, plan.names(np.arange(len(plan))))
     stay: int = names.num_rows
     return home.tables.root(DATUMS, base.datums).rows - stay
 
@@ -233,7 +233,7 @@ class _Shown:
         """The base's rows of these datums, by name."""
         if self.base is None:
             return {}
-        names = self.plan.names.take(pa.array(positions, pa.int64()))
+        names = self.plan.names(positions)
         rows = self.home.tables.lookup(DATUMS, self.base.datums, names).to_pylist()
         return {row["name"]: row for row in rows}
 
@@ -245,13 +245,13 @@ class _Shown:
         if self.plan.base_datums == base.datums:
             names = pa.array(self.plan.dropped[:limit], pa.string())
             return list(tables.lookup(DATUMS, base.datums, names).to_pylist())
-        planned = set(self.plan.names.to_pylist())
+        planned = set(self.plan.names(np.arange(len(self.plan))).to_pylist())
         rows = chain.from_iterable(table.to_pylist() for table in tables.scan(DATUMS, base.datums))
         return [row for row, _ in zip((row for row in rows if row["name"] not in planned), range(limit), strict=False)]
 
     def _run(self, position: int, before: Mapping[str, dict[str, Any]]) -> PlannedDatum:
         row = self._row(position)
-        reasons = self.reasons.to_run(row, before.get(self.plan.names[position].as_py()))
+        reasons = self.reasons.to_run(row, before.get(self.plan.names(np.array([position]))[0].as_py()))
         return self._planned(self.plan.ids[position], PlannedAction.RUN, self.reasons.new, row, reasons)
 
     def _drop(self, row: Mapping[str, Any]) -> PlannedDatum:

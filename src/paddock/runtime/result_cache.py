@@ -9,10 +9,11 @@ outlive it, a job writes them into its own run anew; a run of which much is foun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,8 +21,9 @@ from paddock.catalog import results
 from paddock.catalog.database import Transaction
 from paddock.model.ids import Digest
 from paddock.runtime.job_tables import CACHE
+from paddock.runtime.plan import ROWS_AT_ONCE
 from paddock.storage.chunks import ChunkWriter
-from paddock.storage.columnar import single_array
+from paddock.storage.columnar import conform, single_array
 from paddock.versions.home import Home
 
 RUNS_MAX = 8
@@ -45,11 +47,9 @@ class ResultFinder:
     def __call__(self, keys: Sequence[bytes]) -> Mapping[bytes, tuple[bytes, int, bytes]]:
         """(batch, ordinal, job) of each key that has a kept result. Reads only segments in which keys fall."""
         found: dict[bytes, tuple[bytes, int, bytes]] = {}
-        if not keys:
-            return found
         with self.home.catalog.read() as tx:
             runs = results.of_transform(tx, self.transform.hex())
-        wanted = pa.array(sorted(set(keys)) if runs else [], pa.binary(32))
+        wanted = pa.array(sorted(set(keys)), pa.binary(32)) if runs else None
         for run in runs:
             rows = self.home.tables.lookup(CACHE, Digest(bytes.fromhex(run.root)), wanted)
             columns = (rows.column(name).to_pylist() for name in ("key", "batch", "ordinal", "job"))
@@ -69,17 +69,29 @@ def write_run(home: Home, writer: ChunkWriter, successes: pa.Table) -> tuple[Dig
     """
     if successes.num_rows == 0:
         return None
-    table = _by_key(successes)
-    return home.tables.write(CACHE, table, writer), table.num_rows
+    keys = single_array(successes.column("key"))
+    order = pc.sort_indices(keys).to_numpy()
+    order = order[_firsts(keys, order)]
+    pieces = (decoded(successes.take(some)) for some in _windows(order))
+    return home.tables.merge_sorted(CACHE, home.tables.empty(CACHE), pieces, (), writer), len(order)
 
 
-def _by_key(rows: pa.Table) -> pa.Table:
-    """Sorted by key, one row for each."""
-    table = rows.take(pc.sort_indices(rows.column("key")))
-    keys = single_array(table.column("key"))
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
-    return table.filter(pa.array(first))
+def decoded(rows: pa.Table) -> pa.Table:
+    """Rows of the cache's tables without dictionaries."""
+    return conform(CACHE, rows)
+
+
+def _windows(order: npt.NDArray[np.uint64]) -> Iterator[npt.NDArray[np.uint64]]:
+    return (order[at : at + ROWS_AT_ONCE] for at in range(0, len(order), ROWS_AT_ONCE))
+
+
+def _firsts(keys: pa.Array, order: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """For each place of the order, whether its key differs from the one before."""
+    first = np.ones(len(order), dtype=bool)
+    for at in range(0, len(order) - 1, ROWS_AT_ONCE):
+        some = keys.take(pa.array(order[at : at + ROWS_AT_ONCE + 1]))
+        first[at + 1 : at + len(some)] = pc.not_equal(some[1:], some[:-1]).to_numpy(zero_copy_only=False)
+    return first
 
 
 def record_run(
@@ -115,17 +127,17 @@ def _compact(home: Home, transform: Digest, *, now: float) -> None:
         return
     chosen = _newest_of_a_size(runs)
     scanned = [rows for run in chosen for rows in home.tables.scan(CACHE, Digest(bytes.fromhex(run.root)))]
-    table = _by_key(pa.concat_tables(scanned))
     with home.chunks.writer() as writer:
-        root = home.tables.write(CACHE, table, writer)
+        run = write_run(home, writer, pa.concat_tables(scanned))
         writer.flush()
+    assert run is not None, "a run has rows"
     with home.catalog.write() as tx:
         results.replace(
             tx,
             [run.id for run in chosen],
             transform=transform.hex(),
-            root=root.hex(),
-            entries=table.num_rows,
+            root=run[0].hex(),
+            entries=run[1],
             created=now,
             stored_bytes=sum(run.stored_bytes for run in chosen),
             used=max(run.used for run in chosen),

@@ -140,8 +140,7 @@ def _matches_in(trees: Trees, root: Digest, glob: Glob, start: str) -> Matches:
         paths, digests = single_array(rows.column("path")), single_array(rows.column("digest"))
         parts.append(
             Matches(
-                # A slice would keep the whole segment.
-                PackedTexts.concat([PackedTexts(paths)]),
+                PackedTexts(paths),
                 PackedBytes(bytes(key_bytes(digests)[1]), DIGEST_BYTES),
                 np.array(rows.column("size"), np.int64),
                 np.zeros(rows.num_rows, np.bool_),

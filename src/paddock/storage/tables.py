@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
+from paddock.model.errors import Bug
 from paddock.model.ids import Digest
 from paddock.storage.boundaries import BOUNDARY_BITS
 from paddock.storage.chunks import ChunkStore, ChunkWriter
@@ -42,7 +43,7 @@ from paddock.storage.segments import BINARY, INT64, Column, TableKind, encode_se
 __all__ = ["Root", "SegmentRef", "Tables", "decode_segment", "root_kind"]
 
 _WINDOW_ROWS = 1 << 19
-_CACHE_BYTES = 96 << 20
+_CACHE_BYTES = 32 << 20
 _AHEAD_FROM = 6
 """Fewer segments are read sooner than threads are started."""
 _AHEAD_SEGMENTS = 6
@@ -102,7 +103,7 @@ def empty_root(kind: TableKind) -> Digest:
 
 
 class Tables:
-    """Reads and writes tables. Thread-safe. Keeps decoded segments, at most about 96 MiB, and roots.
+    """Reads and writes tables. Thread-safe. Keeps decoded segments, at most about 32 MiB, and roots.
 
     Errors of every read: Corrupt, or NotFound for a chunk that the store does not know.
     """
@@ -135,9 +136,13 @@ class Tables:
     def write(self, kind: TableKind, table: pa.Table, writer: ChunkWriter) -> Digest:
         """Write a table of its own. Rows in any order; Conflict names a key that occurs twice."""
         table = sort_by_key(kind, conform(kind, table))
+        windows = (table.slice(start, _WINDOW_ROWS) for start in range(0, table.num_rows, _WINDOW_ROWS))
+        return self._write_sorted(kind, windows, writer)
+
+    def _write_sorted(self, kind: TableKind, pieces: Iterable[pa.Table], writer: ChunkWriter) -> Digest:
         cutter = _Cutter(kind, writer, self.boundary_bits)
-        for start in range(0, table.num_rows, _WINDOW_ROWS):
-            cutter.feed(table.slice(start, _WINDOW_ROWS))
+        for piece in pieces:
+            cutter.feed(piece)
         cutter.end()
         return self._write_root(kind, cutter.segments, writer)
 
@@ -208,6 +213,20 @@ class Tables:
         cutter.end()
         return self._write_root(kind, cutter.segments, writer)
 
+    def merge_sorted(
+        self,
+        kind: TableKind,
+        root: Digest,
+        pieces: Iterable[pa.Table],
+        deletions: Sequence[Key],
+        writer: ChunkWriter,
+    ) -> Digest:
+        """As `merge`, with upserts that come in pieces, in the order of their keys. Onto an empty table they take the memory of a piece."""
+        pieces = _in_order(kind, pieces)
+        if not self.root(kind, root).segments:
+            return self._write_sorted(kind, pieces, writer)
+        return self.merge(kind, root, pa.concat_tables([empty_table(kind), *pieces]), deletions, writer)
+
     def diff(
         self, kind: TableKind, old: Digest, new: Digest, first: Key | None = None, last: Key | None = None
     ) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -256,6 +275,20 @@ class Tables:
         if not segments:
             return empty_root(kind)
         return writer.put(encode_root(kind, segments))
+
+
+def _in_order(kind: TableKind, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The pieces, conforming. Bug where a key is not above the one before it."""
+    last: Key | None = None
+    for piece in pieces:
+        keys = piece.column(0)
+        if len(keys) == 0:
+            continue
+        ordered = len(keys) == 1 or pc.all(pc.less(keys[:-1], keys[1:])).as_py()
+        if not ordered or (last is not None and keys[0].as_py() <= last):
+            raise Bug(f"rows of a {kind.name} table do not come in order")
+        last = keys[-1].as_py()
+        yield conform(kind, piece)
 
 
 class _Cutter:
