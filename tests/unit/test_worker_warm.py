@@ -14,7 +14,7 @@ import pytest
 
 from paddock.model.records import DatumState
 from paddock.runtime import sandbox
-from paddock.runtime.protocol import Cancel, Claim, Heartbeat, TransformTask
+from paddock.runtime.protocol import Cancel, Heartbeat, TransformTask
 from paddock.testing.workers import WorkerHarness, input_of, shell
 
 SERVE = """
@@ -310,8 +310,7 @@ def test_a_batch_that_arrives_while_a_long_report_is_sent_is_run(worker: WorkerH
     transform = frames("    frame(good) if 'frame' in document else line('line')\n")
     datums = many(worker, 3000)
     first = worker.start(transform, datums)
-    while not isinstance(worker.receive(), Claim):
-        pass
+    worker.await_claim()
     second = worker.start(transform, datums[:1])
     assert len(worker.finish(first).datums) == 3000
     assert len(worker.finish(second).datums) == 1

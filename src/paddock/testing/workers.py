@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,8 @@ class WorkerHarness:
         self._leases = 0
         self._claims = 0
         self._lines = b""
-        self._messages: list[Message] = []
+        self._kept: deque[Message] = deque()
+        """Messages that came while something else was waited for."""
         self.known: set[str] = set()
         """Ids of the transforms that the worker has been sent."""
         ours, theirs = socket.socketpair()
@@ -180,6 +182,13 @@ class WorkerHarness:
                 batch.datums += self._read(message)
         return batch
 
+    def await_claim(self) -> None:
+        """Wait until the worker asks for a batch beyond those that it was sent. What it says before that is kept for `finish`."""
+        while self._claims <= self._leases:
+            message = self._next_message()
+            if not isinstance(message, Claim):
+                self._kept.append(message)
+
     def drain(self) -> int:
         """Ask the worker to end in good order; its exit code."""
         self.send(Drain())
@@ -187,6 +196,9 @@ class WorkerHarness:
 
     def receive(self) -> Message:
         """The next message of the worker; AssertionError with its standard error if it is gone."""
+        return self._kept.popleft() if self._kept else self._next_message()
+
+    def _next_message(self) -> Message:
         while b"\n" not in self._lines:
             data = self._socket.recv(1 << 18)
             if not data:
