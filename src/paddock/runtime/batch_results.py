@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ __all__ = [
     "STATES",
     "BatchHeader",
     "BatchResult",
+    "log_pieces",
     "parse_batch_header",
     "read_batch_header",
     "read_batch_result",
@@ -77,14 +78,19 @@ def parse_batch_header(batch: Digest, data: bytes) -> BatchHeader:
 def read_log(chunks: ChunkStore, batch: Digest, ordinal: int) -> Iterator[bytes]:
     """The log of one datum in pieces. Reads the header, the results and the chunks that hold the log."""
     header = read_batch_header(chunks, batch)
-    results = _read_table(chunks, RESULTS, header.results)
+    return log_pieces(header, _read_table(chunks, RESULTS, header.results), ordinal, chunks.read)
+
+
+def log_pieces(
+    header: BatchHeader, results: pa.Table, ordinal: int, read: Callable[[Digest], bytes]
+) -> Iterator[bytes]:
+    """The log of one datum of a batch in pieces; read: gets a chunk, of a mebibyte at most."""
     first = results.column("log_offset")[ordinal].as_py()
     end = first + results.column("log_bytes")[ordinal].as_py()
     position = 0
     for digest, size in header.log:
         if position < end and position + size > first:
-            piece = chunks.read(digest)
-            yield piece[max(0, first - position) : end - position]
+            yield read(digest)[max(0, first - position) : end - position]
         position += size
 
 

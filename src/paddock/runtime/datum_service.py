@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from paddock.catalog import batches as batches_sql
 from paddock.catalog import pipelines as pipelines_sql
@@ -91,6 +94,23 @@ class DatumService:
             return running_log(self._home.path / "scratch", prefix, row["id"].hex())
         return b"".join(read_log(self._home.chunks, Digest(batch), ordinal))
 
+    def all_logs(self, job: str, *, prefix: str = "", shown: Container[str] = ()) -> Iterator[tuple[str, bytes]]:
+        """(datum id, log) of each datum that the job ran and that has ended, in datum order.
+
+        prefix: only ids that start so. shown: ids to leave out. Cost: one look at the table, and at each batch and its log while
+        datums of it follow each other. Memory: the longest log, and what `BatchResults` keeps.
+        """
+        view = self._open(job)
+        if view is None:
+            return
+        results = BatchResults(self._home)
+        for rows in self._home.tables.scan(DATUMS, view.root):
+            for row in rows.select(["id", "batch", "ordinal", "job"]).filter(_within(rows, prefix)).to_pylist():
+                batch, ordinal = _place(view, row)
+                id = row["id"].hex()
+                if batch != NO_BATCH and _ran(view, row) and id not in shown:
+                    yield id, results.log(batch, ordinal)
+
     def explain(self, job: str, datum: str) -> DatumExplanation:
         view, row = self._find(job, datum)
         return explain_datum(
@@ -126,13 +146,25 @@ class DatumService:
         found = []
         if view is not None:
             for rows in self._home.tables.scan(DATUMS, view.root):
-                ids = rows.column("id").to_pylist()
-                found += [rows.slice(at, 1).to_pylist()[0] for at, id in enumerate(ids) if id.hex().startswith(datum)]
+                found += rows.filter(_within(rows, datum)).to_pylist()
         if len(found) > 1:
             raise InvalidInput(f"datum id {datum} of job {job} is not unique; write more of its digits")
         if view is None or not found:
             raise NotFound(f"job {job} has no datum {datum}; `paddock datum list {job}` shows its datums")
         return view, found[0]
+
+
+def _within(rows: pa.Table, prefix: str) -> pa.ChunkedArray:
+    """Which rows have an id whose hexadecimal digits start so."""
+    if len(prefix) > 32 or not set(prefix) <= set("0123456789abcdef"):
+        return pc.is_null(rows.column("id"))  # None of them.
+    least, most = (pa.scalar(bytes.fromhex(prefix.ljust(32, digit)), pa.binary(16)) for digit in "0f")
+    return pc.and_(pc.greater_equal(rows.column("id"), least), pc.less_equal(rows.column("id"), most))
+
+
+def _ran(view: _JobDatums, row: Mapping[str, Any]) -> bool:
+    """Whether the job computed the datum's result itself, if there is one."""
+    return bool(row["batch"] == NO_BATCH or row["job"].hex() == view.job.set_id)
 
 
 def _place(view: _JobDatums, row: Mapping[str, Any]) -> tuple[bytes, int]:
@@ -143,7 +175,7 @@ def _place(view: _JobDatums, row: Mapping[str, Any]) -> tuple[bytes, int]:
 
 def _datum(view: _JobDatums, results: BatchResults, row: Mapping[str, Any], inputs: tuple[DatumInput, ...]) -> Datum:
     batch, ordinal = _place(view, row)
-    own = row["batch"] == NO_BATCH or row["job"].hex() == view.job.set_id
+    own = _ran(view, row)
     outcome = None if batch == NO_BATCH else results.row(batch, ordinal)
     state = DatumState.WAITING
     if outcome is not None:

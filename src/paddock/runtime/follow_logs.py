@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from paddock.catalog import batches as batches_sql
 from paddock.catalog import jobs as jobs_sql
 from paddock.model.ids import Digest
-from paddock.model.records import DatumState, JobState
+from paddock.model.records import JobState
 from paddock.runtime.batch_results import read_logs
 from paddock.runtime.datum_service import DatumService
 from paddock.runtime.job_records import find_job
@@ -17,7 +17,6 @@ from paddock.versions.home import Home
 
 LOOK_SECONDS = 0.1
 IDLE_SECONDS = 1.0
-_ENDED = (DatumState.SUCCESS, DatumState.RECOVERED, DatumState.FAILED)
 
 
 def follow_logs(home: Home, job: str, *, datum: str = "") -> Iterator[tuple[str, bytes]]:
@@ -68,9 +67,7 @@ def _reported(home: Home, batch: Digest, reader: LiveReader, shown: set[str]) ->
 
 def _left(home: Home, job: str, reader: LiveReader, shown: set[str]) -> Iterator[Printed]:
     """What the job reported between the last look and its end."""
-    datums = DatumService(home)
-    for each in datums.list(job, states=_ENDED):
-        if each.id not in shown and each.id.startswith(reader.datum):
-            rest = reader.rest(each.id, datums.logs(job, each.id))
-            if rest:
-                yield Printed(each.id, rest)
+    for id, log in DatumService(home).all_logs(job, prefix=reader.datum, shown=shown):
+        rest = reader.rest(id, log)
+        if rest:
+            yield Printed(id, rest)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from paddock.catalog import jobs as jobs_sql
 from paddock.model.errors import Conflict
 from paddock.model.ids import CommitId
-from paddock.model.records import DatumState, Job, JobState
+from paddock.model.records import Job, JobState
 from paddock.runtime import driver, job_steps
 from paddock.runtime.datum_service import DatumService
 from paddock.runtime.engines.local import WorkerOptions
@@ -74,7 +74,5 @@ class JobService:
         datums = DatumService(self._home)
         if datum is not None:
             yield datum, datums.logs(job, datum)
-            return
-        for each in datums.list(job):
-            if each.state in (DatumState.SUCCESS, DatumState.RECOVERED, DatumState.FAILED):
-                yield each.id, datums.logs(job, each.id)
+        else:
+            yield from datums.all_logs(job)

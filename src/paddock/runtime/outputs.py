@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from paddock.model.errors import UserCodeFailed
 from paddock.model.ids import Digest
-from paddock.runtime.batch_results import BatchResult, read_batch_result
+from paddock.runtime.batch_results import BatchResult, log_pieces, read_batch_result
 from paddock.runtime.freed_memory import release_freed
 from paddock.runtime.job_tables import DATUMS
 from paddock.runtime.plan import KEPT, ROWS_AT_ONCE, Integers, Plan, describe_datum
@@ -25,6 +26,8 @@ from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
 BATCH_RESULTS_CACHED = 64
+LOG_CHUNKS_CACHED = 16
+"""Of a mebibyte at most; each holds the logs of many datums."""
 
 
 class BatchResults:
@@ -33,6 +36,7 @@ class BatchResults:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._kept: OrderedDict[bytes, BatchResult] = OrderedDict()
+        self._read_log = lru_cache(LOG_CHUNKS_CACHED)(home.chunks.read)
 
     def __getitem__(self, batch: bytes) -> BatchResult:
         found = self._kept.get(batch)
@@ -48,6 +52,11 @@ class BatchResults:
         """One datum's row of the results table."""
         row: dict[str, Any] = self[batch].results.slice(ordinal, 1).to_pylist()[0]
         return row
+
+    def log(self, batch: bytes, ordinal: int) -> bytes:
+        """What one datum printed."""
+        result = self[batch]
+        return b"".join(log_pieces(result.header, result.results, ordinal, self._read_log))
 
     def named(self, batch: bytes, ordinal: int) -> dict[str, tuple[bytes, int]]:
         """The output files of one datum: (digest, executable) by path."""
