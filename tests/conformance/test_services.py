@@ -481,8 +481,17 @@ def test_jobs_and_datums(services: Paddock, project: str, repo: str) -> None:
     assert services.datums.logs(address(job), first.id) == b"copied\n"
     assert dict(services.jobs.logs(address(job))) == {datum.id: b"copied\n" for datum in datums}
     assert dict(services.jobs.logs(address(job), datum=first.id)) == {first.id: b"copied\n"}
+    timing = services.jobs.timing(address(job))
+    assert timing.computed == 2
+    assert timing.total_seconds == job.seconds
+    assert set(timing.slowest) == set(datums)
+    assert timing.times is not None
+    assert 0 < timing.times.code_seconds <= timing.datum_seconds
+    assert timing.forecasts[0].workers == 1
     with pytest.raises(NotFound):
         services.datums.inspect(address(job), "0" * 32)
+    with pytest.raises(NotFound):
+        services.jobs.timing(f"{project}/copy@{'0' * 32}")
     with pytest.raises(Conflict):
         services.jobs.stop(address(job))
 

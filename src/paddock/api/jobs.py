@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from paddock.api import streams
 from paddock.api.dependencies import Limit, Services, address, answers
 from paddock.model.records import Job
+from paddock.model.timing import JobTiming
 
 WAIT_SECONDS_MAX = 60.0
 
@@ -45,6 +46,11 @@ def wait_for_jobs(services: Services, body: Wait) -> Sequence[Job]:
 @pipeline_router.get("/{job}", summary="Inspect a job")
 def inspect_job(services: Services, project: str, pipeline: str, job: str) -> Job:
     return services.jobs.inspect(address(project, pipeline, job))
+
+
+@pipeline_router.get("/{job}/timing", summary="Where a job's time went, and what more workers would bring")
+def job_timing(services: Services, project: str, pipeline: str, job: str) -> JobTiming:
+    return services.jobs.timing(address(project, pipeline, job))
 
 
 @pipeline_router.post("/{job}/stop", summary="Stop a job")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from paddock.catalog.database import Transaction
+
+PARTS = ("input", "start", "code", "output", "report", "other")
+"""What workers' time went into."""
+NOTHING_SPENT = (0.0,) * len(PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +46,32 @@ def stored_bytes(tx: Transaction, job_id: int) -> int:
     return int(row[0])
 
 
+def spent(tx: Transaction, job_id: int) -> dict[str, float]:
+    """Seconds of workers' time in the job's accepted reports, by part."""
+    sums = ", ".join(f"coalesce(sum({part}_seconds), 0)" for part in PARTS)
+    row: Any = tx.one(f"SELECT {sums} FROM batches WHERE job_id = ?", (job_id,))
+    return dict(zip(PARTS, map(float, row), strict=True))
+
+
 def record(
-    tx: Transaction, job_id: int, *, result: str, run: int, recovered: int, failed: int, stored_bytes: int
+    tx: Transaction,
+    job_id: int,
+    *,
+    result: str,
+    run: int,
+    recovered: int,
+    failed: int,
+    stored_bytes: int,
+    spent: Sequence[float] = NOTHING_SPENT,
 ) -> None:
-    """Keep the accepted result of some of the job's datums, until the job has ended."""
+    """Keep the accepted result of some of the job's datums, until the job has ended. spent: seconds, in the order of PARTS."""
+    parts = "".join(f", {part}_seconds" for part in PARTS)
     tx.execute(
         "INSERT INTO batches (job_id, number, first, last, state, worker, attempt, result, run, recovered, failed,"
-        " stored_bytes)"
-        " SELECT ?, coalesce(max(number), -1) + 1, 0, 0, 'done', '', 1, ?, ?, ?, ?, ? FROM batches WHERE job_id = ?",
-        (job_id, result, run, recovered, failed, stored_bytes, job_id),
+        f" stored_bytes{parts})"
+        " SELECT ?, coalesce(max(number), -1) + 1, 0, 0, 'done', '', 1, ?, ?, ?, ?, ?"
+        f"{', ?' * len(PARTS)} FROM batches WHERE job_id = ?",
+        (job_id, result, run, recovered, failed, stored_bytes, *spent, job_id),
     )
 
 

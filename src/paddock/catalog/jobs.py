@@ -49,6 +49,8 @@ class JobRow:
     """Of the reused datums, how many to compute again; None: as the home says."""
     audit: str
     """JSON of what the audit found, or empty."""
+    times: str | None
+    """JSON of where the time went, as migration 7 describes it; None where nothing was recorded."""
 
     def __str__(self) -> str:
         return f"{self.project}/{self.pipeline}@{self.set_id}"
@@ -60,7 +62,7 @@ _SELECT = (
     " jobs.reason, jobs.no_cache, jobs.base_id, jobs.datums_root, jobs.failed_datums, jobs.total, jobs.run, "
     "jobs.reused,"
     " jobs.recovered, jobs.failed, jobs.created, jobs.started, jobs.finished,"
-    " jobs.found, jobs.carried, jobs.early, jobs.wasted, jobs.audit_share, jobs.audit"
+    " jobs.found, jobs.carried, jobs.early, jobs.wasted, jobs.audit_share, jobs.audit, jobs.times"
     " FROM jobs JOIN pipelines ON pipelines.id = jobs.pipeline_id JOIN projects ON projects.id = "
     "pipelines.project_id"
 )
@@ -168,6 +170,7 @@ def update(
     early: int | None = None,
     wasted: int | None = None,
     audit: str | None = None,
+    times: str | None = None,
 ) -> None:
     """Set the given columns; those left out (None) stay."""
     columns: dict[str, Value] = {
@@ -183,6 +186,7 @@ def update(
         "early": early,
         "wasted": wasted,
         "audit": audit,
+        "times": times,
     }
     if counts is not None:
         columns |= {

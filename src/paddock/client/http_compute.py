@@ -17,6 +17,7 @@ from paddock.model.archives import ARCHIVE_MEDIA_TYPE
 from paddock.model.ids import CommitId
 from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
 from paddock.model.records import AppliedPipeline, Datum, DatumState, Job, Pipeline
+from paddock.model.timing import JobTiming
 
 WAIT_STEP_SECONDS = 10.0
 PROGRESS_STEP_SECONDS = 0.5
@@ -126,6 +127,10 @@ class HttpJobs:
 
     def inspect(self, job: str) -> Job:
         result: Job = self.transport.request(Job, "GET", job_path(job))
+        return result
+
+    def timing(self, job: str) -> JobTiming:
+        result: JobTiming = self.transport.request(JobTiming, "GET", job_path(job, "timing"))
         return result
 
     def wait(

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Tag,
     )
     from paddock.model.store_records import CheckReport, GarbageReport, Transfer, UsageReport
+    from paddock.model.timing import JobTiming
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +354,10 @@ class Jobs(Protocol):
 
     def inspect(self, job: str) -> Job:
         """`job` is `[project/]pipeline@<commit id, or branch-like ancestry such as head>`: the id, or `head` for the newest."""
+
+    def timing(self, job: str) -> JobTiming:
+        """Where its time went, its slowest datums, and what more workers would bring. Cost: a look at all results of the job, 2 µs
+        a datum."""
 
     def wait(
         self,

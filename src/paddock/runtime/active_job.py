@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +22,30 @@ from paddock.runtime.resources import Need
 from paddock.runtime.result_cache import decoded
 from paddock.runtime.tasks import TaskBuilder
 from paddock.versions.locks import Lock
+
+
+class Failures:
+    """Which datums failed and why: all are counted, the first by position are kept. Memory: `KEPT` reasons."""
+
+    KEPT: Final = 100
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: list[tuple[int, str]] = []
+        """A heap of (-position, reason)."""
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def add(self, position: int, reason: str) -> None:
+        self.count += 1
+        heapq.heappush(self._kept, (-position, reason))
+        if len(self._kept) > self.KEPT:
+            heapq.heappop(self._kept)
+
+    def first(self) -> list[tuple[int, str]]:
+        """(position, reason), by position."""
+        return sorted((-position, reason) for position, reason in self._kept)
 
 
 class Outcomes:
@@ -76,8 +101,11 @@ class ActiveJob:
     """Keeps what the plan refers to, and what workers have stored and not yet reported."""
     need: Need
     """What each of its datums takes of the machine while it runs."""
-    failures: list[tuple[int, str]] = field(default_factory=list)
+    failures: Failures = field(default_factory=Failures)
     lost_reports: int = 0
+    workers: int = 1
+    """Most workers that it could have had at once up to now."""
+    plan_seconds: float = 0.0
     table_written: bool = False
     early: bool = False
     """The plan is of a part of the input, before it is finished: no more than batches are written of the job."""
@@ -112,7 +140,7 @@ class ActiveJob:
         self.plan.results.set(position, batch, ordinal, job)
         self.plan.successes[position] = state is DatumState.SUCCESS
         if state is DatumState.FAILED:
-            self.failures.append((position, reason))
+            self.failures.add(position, reason)
 
     def record_report(self, report: BatchReport, datums: Sequence[int], *, job: bytes) -> None:
         """Note all that a report tells. datums: positions of the lease's datums in the plan."""
@@ -142,8 +170,8 @@ class ActiveJob:
 
     def failure_reason(self) -> str:
         """Why the job failed: the first datum by position with its input and reason, and how many more."""
-        position, reason = min(self.failures)
-        more = len(self.failures) - 1
+        position, reason = self.failures.first()[0]
+        more = self.failures.count - 1
         others = f"; {more} more {'datum' if more == 1 else 'datums'} failed" if more else ""
         return f"datum {self.plan.describe(position)} failed: {reason}{others}"
 

@@ -29,6 +29,7 @@ __all__ = [
     "read_batch_result",
     "read_log",
     "read_logs",
+    "read_results",
 ]
 
 
@@ -73,6 +74,11 @@ def parse_batch_header(batch: Digest, data: bytes) -> BatchHeader:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"chunk {batch.hex()} is not a batch result ({error!r}); run fsck") from error
+
+
+def read_results(chunks: ChunkStore, batch: Digest) -> pa.Table:
+    """Only the results, without the output files."""
+    return _read_table(chunks, RESULTS, read_batch_header(chunks, batch).results)
 
 
 def read_log(chunks: ChunkStore, batch: Digest, ordinal: int) -> Iterator[bytes]:

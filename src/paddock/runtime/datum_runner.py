@@ -24,6 +24,7 @@ from paddock.runtime.collect import (
     disk_is_full,
 )
 from paddock.runtime.datum_folders import DatumFolders, SizeHistory
+from paddock.runtime.laps import CODE, INPUT, OUTPUT, REPORT, START, Laps
 from paddock.runtime.limits import LimitWatch
 from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER
 from paddock.runtime.process import CannotStart, Exit, ProcessRunner, find_program
@@ -183,8 +184,10 @@ class DatumRunner:
         warm: WarmProcess,
         read_chunk: Callable[[Digest, Location], bytes],
         *,
+        laps: Laps,
         tick: Callable[[], None],
     ) -> None:
+        self._laps = laps
         self._slot = slot
         self._processes = processes
         self._warm = warm
@@ -246,6 +249,7 @@ class DatumRunner:
         attempts: those that were made already. Every failure of user code, of inputs or of the scratch disk becomes the outcome's reason. ReportLostError: an
         output could not be stored. What the control channel raises passes through; the worker must end then.
         """
+        self._laps.lap(REPORT)
         begin = time.monotonic()
         self._note_kills(begin)
         attempts = attempts or _Attempts(DatumLog())
@@ -261,6 +265,7 @@ class DatumRunner:
             self._clear_out()
             if _limits_scratch(transform.task):
                 clear_folder(str(self._slot.temporary))
+            self._laps.lap(OUTPUT)
         except PaddockError as error:
             cancelled = False
             attempts.succeeded = attempts.recovered = False
@@ -333,7 +338,10 @@ class DatumRunner:
                 if self._folders.use(memory=False) or not self._slot.isolated:
                     self._lay_out(transform, datum, variables)
             begun = True
+            self._laps.lap(INPUT)
             ended = run()
+            self._laps.until(self._warm.started_at if task.warm else self._processes.started_at, START)
+            self._laps.lap(CODE)
             if isinstance(ended, Exit) and ended.cancelled:
                 return False
             if self._folders.in_memory and disk_is_full(self._slot.out):
@@ -342,6 +350,7 @@ class DatumRunner:
                 attempts.tries -= 1
                 continue
             self._judge(ended, transform, sink, attempts)
+            self._laps.lap(OUTPUT)
             if not attempts.succeeded and isinstance(ended, Exit):
                 last = attempts.tries >= task.datum_tries
                 if (last or ended.code in _KILLED) and self._was_starved(ended):
@@ -461,13 +470,16 @@ class DatumRunner:
         self, batch: BatchTask, datums: Sequence[DatumTask], transform: Transform, sink: ChunkSink
     ) -> Sequence[DatumOutcome | Starved | None]:
         """Run datums in one exchange; those of a frame that went wrong, and those that failed, go by a line again."""
+        self._laps.lap(REPORT)
         begin = time.monotonic()
         try:
             task = frame_task(datums, self._read_chunk)
         except PaddockError:
             return self._run_lines(batch, datums, transform, sink)
+        self._laps.lap(INPUT)
         log = DatumLog()
         frame = self._warm.ask_frame(task, len(datums), timeout_seconds=transform.task.datum_timeout_seconds, log=log)
+        self._laps.lap(CODE)
         if isinstance(frame, Exit) and frame.cancelled:
             return (None,)
         answers = frame_answers(frame, datums) if isinstance(frame, Frame) else ""
@@ -486,10 +498,12 @@ class DatumRunner:
             self._frame_datums = max(1, self._frame_datums // 2)
         self._recycle(transform.task)
         share = seconds / len(datums)
-        return [
+        outcomes = [
             self._frame_outcome(batch, datum, answer, share, transform, sink)
             for datum, answer in zip(datums, answers, strict=True)
         ]
+        self._laps.lap(OUTPUT)
+        return outcomes
 
     def _run_lines(
         self, batch: BatchTask, datums: Sequence[DatumTask], transform: Transform, sink: ChunkSink
@@ -554,6 +568,8 @@ class DatumRunner:
         """Run err_cmd after a try that failed; False if it was cancelled."""
         self.end_warm()  # Running a command ends whatever else runs.
         ended = self._start(transform, transform.task.err_cmd, transform.err_stdin, datum, environment, attempts.log)
+        self._laps.until(self._processes.started_at, START)
+        self._laps.lap(CODE)
         match ended:
             case CannotStart():
                 attempts.reason = f"{attempts.reason}; err_cmd: {ended.reason}"

@@ -5,17 +5,21 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterator, Sequence
 
+from paddock.catalog import batches as batches_sql
 from paddock.catalog import jobs as jobs_sql
 from paddock.model.errors import Conflict
 from paddock.model.ids import CommitId
 from paddock.model.records import Job, JobState
-from paddock.runtime import driver, job_steps
+from paddock.model.timing import JobTiming
+from paddock.runtime import driver, job_steps, job_times
 from paddock.runtime.datum_service import DatumService
 from paddock.runtime.engines.local import WorkerOptions
 from paddock.runtime.follow_logs import follow_logs
 from paddock.runtime.job_records import find_job, find_pipeline
 from paddock.versions.home import Home
 from paddock.versions.records import job_record
+
+SLOWEST = 5
 
 
 class JobService:
@@ -36,6 +40,24 @@ class JobService:
     def inspect(self, job: str) -> Job:
         with self._home.catalog.read() as tx:
             return job_record(find_job(tx, job), now=self._home.now())
+
+    def timing(self, job: str) -> JobTiming:
+        with self._home.catalog.read() as tx:
+            row = find_job(tx, job)
+            spent = batches_sql.spent(tx, row.id)
+        record = job_record(row, now=self._home.now())
+        seconds, slowest = DatumService(self._home).costs(f"{row.project}/{row.pipeline}@{row.set_id}", slowest=SLOWEST)
+        times = job_times.job_times(row.times, spent, total_seconds=record.seconds)
+        until = row.started or row.finished or self._home.now()
+        return JobTiming(
+            computed=len(seconds),
+            wait_seconds=max(0.0, until - row.created),
+            total_seconds=record.seconds,
+            datum_seconds=float(seconds.sum()),
+            times=times,
+            slowest=slowest,
+            forecasts=job_times.forecasts(seconds, times),
+        )
 
     def wait(
         self,

@@ -24,7 +24,7 @@ from paddock.catalog.jobs import JobRow
 from paddock.model.errors import Corrupt, UserCodeFailed
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
 from paddock.model.records import CommitState, DatumState, JobState
-from paddock.runtime import cache_limits, result_cache
+from paddock.runtime import cache_limits, job_times, result_cache
 from paddock.runtime.active_job import ActiveJob, Outcomes, batch_rule, waiting_positions
 from paddock.runtime.audit import NO_AUDIT, Audit, choose
 from paddock.runtime.audit import report as audit_report
@@ -48,8 +48,6 @@ from paddock.storage.chunks import ChunkWriter
 from paddock.versions.home import Home
 from paddock.versions.locks import Lock
 from paddock.versions.outputs import fail_output, finish_output
-
-FAILED_IDS_MAX = 100
 
 
 def ready(tx: Transaction, unfinished: Sequence[JobRow]) -> list[JobRow]:
@@ -82,11 +80,14 @@ def _input_states(tx: Transaction, row: JobRow) -> list[str]:
 # ---- start -------------------------------------------------------------------------------------------------
 
 
-def start(home: Home, row: JobRow, *, workers: int, now: float, previous: ActiveJob | None = None) -> ActiveJob:
+def start(
+    home: Home, row: JobRow, *, workers: int, clock: Callable[[], float], previous: ActiveJob | None = None
+) -> ActiveJob:
     """Plan the job and set it running. A job that was at work when its scheduler died goes on with what was reported.
 
     previous: its early plan, whose pin and whose leases on datums that the job has become its own.
     """
+    now = clock()
     with home.catalog.write() as tx:
         jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
     pin = home.pin() if previous is None else previous.pin
@@ -105,6 +106,8 @@ def start(home: Home, row: JobRow, *, workers: int, now: float, previous: Active
         if previous is None:
             pin.release()
         raise
+    active.workers = min(workers, active.workers_max or workers)
+    active.plan_seconds = clock() - now
     begun_early = row.started is None
     with home.catalog.write() as tx:
         results_sql.touch(tx, sorted({run for finder in finders for run in finder.busy}), used=now)
@@ -116,6 +119,7 @@ def start(home: Home, row: JobRow, *, workers: int, now: float, previous: Active
             counts=active.counts,
             early=active.taken_up if begun_early else None,
             wasted=sum(table.num_rows for table in active.spare) if begun_early else None,
+            times=job_times.of_start(active),
         )
     return active
 
@@ -300,6 +304,8 @@ def accept(home: Home, active: ActiveJob, lease: Lease, report: BatchReport) -> 
             recovered=states.count(DatumState.RECOVERED),
             failed=states.count(DatumState.FAILED),
             stored_bytes=sum(pack.bytes for pack in report.packs),
+            # What is computed early lies before the job's start, and its times are those of the job from there.
+            spent=batches_sql.NOTHING_SPENT if active.early else report.spent,
         )
         if not active.early:
             jobs_sql.update(tx, active.row.id, counts=active.counts)
@@ -341,6 +347,7 @@ def finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
 
 
 def _finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
+    begin = now()
     with home.catalog.write() as tx:
         if not _unfinished(tx, active.row):
             return
@@ -372,7 +379,8 @@ def _finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
             found=active.plan.found,
             carried=active.plan.carried,
             audit=audit,
-            finished=now(),
+            finished=(finished := now()),
+            times=job_times.of_end(active, batches_sql.spent(tx, active.row.id), merge_seconds=finished - begin),
         )
         stored = batches_sql.stored_bytes(tx, active.row.id)
         batches_sql.delete_of_job(tx, active.row.id)
@@ -443,6 +451,7 @@ def _salvage(home: Home, job_id: int, *, now: float) -> None:
         if not batches_sql.of_job(tx, job_id):
             return  # deleted with its pipeline meanwhile
         stored = batches_sql.stored_bytes(tx, job_id)
+        jobs_sql.update(tx, job_id, times=job_times.of_stopped(row, batches_sql.spent(tx, job_id)))
         batches_sql.delete_of_job(tx, job_id)
         if run is not None:
             result_cache.record_run(tx, transform, run, job_id=job_id, stored_bytes=stored, now=now)
@@ -475,7 +484,7 @@ def _unfinished(tx: Transaction, row: JobRow) -> bool:
 
 
 def _failed_ids(active: ActiveJob) -> str:
-    ids = [active.plan.ids[position].hex() for position, _ in sorted(active.failures)[:FAILED_IDS_MAX]]
+    ids = [active.plan.ids[position].hex() for position, _ in active.failures.first()]
     return json.dumps(ids) if ids else ""
 
 

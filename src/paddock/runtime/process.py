@@ -80,6 +80,8 @@ class ProcessRunner:
         self._owns_namespace = owns_namespace
         self._grace_seconds = grace_seconds
         self._beat_seconds = beat_seconds
+        self.started_at = 0.0
+        """When the last command's process was there, by `perf_counter`."""
         self._null = os.open("/dev/null", os.O_RDWR)
         self._output, self._output_end = os.pipe()
         os.set_blocking(self._output, False)
@@ -130,6 +132,7 @@ class ProcessRunner:
             )
         except (OSError, ValueError) as error:
             return CannotStart(explain_start_failure(program, error))
+        self.started_at = time.perf_counter()
         if watch is not None:
             watch.started(process)
         exit_state = self._watch(process, Deadline(timeout_seconds, self._grace_seconds, watch), log)

@@ -22,8 +22,9 @@ from typing import Any, Generic, NamedTuple, TypeVar, assert_never
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest, PackId
 from paddock.model.records import DatumState, Location, PackRecord
+from paddock.runtime.laps import NOTHING_SPENT, Spent
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 Name = TypeVar("Name", PackId, bytes)
 
@@ -233,6 +234,8 @@ class BatchReport:
     error_code: str = ""
     error: str = ""
     starved: tuple[int, ...] = ()
+    spent: Spent = NOTHING_SPENT
+    """What the worker's time went into since it began the batch, or since its last report of it."""
 
 
 Down = TransformTask | BatchTask | Trim | Cancel | Rest | Drain | Stop
@@ -461,6 +464,7 @@ def _report_to_json(report: BatchReport) -> dict[str, Any]:
 
 def _report_from_json(document: dict[str, Any]) -> BatchReport:
     document["starved"] = tuple(document["starved"])
+    document["spent"] = Spent(*map(float, document["spent"]))
     document["batch"] = Digest(bytes.fromhex(document["batch"])) if document["batch"] else None
     document["datums"] = tuple(
         DatumResult(position, row, _STATES[state], seconds, reason, error_code)

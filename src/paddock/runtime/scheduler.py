@@ -34,6 +34,8 @@ RESCUE_SECONDS = 0.25
 """How often it looks, while workers are idle, for what they could take over from others."""
 TABLE_SECONDS = 0.2
 """A job that ends sooner is not worth a datums table to look at while it runs."""
+BATCHES_MAX = 2
+"""A worker holds the batch at work and the next; however often one asks that does not report, it gets no more."""
 LOST_REPORTS_MAX = 3
 FAILED_STARTS_MAX = 3
 
@@ -131,7 +133,7 @@ class Scheduler:
     def _start(self, row: JobRow) -> None:
         early = self._early.jobs.get(row.id)
         try:
-            active = job_steps.start(self._home, row, workers=self._pool_size, now=self._now(), previous=early)
+            active = job_steps.start(self._home, row, workers=self._pool_size, clock=self._now, previous=early)
         except Unavailable:
             raise
         except PaddockError as error:
@@ -201,7 +203,7 @@ class Scheduler:
         if waiting:
             self._engine.scale(min(self._workers, waiting + len(self._leases)))
         for worker in list(self._claims):
-            active = self._choose(worker, self._active)
+            active = self._choose(worker, self._active) if self._held[worker] < BATCHES_MAX else None
             if active is not None:
                 del self._claims[worker]
                 self._send_batch(worker, active)
@@ -295,6 +297,7 @@ class Scheduler:
 
     def _send_batch(self, worker: WorkerId, active: ActiveJob) -> None:
         workers = min(self._pool_size, active.workers_max or self._pool_size)
+        active.workers = max(active.workers, workers)
         need, alone = _need(active, self._machines.budget(worker)), active.dispatch.next_alone
         lease = active.dispatch.carve(
             LeaseId(new_id()), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
@@ -403,7 +406,9 @@ class Scheduler:
         active.dispatch.renew(id, now=now, lease_seconds=LEASE_SECONDS)
         report = _first_reports(active, lease, report)
         if report.batch is not None:
-            job_steps.accept(self._home, active, lease, report)
+            # Believed like the seconds of datums: no more than has passed since the lease began.
+            spent = report.spent.believed(now - lease.started)
+            job_steps.accept(self._home, active, lease, dataclasses.replace(report, spent=spent))
         positions = tuple(lease.datums[each.position] for each in report.datums)
         seconds = sum(each.seconds for each in report.datums)
         starved = {lease.datums[each] for each in report.starved if 0 <= each < len(lease.datums)}

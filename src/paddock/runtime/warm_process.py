@@ -66,6 +66,7 @@ class _Child:
     tasks: int
     answers: int
     watch: Watch | None = None
+    started_at: float = 0.0
     begun: int = 0
     frames: bool = False
     memory_looked: float = 0.0
@@ -112,6 +113,11 @@ class WarmProcess:
         if child is not None and os.waitid(os.P_PIDFD, child.handle, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             self._reap(child)
         return self._child is not None
+
+    @property
+    def started_at(self) -> float:
+        """When the present process was there, or said that it is ready, by `perf_counter`."""
+        return self._child.started_at if self._child is not None else 0.0
 
     @property
     def datums(self) -> int:
@@ -177,7 +183,7 @@ class WarmProcess:
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             except OSError:
                 pass  # The user's share of pipe memory is used up; smaller pipes only cost time.
-        self._child = _Child(process, os.pidfd_open(process), tasks, answers, watch)
+        self._child = _Child(process, os.pidfd_open(process), tasks, answers, watch, time.perf_counter())
         if watch is not None:
             watch.started(process)
         self._poll.register(self._child.handle, select.POLLIN)
@@ -413,6 +419,7 @@ class _Silence:
         """Whether the document is not an answer."""
         if document.get("ready") is True:
             child.frames = document.get("frames") == 1
+            child.started_at = time.perf_counter()
             self._deadline.restart(time.monotonic())
             return True
         if document.get("heartbeat") is True:

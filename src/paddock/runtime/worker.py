@@ -33,6 +33,7 @@ from paddock.model.ids import Digest
 from paddock.model.records import DatumState, Location
 from paddock.runtime import sandbox
 from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Starved, Transform, prepare_transform
+from paddock.runtime.laps import OTHER, REPORT, Laps
 from paddock.runtime.live_logs import FOLDER as LIVE_FOLDER
 from paddock.runtime.live_logs import LiveLog
 from paddock.runtime.materialize import OUT_FOLDER, remove_tree
@@ -109,7 +110,8 @@ class Worker:
             silence_seconds=options.silence_seconds,
         )
         self._live = LiveLog(options.scratch)
-        self._datums = DatumRunner(slot, processes, warm, self._chunks.read, tick=self.beat)
+        self._laps = Laps()
+        self._datums = DatumRunner(slot, processes, warm, self._chunks.read, laps=self._laps, tick=self.beat)
         self._tasks: dict[str, TransformTask] = {}
         self._transforms: dict[str, Transform] = {}
         self._batches: deque[BatchTask] = deque()
@@ -136,6 +138,7 @@ class Worker:
                 if not self._channel.received:
                     # Sending a long report takes messages in, perhaps the very batch that would be waited for.
                     self._channel.wait()
+                    self._laps.skip()
                 self._take_messages()
                 continue
             self._resting = False
@@ -205,6 +208,7 @@ class Worker:
             self._keep[lease] = min(begun, self._keep.get(lease, begun))
 
     def _run_batch(self, batch: BatchTask) -> None:
+        self._laps.take()
         transform = self._transform(batch)
         if isinstance(transform, PaddockError):
             self._report_loss(batch, transform)
@@ -246,6 +250,7 @@ class Worker:
         begin = time.monotonic()
         results: list[DatumResult] = []
         report = ReportWriter(self._objects, known, chunking=self._options.chunking)
+        self._laps.lap(OTHER)
         try:
 
             def end() -> int:
@@ -293,6 +298,7 @@ class Worker:
             return
         running.ended = final
         digest, packs = report.finish(batch.job, batch.transform)
+        self._laps.lap(REPORT)
         self._channel.send(
             BatchReport(
                 lease=batch.lease,
@@ -303,6 +309,7 @@ class Worker:
                 output_files=report.output_files,
                 output_bytes=report.output_bytes,
                 starved=tuple(running.starved) if final else (),
+                spent=self._laps.take(),
             )
         )
         self._live.forget()

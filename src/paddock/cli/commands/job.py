@@ -14,9 +14,9 @@ from paddock.cli.options import JobAddress, Json, Limit
 from paddock.cli.progress import job_progress
 from paddock.cli.reuse import job_fields, say_findings
 from paddock.cli.session import session_of
-from paddock.client.timing import JobTiming, job_timing
 from paddock.model.records import Job
 from paddock.model.services import Paddock
+from paddock.model.timing import JobTimes, JobTiming
 
 LIST_LIMIT = 50
 
@@ -75,7 +75,7 @@ def inspect(
     session = session_of(context)
     name = session.name(job_address(job))
     found = session.paddock.jobs.inspect(name)
-    times = job_timing(session.paddock, name) if timing else None
+    times = session.paddock.jobs.timing(name) if timing else None
     if json:
         output.document(found if times is None else {"job": found, "timing": times})
         return
@@ -102,29 +102,62 @@ def inspect(
         _show_timing(times)
 
 
-def _show_timing(times: JobTiming) -> None:
+def _show_timing(timing: JobTiming) -> None:
+    times = timing.times
     output.line("")
-    output.fields(
+    whole: list[tuple[str, str]] = [
+        ("wait to start", _fine(timing.wait_seconds)),
+        ("from start to end", _fine(timing.total_seconds)),
+    ]
+    if times is None:
+        whole.append(("where it went", "not recorded"))
+    else:
+        whole += [
+            ("plan", _fine(times.plan_seconds)),
+            ("run", _fine(times.run_seconds)),
+            ("merge, finish", _fine(times.merge_seconds)),
+            ("parallel efficiency", f"{times.efficiency:.0%} of {output.count(times.workers, 'worker')}"),
+        ]
+    whole.append(
         (
-            ("wait to start", output.duration(times.wait_seconds)),
-            (
-                "computed",
-                f"{output.count(times.computed, 'datum')} in {output.duration(times.datum_seconds)} of worker time",
-            ),
-            ("at once", f"{times.parallel:.2f} datums on average"),
-            ("not datums", f"{output.duration(times.rest_seconds)} (planning, handing out, merging, idle workers)"),
+            "computed",
+            f"{output.count(timing.computed, 'datum')} in {_fine(timing.datum_seconds)} of worker time",
         )
     )
-    if not times.slowest:
-        return
-    output.line("\nslowest datums")
-    for datum in times.slowest:
+    output.fields(whole)
+    if times is not None:
+        _show_parts(times)
+    if timing.slowest:
+        output.line("\nslowest datums")
+    for datum in timing.slowest:
         inputs = ", ".join(map(output.element, datum.inputs))
-        output.line(f"  {datum.id}  {output.duration(datum.seconds):>8}  {inputs}")
-    output.line("\nat best, the datums alone take")
-    for each in times.forecasts:
+        output.line(f"  {datum.id}  {_fine(datum.seconds):>8}  {inputs}")
+    if timing.forecasts:
+        output.line("\nwhat it would take with more workers, on as many cores")
+    for each in timing.forecasts:
         workers = output.count(each.workers, "worker")
-        output.line(f"  {workers:>10}  {output.duration(each.seconds):>8}  {each.efficiency:4.0%} of them busy")
+        output.line(f"  {workers:>12}  {_fine(each.seconds):>8}  {each.efficiency:4.0%} of them busy")
+
+
+def _fine(seconds: float) -> str:
+    return f"{seconds:.3f} s" if seconds < 10 else output.duration(seconds)
+
+
+def _show_parts(times: JobTimes) -> None:
+    """What the workers did while the job ran."""
+    output.line("\nwhat the workers did")
+    parts = (
+        ("input", times.input_seconds),
+        ("start", times.start_seconds),
+        ("user code", times.code_seconds),
+        ("output", times.output_seconds),
+        ("report", times.report_seconds),
+        ("other", times.other_seconds),
+        ("idle", times.idle_seconds),
+    )
+    whole = sum(seconds for _, seconds in parts)
+    for name, seconds in parts:
+        output.line(f"  {name:<12}  {_fine(seconds):>8}  {seconds / whole if whole else 0:4.0%}")
 
 
 @app.command("wait")
