@@ -15,19 +15,29 @@ from paddock.model.records import to_json
 
 NDJSON_MEDIA_TYPE = "application/x-ndjson"
 BATCH_ROWS = 256
+BATCH_BYTES = 256 << 10
 
 
 def ndjson(records: Iterable[Any], *, batch_rows: int = BATCH_ROWS) -> StreamingResponse:
-    """One JSON record a line; a failure in the middle is a last line `{"problem": …}`. batch_rows: sent together."""
+    """One JSON record a line; a failure in the middle is a last line `{"problem": …}`.
+
+    batch_rows: so many, or `BATCH_BYTES`, are sent together. Records are asked for as the reader takes them.
+    """
     return StreamingResponse(begun(_lines(iter(records), batch_rows)), media_type=NDJSON_MEDIA_TYPE)
 
 
 def _lines(records: Iterator[Any], batch_rows: int) -> Iterator[bytes]:
     sent = False
     try:
-        while batch := list(itertools.islice(records, batch_rows)):
-            yield b"".join(_line(to_json(record)) for record in batch)
-            sent = True
+        batch = bytearray()
+        for number, record in enumerate(records, 1):
+            batch += _line(to_json(record))
+            if number % batch_rows == 0 or len(batch) >= BATCH_BYTES:
+                yield bytes(batch)
+                sent = True
+                batch.clear()
+        if batch:
+            yield bytes(batch)
     except PaddockError as error:
         if not sent:
             raise

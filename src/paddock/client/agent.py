@@ -28,6 +28,8 @@ RETRY_SECONDS_MAX = 5.0
 BEAT_SECONDS = 1.0
 """Heartbeats wait so long for company; every other message goes at once, and takes them along."""
 SEND_BYTES_MAX = 8 << 20
+WAITING_MAX = 10_000
+"""With so many messages that the server has not got, heartbeats are left out: they would pile up as long as it is away."""
 TOLD_SECONDS = 30.0
 """How often a lasting failure to reach the server is told."""
 
@@ -192,7 +194,10 @@ class Agent:
     def _queue(
         self, worker: WorkerId, line: bytes | None, *, reason: str = "", starved: bool = False, urgent: bool
     ) -> None:
+        """Say something to the scheduler. Heartbeats, which are not urgent, are left out where much waits to be sent already."""
         with self._changed:
+            if not urgent and len(self._up) >= WAITING_MAX:
+                return
             self._up.append(FromWorker(self._next, int(worker), line, reason, starved))
             self._next += 1
             self._urgent = self._urgent or urgent

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from paddock.catalog import batches as batches_sql
 from paddock.catalog import jobs as jobs_sql
+from paddock.catalog.batches import BatchRow
+from paddock.catalog.jobs import JobRow
 from paddock.model.ids import Digest
 from paddock.model.records import JobState
 from paddock.runtime.batch_results import read_logs
@@ -38,12 +40,10 @@ def follow_logs(home: Home, job: str, *, datum: str = "") -> Iterator[tuple[str,
                 final = JobState(jobs_sql.get(tx, row.id).state).final
                 reported = batches_sql.of_job(tx, row.id)[batches:]
             batches += len(reported)
-            came = list(reader.read())
-            for each in reported:
-                came += _reported(home, Digest(bytes.fromhex(each.result)), reader, shown)
-            if final:
-                came += _left(home, f"{row.project}/{row.pipeline}@{row.set_id}", reader, shown)
-            yield from came
+            came = False
+            for printed in _news(home, row, reported, reader, shown, final=final):
+                came = True
+                yield printed
             if final:
                 return
             if came:
@@ -54,6 +54,17 @@ def follow_logs(home: Home, job: str, *, datum: str = "") -> Iterator[tuple[str,
             time.sleep(LOOK_SECONDS)
     finally:
         reader.close()
+
+
+def _news(
+    home: Home, row: JobRow, reported: Sequence[BatchRow], reader: LiveReader, shown: set[str], *, final: bool
+) -> Iterator[Printed]:
+    """What has come since the last look, read as it is taken: who takes it slowly makes nothing pile up."""
+    yield from reader.read()
+    for each in reported:
+        yield from _reported(home, Digest(bytes.fromhex(each.result)), reader, shown)
+    if final:
+        yield from _left(home, f"{row.project}/{row.pipeline}@{row.set_id}", reader, shown)
 
 
 def _reported(home: Home, batch: Digest, reader: LiveReader, shown: set[str]) -> Iterator[Printed]:

@@ -10,7 +10,7 @@ from paddock.model.ids import Digest
 from paddock.model.records import Location
 from paddock.runtime.protocol import DatumTask
 from paddock.storage.chunks import decode_chunk, read_chunk
-from paddock.storage.objects import ObjectStore
+from paddock.storage.objects import ObjectStore, Reading
 from paddock.storage.packs import pack_key
 
 _CHUNK_BYTES_MAX = 64 << 10
@@ -20,7 +20,7 @@ _SHARED_BYTES = 32 << 20
 
 
 class ReadAhead:
-    """Reads chunks, verified. Holds at most some 4 MiB of what it was told to expect, and 32 MiB of chunks whose files were cut
+    """Reads chunks, verified. Holds at most some 8 MiB of what it was told to expect (and one read more, while it sorts that out), and 32 MiB of chunks whose files were cut
     into pieces, since the next datums read them too. Not thread-safe.
     """
 
@@ -73,10 +73,10 @@ class ReadAhead:
         self._cursor = end
         self._held = {}
         wanted = sorted(self._expected[first:end], key=lambda each: (each[1].pack, each[1].offset))
-        gap_bytes = self._objects.reading.gap_bytes
+        reading = self._objects.reading
         start = 0
         for index in range(1, len(wanted) + 1):
-            if index == len(wanted) or _apart(wanted[index - 1][1], wanted[index][1], gap_bytes):
+            if index == len(wanted) or _apart(wanted[start][1], wanted[index - 1][1], wanted[index][1], reading):
                 self._read_run(wanted[start:index])
                 start = index
 
@@ -87,10 +87,18 @@ class ReadAhead:
             view = memoryview(self._objects.read_range(pack_key(first.pack), first.offset, length))
         except (NotFound, Corrupt):
             return  # Read one by one when they are wanted, so that the error names the chunk.
+        # A view holds all of the run: where that is mostly gaps, only the chunks are kept.
+        sparse = length > 2 * sum(location.stored for _, location in run)
         for digest, location in run:
             offset = location.offset - first.offset
-            self._held[digest] = view[offset : offset + location.stored]
+            held = view[offset : offset + location.stored]
+            self._held[digest] = memoryview(bytes(held)) if sparse else held
 
 
-def _apart(one: Location, other: Location, gap_bytes: int) -> bool:
-    return one.pack != other.pack or other.offset - one.offset - one.stored > gap_bytes
+def _apart(first: Location, one: Location, other: Location, reading: Reading) -> bool:
+    """Whether a run from `first` to `one` should not go on to `other`."""
+    return (
+        one.pack != other.pack
+        or other.offset - one.offset - one.stored > reading.gap_bytes
+        or other.offset + other.stored - first.offset > reading.run_bytes
+    )

@@ -10,6 +10,7 @@ from collections import deque
 
 HEAD_BYTES_MAX = 1 << 20
 TAIL_BYTES_MAX = 15 << 20
+PART_BYTES = 64 << 10
 FRESH_PIECES_MAX = 256
 """Pieces of 64 KiB at most that wait to be shown; nobody takes them while a datum has just begun. More are shown at its end only."""
 
@@ -17,7 +18,7 @@ FRESH_PIECES_MAX = 256
 class DatumLog:
     """Bytes of standard output and error of one datum, over all its tries, in the order they were read.
 
-    Holds at most `head_bytes_max + tail_bytes_max` bytes and one piece more, however much is added. Not
+    Holds at most `head_bytes_max + tail_bytes_max` bytes and two parts more, however much is added. Not
     thread-safe.
     """
 
@@ -36,7 +37,8 @@ class DatumLog:
         self._head_bytes_max = head_bytes_max
         self._tail_bytes_max = tail_bytes_max
         self._head = bytearray()
-        self._tail: deque[bytes] = deque()
+        self._tail: deque[bytearray] = deque()
+        """What follows the head, in parts; a program that prints byte by byte makes no more of them than another."""
         self._tail_bytes = 0
         self._left_out = 0
         self._printed = False
@@ -64,7 +66,10 @@ class DatumLog:
             piece = piece[room:]
         if not piece:
             return
-        self._tail.append(piece)
+        if self._tail and len(self._tail[-1]) < min(PART_BYTES, self._tail_bytes_max):
+            self._tail[-1] += piece
+        else:
+            self._tail.append(bytearray(piece))
         self._tail_bytes += len(piece)
         while self._tail_bytes - len(self._tail[0]) >= self._tail_bytes_max:
             dropped = self._tail.popleft()

@@ -23,6 +23,8 @@ from paddock.runtime.resources import Capacity
 from paddock.storage.chunking import ChunkingParameters
 
 READ_BYTES = 1 << 18
+LINE_BYTES_MAX = 256 << 20
+"""A report has some 100 bytes for each datum and chunk of two seconds' work: a few MiB at most."""
 STDERR_TAIL_BYTES = 2000
 STOP_GRACE_SECONDS = 10.0
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -194,6 +196,10 @@ class LocalEngine:
             return
         process.incoming += data
         if b"\n" not in data:
+            if len(process.incoming) > LINE_BYTES_MAX:
+                # No report is so long. The end of what it says comes when it is dead.
+                process.incoming.clear()
+                process.popen.kill()
             return
         *lines, rest = process.incoming.split(b"\n")
         process.incoming = bytearray(rest)

@@ -28,6 +28,8 @@ SILENCE_SECONDS = 15.0
 POLL_SECONDS = 5.0
 """How long an exchange with nothing to tell is held open at most."""
 ANSWER_BYTES_MAX = 8 << 20
+WAITING_BYTES_MAX = 64 << 20
+"""What agents have said and the scheduler has not taken in; beyond it they have to wait and say it again."""
 AGENTS_MAX = 20_000
 FIRST_WORKER = 1 << 32
 """Numbers of these workers begin here, so that they never meet a local engine's."""
@@ -103,6 +105,7 @@ class NetworkEngine:
         self._workers: dict[WorkerId, tuple[_Agent, int]] = {}
         self._next = FIRST_WORKER
         self._events: deque[WorkerEvent] = deque()
+        self._waiting_bytes = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopped = False
 
@@ -152,6 +155,7 @@ class NetworkEngine:
                 pass
             events = tuple(self._events)
             self._events.clear()
+            self._waiting_bytes = 0
         return events
 
     def stop(self) -> None:
@@ -186,7 +190,8 @@ class NetworkEngine:
         """Take what an agent sends, forget what it has `received` (all numbers below), and return what is for it.
 
         Idempotent for repeated messages. NotFound: the agent is not known (any more); its workers' leases are void, so it
-        ends them and joins again. Conflict: a message is missing in between. Nothing is taken then.
+        ends them and joins again. Conflict: a message is missing in between. Unavailable: the scheduler has not kept up with what
+        was sent before; send it again in a moment. Nothing is taken then.
         """
         with self._lock:
             self._check_running()
@@ -197,12 +202,15 @@ class NetworkEngine:
             while agent.outgoing and agent.outgoing[0].number < received:
                 agent.outgoing.popleft()
             new = [message for message in messages if message.number >= agent.expected]
+            if new and self._waiting_bytes > WAITING_BYTES_MAX:
+                raise Unavailable("the scheduler is behind with the reports that it was sent; send again in a moment")
             if [message.number for message in new] != list(range(agent.expected, agent.expected + len(new))):
                 raise Conflict(f"agent {agent_id} left out message {agent.expected}; it has to send it again")
             events = [event for message in new if (event := self._event(agent, message)) is not None]
             agent.expected += len(new)
             if events:
                 self._events.extend(events)
+                self._waiting_bytes += sum(len(message.line or b"") for message in new)
                 os.eventfd_write(self._wake, 1)
             return _first(agent.outgoing)
 
