@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paddock.client.connection import connect
 from paddock.model.errors import InvalidInput, LimitExceeded, NotFound
 from paddock.model.plans import JobPlan, PlannedAction
 from paddock.model.records import ApplyOutcome, DatumState
 from paddock.model.services import Paddock
-from paddock.testing.servers import running_server
-
-
-@pytest.fixture(scope="module", params=["embedded", "http"])
-def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paddock]:
-    home = tmp_path_factory.mktemp(request.param) / "home"
-    if request.param == "embedded":
-        with connect(home, environment={}) as paddock:
-            yield paddock
-        return
-    with running_server(home, workers=1) as server, connect(url=server.url, environment={}) as paddock:
-        yield paddock
-
 
 _numbers = itertools.count()
 

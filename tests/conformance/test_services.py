@@ -27,24 +27,6 @@ from paddock.model.records import (
     RepoKind,
 )
 from paddock.model.services import Paddock, Transferred
-from paddock.testing.servers import running_server
-
-
-@pytest.fixture(scope="module", params=["embedded", "http", "shared"])
-def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paddock]:
-    home = tmp_path_factory.mktemp(request.param) / "home"
-    if request.param == "embedded":
-        with connect(home, environment={}) as paddock:
-            yield paddock
-        return
-    if request.param == "shared":
-        url = request.getfixturevalue("postgres").create(f"services_{home.parent.name}")
-        with connect(catalog=url, storage=home.as_uri(), environment={}) as paddock:
-            yield paddock
-        return
-    with running_server(home, workers=2) as server, connect(url=server.url, environment={}) as paddock:
-        yield paddock
-
 
 _numbers = itertools.count()
 

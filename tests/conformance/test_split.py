@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from paddock.client.connection import connect
 from paddock.model.errors import InvalidInput
 from paddock.model.plans import PlannedAction
 from paddock.model.records import Datum, DatumState, Job, JobState
 from paddock.model.services import Paddock
-from paddock.testing.servers import running_server
 
 ROWS = [b"%d,name %d\n" % (number, number) for number in range(1, 8)]
 HEAD = b"id,name\n"
-
-
-@pytest.fixture(scope="module", params=["embedded", "http"])
-def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paddock]:
-    home = tmp_path_factory.mktemp(request.param) / "home"
-    if request.param == "embedded":
-        with connect(home, environment={}) as paddock:
-            yield paddock
-        return
-    with running_server(home, workers=1) as server, connect(url=server.url, environment={}) as paddock:
-        yield paddock
 
 
 _numbers = itertools.count()

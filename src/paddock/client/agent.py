@@ -21,7 +21,7 @@ from typing import Protocol
 
 from paddock.model.errors import Conflict, NotFound, PaddockError, Unavailable
 from paddock.runtime.engines.engine import Engine, WorkerGone, WorkerId, WorkerMessage
-from paddock.runtime.engines.network import FromWorker, ToWorker
+from paddock.runtime.engines.network import FromWorker, ToWorker, as_many_as_fit
 from paddock.runtime.protocol import Down, Drain, Heartbeat, decode, encode
 
 RETRY_SECONDS_MAX = 5.0
@@ -232,7 +232,7 @@ class Agent:
                 if membership is None or not self._up or wait > 0:
                     self._changed.wait(BEAT_SECONDS if membership is None or not self._up else wait)
                     continue
-                messages = _first(self._up)
+                messages = as_many_as_fit(self._up, SEND_BYTES_MAX)
                 self._urgent = len(messages) < len(self._up)
                 received = self._received
             last = self._monotonic()
@@ -293,14 +293,3 @@ class Agent:
         with self._changed:
             if not self._stopped:
                 self._changed.wait(random.uniform(0.2, RETRY_SECONDS_MAX))
-
-
-def _first(waiting: deque[FromWorker]) -> Sequence[FromWorker]:
-    taken: list[FromWorker] = []
-    size = 0
-    for message in waiting:
-        size += len(message.line or b"")
-        if taken and size > SEND_BYTES_MAX:
-            break
-        taken.append(message)
-    return taken

@@ -14,8 +14,9 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.model.ids import new_id
@@ -56,6 +57,9 @@ class ToWorker:
     number: int
     slot: int
     line: bytes | None
+
+
+Message = TypeVar("Message", FromWorker, ToWorker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,7 @@ class NetworkEngine:
                 self._events.extend(events)
                 self._waiting_bytes += sum(len(message.line or b"") for message in new)
                 os.eventfd_write(self._wake, 1)
-            return _first(agent.outgoing)
+            return as_many_as_fit(agent.outgoing, ANSWER_BYTES_MAX)
 
     def watch(self, agent_id: str, wake: Callable[[], None] | None) -> None:
         """Call this, from any thread, when there is something for an agent; None: no more."""
@@ -279,13 +283,13 @@ class NetworkEngine:
                 self._lose(agent, f"host {agent.host} has not been heard of for {SILENCE_SECONDS:.0f} s")
 
 
-def _first(outgoing: deque[ToWorker]) -> Sequence[ToWorker]:
-    """From the front, as much as fits into one answer; at least one message where there is any."""
-    taken: list[ToWorker] = []
+def as_many_as_fit(waiting: Iterable[Message], bytes_max: int) -> list[Message]:
+    """From the front, as many messages as fit into so many bytes; at least one where there is any."""
+    taken: list[Message] = []
     size = 0
-    for message in outgoing:
+    for message in waiting:
         size += len(message.line or b"")
-        if taken and size > ANSWER_BYTES_MAX:
+        if taken and size > bytes_max:
             break
         taken.append(message)
     return taken
