@@ -1,4 +1,4 @@
-"""A stream of bytes as named chunks. A long file is read, cut and hashed by a thread ahead of the caller."""
+"""A stream of bytes as named chunks. A long file is read and cut by one thread, and hashed by another, ahead of the caller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
 
 from blake3 import blake3
 
@@ -17,16 +18,18 @@ from paddock.storage.objects import Bytes
 __all__ = ["Reader", "name_pieces", "named_pieces"]
 
 _HEAD_BYTES = 4 << 20
-_WINDOW_BYTES = 16 << 20
-_RING = 3
+_WINDOW_BYTES = 8 << 20
+_RING = 5
+"""One with the thread that reads, one with the one that hashes, one with the caller, and one between each two."""
 
 Pieces = list[tuple[Digest, memoryview]]
+T = TypeVar("T")
 
 
 def named_pieces(reader: Reader, chunking: ChunkingParameters, *, first: bytes = b"") -> Iterator[tuple[Digest, Bytes]]:
     """The chunks of a stream (after the bytes `first`) in order: pure in its bytes, however the reader slices them.
 
-    A piece is valid until the next one is asked for. An error of the reader is raised as it is. Holds at most 64 MiB.
+    A piece is valid until the next one is asked for. An error of the reader is raised as it is. Holds at most 80 MiB.
     """
     head, ended = _read_head(reader, first, max(_HEAD_BYTES, chunking.max_bytes))
     if ended:
@@ -37,19 +40,20 @@ def named_pieces(reader: Reader, chunking: ChunkingParameters, *, first: bytes =
     if not _is_regular_file(reader):
         # A thread that waits for a pipe could not be stopped when the caller is interrupted.
         for window in windows:
-            yield from window
+            yield from _named(window)
         return
-    ahead = _Ahead(windows)
-    try:
-        for window in ahead:
-            yield from window
-    finally:
-        ahead.stop()
+    with _Ahead(windows) as cutting, _Ahead(map(_named, cutting)) as hashing:
+        for pieces in hashing:
+            yield from pieces
 
 
 def name_pieces(data: bytes, chunking: ChunkingParameters) -> Pieces:
     """The chunks of a whole file at hand."""
-    return [(Digest(blake3(piece).digest()), piece) for piece in cut(data, chunking)]
+    return _named(cut(data, chunking))
+
+
+def _named(pieces: Iterable[memoryview]) -> Pieces:
+    return [(Digest(blake3(piece).digest()), piece) for piece in pieces]
 
 
 def _is_regular_file(reader: Reader) -> bool:
@@ -71,8 +75,8 @@ def _read_head(reader: Reader, first: bytes, size: int) -> tuple[bytes, bool]:
     return b"".join(parts), False
 
 
-def _windows(reader: Reader, head: bytes, chunking: ChunkingParameters) -> Iterator[Pieces]:
-    """Chunks in windows of some 16 MiB, in three buffers used in turn: faulting in fresh memory costs as much as hashing it."""
+def _windows(reader: Reader, head: bytes, chunking: ChunkingParameters) -> Iterator[list[memoryview]]:
+    """Chunks in windows of some 8 MiB, in a few buffers used in turn: faulting in fresh memory costs as much as hashing it."""
     ring = [bytearray(_WINDOW_BYTES + len(head) + chunking.max_bytes) for _ in range(_RING)]
     tail: Bytes = head
     turn = 0
@@ -81,8 +85,8 @@ def _windows(reader: Reader, head: bytes, chunking: ChunkingParameters) -> Itera
         buffer = memoryview(ring[turn % _RING])
         buffer[: len(tail)] = tail
         filled, ended = _fill(reader, buffer, len(tail))
-        window = [(Digest(blake3(piece).digest()), piece) for piece in cut(buffer[:filled], chunking, ended=ended)]
-        tail = buffer[sum(len(piece) for _, piece in window) : filled]
+        window = list(cut(buffer[:filled], chunking, ended=ended))
+        tail = buffer[sum(map(len, window)) : filled]
         turn += 1
         yield window
 
@@ -103,42 +107,47 @@ def _fill(reader: Reader, buffer: memoryview, filled: int) -> tuple[int, bool]:
     return filled, False
 
 
-class _Ahead:
-    """Runs an iterator of windows one step ahead, in a thread that ends with `stop`.
+class _Ahead(Generic[T]):
+    """Runs an iterator one step ahead, in a thread that ends with the context: one item queued, one in the hands of each side.
 
-    With one window queued, one in the hands of each side, a ring of three buffers is never overwritten in use.
+    What it runs ahead of may be another's: the inner context is the one that consumes, so it ends first.
     """
 
-    def __init__(self, windows: Iterator[Pieces]) -> None:
-        self._windows = windows
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
         self._free = threading.Semaphore(1)
-        self._queue: queue.SimpleQueue[Pieces | BaseException | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[T | BaseException | None] = queue.SimpleQueue()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="paddock-read", daemon=True)
         self._thread.start()
 
-    def __iter__(self) -> Iterator[Pieces]:
-        while True:
-            window = self._queue.get()
-            self._free.release()
-            if window is None:
-                return
-            if isinstance(window, BaseException):
-                raise window
-            yield window
+    def __iter__(self) -> _Ahead[T]:
+        return self
 
-    def stop(self) -> None:
+    def __next__(self) -> T:
+        item = self._queue.get()
+        self._free.release()
+        if item is None:
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def __enter__(self) -> _Ahead[T]:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
         self._stopped = True
         self._free.release()
         self._thread.join()
 
     def _run(self) -> None:
         try:
-            for window in self._windows:
+            for item in self._items:
                 self._free.acquire()
                 if self._stopped:
                     return
-                self._queue.put(window)
+                self._queue.put(item)
         except BaseException as error:  # noqa: BLE001 - raised by the consumer
             self._queue.put(error)
         else:
