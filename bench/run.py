@@ -8,6 +8,7 @@ machine is no failure.
 from __future__ import annotations
 
 import argparse
+import compileall
 import dataclasses
 import json
 import os
@@ -37,6 +38,8 @@ from rows import (
     transfer,
     warm,
 )
+
+import paddock
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -143,6 +146,8 @@ def main() -> int:
     options = arguments()
     if options.install_peers:
         peers.allow_apt()
+    # pip compiles what it installs, but not a checkout; with PYTHONDONTWRITEBYTECODE each process would compile it again.
+    compileall.compile_dir(Path(paddock.__file__).parent, quiet=1)
     started = time.monotonic()
     results = []
     with tempfile.TemporaryDirectory(prefix="paddock-bench-shared-", dir=options.work) as temporary:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from paddock.model.errors import InvalidInput
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import validate_spec
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.dispatch import LeaseId
 from paddock.runtime.engines.engine import WorkerId
 from paddock.runtime.engines.machine import machine_capacity
-from paddock.runtime.resources import Budget, Capacity, Need, need_of, never_fits, shares
+from paddock.runtime.resources import Budget, Need, need_of, never_fits, shares
 
 MACHINE = Capacity(cpus=4, memory_bytes=8 << 30, disk_bytes=100 << 30, gpus=("0", "1"))
 

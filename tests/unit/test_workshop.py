@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from paddock.client.embedded import EmbeddedPaddock
@@ -56,3 +58,9 @@ def test_who_does_not_get_the_home_works_when_the_other_has_ended(tmp_path: Path
         assert not _free(second)
         assert [job.state for job in first.process(workers=1)] == [JobState.SUCCESS]
         assert list(second.process(workers=1)) == []
+
+
+def test_workers_start_before_what_plans_is_imported() -> None:
+    program = "import sys, paddock.runtime.workshop; print(*{'numpy', 'pyarrow', 'pydantic'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == []

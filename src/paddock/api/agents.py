@@ -12,10 +12,10 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from paddock.model.errors import InvalidInput, LimitExceeded, PermissionDenied, Unavailable
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_up, write_down
 from paddock.runtime.engines.network import POLL_SECONDS, NetworkEngine, ToWorker
-from paddock.runtime.resources import Capacity
 
 INLINE_BYTES_MAX = 64 << 10
 """Longer bodies (reports of large batches) are read in a thread, so that they hold up nobody."""

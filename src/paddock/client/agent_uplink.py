@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from paddock.client.transport import Transport, path_of
 from paddock.model.errors import NotFound, Unavailable
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_down, write_up
 from paddock.runtime.engines.network import POLL_SECONDS, FromWorker, ToWorker
-from paddock.runtime.resources import Capacity
 
 SEND_TIMEOUT_SECONDS = 10.0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from paddock.model.records import DEFAULT_POOL
 from paddock.pipelines.models import PipelineSpec
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.engine import Engine, Place, WorkerId
-from paddock.runtime.resources import Budget, Capacity, never_fits
+from paddock.runtime.resources import Budget, never_fits
 
 
 class Machines:

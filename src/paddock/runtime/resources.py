@@ -13,26 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from paddock.model.sizes import format_size
 from paddock.pipelines.models import PipelineSpec, Resources
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.dispatch import LeaseId
 from paddock.runtime.engines.engine import WorkerId
 
 _GPU_TYPES = ("", "nvidia.com/gpu")
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What the workers of one pool share. cpus: slots, each for a datum that asks for no more. disk_bytes: for what datums write.
-
-    gpus: the devices, as `CUDA_VISIBLE_DEVICES` names them.
-    """
-
-    cpus: float = math.inf
-    memory_bytes: float = math.inf
-    disk_bytes: float = math.inf
-    gpus: tuple[str, ...] = ()
-
-
-UNLIMITED = Capacity()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,13 @@ from paddock.model.errors import PaddockError, Unavailable
 from paddock.model.ids import new_id
 from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
+from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.dispatch import Lease, LeaseId, Rescue
 from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.machines import Machines
 from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
-from paddock.runtime.resources import UNLIMITED, Budget, Capacity, Need, shares
+from paddock.runtime.resources import Budget, Need, shares
 from paddock.versions.home import Home
 
 LEASE_SECONDS = 30.0

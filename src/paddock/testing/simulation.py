@@ -17,6 +17,7 @@ from random import Random
 from paddock.model.ids import Digest
 from paddock.model.records import DatumState
 from paddock.runtime.batch_format import DatumOutcome, OutputFile
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.protocol import (
     BatchReport,
@@ -33,7 +34,6 @@ from paddock.runtime.protocol import (
     Up,
 )
 from paddock.runtime.report_writer import ReportWriter
-from paddock.runtime.resources import Capacity
 from paddock.storage.chunks import read_chunk
 from paddock.versions.home import Home
 

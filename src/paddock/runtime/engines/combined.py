@@ -6,10 +6,10 @@ import select
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.engine import Engine, Place, WorkerEvent, WorkerId
 from paddock.runtime.engines.network import FIRST_WORKER, NetworkEngine
 from paddock.runtime.protocol import Down
-from paddock.runtime.resources import Capacity
 
 
 class OwnWorkers(Engine, Protocol):

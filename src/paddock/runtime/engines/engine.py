@@ -10,7 +10,7 @@ from paddock.model.records import DEFAULT_POOL
 from paddock.runtime.protocol import Down, Up
 
 if TYPE_CHECKING:
-    from paddock.runtime.resources import Capacity
+    from paddock.runtime.capacity import Capacity
 
 WorkerId = NewType("WorkerId", int)
 

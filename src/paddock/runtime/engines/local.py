@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from paddock.model.errors import Unavailable
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.process_memory import oom_kills, remove_groups
 from paddock.runtime.protocol import Down, Up, decode, encode
-from paddock.runtime.resources import Capacity
 from paddock.storage.chunking import ChunkingParameters
 
 READ_BYTES = 1 << 18

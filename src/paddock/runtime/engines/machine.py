@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from paddock.runtime.resources import Capacity
+from paddock.runtime.capacity import Capacity
 
 _MEMORY_LIMITS = ("memory.max", "memory.limit_in_bytes")
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -20,9 +20,9 @@ from typing import TypeVar
 
 from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.model.ids import new_id
+from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.engines.engine import Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.protocol import Down, Ready, Up, decode, encode
-from paddock.runtime.resources import UNLIMITED, Capacity
 
 SILENCE_SECONDS = 15.0
 """An agent exchanges at least every `POLL_SECONDS`; one that is silent for so long is taken for lost, with its workers."""
