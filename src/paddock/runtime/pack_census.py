@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +101,8 @@ def pack_use(home: Home, live: DigestCounts, rows: Sequence[PackRow]) -> dict[in
     found: dict[int, PackUse] = {}
     others: list[int] = []
     for row in rows:
-        entries = _entries(home, row) if counts.get(row.id) == row.chunks else None
-        if entries is None or len(entries) != row.chunks:
+        entries = _entries(home, row, counts)
+        if entries is None:
             others.append(row.id)
             continue
         heads = entries["head"].astype(np.uint64)
@@ -110,6 +110,33 @@ def pack_use(home: Home, live: DigestCounts, rows: Sequence[PackRow]) -> dict[in
         used = order[live.contains(heads[order])]
         found[row.id] = PackUse(len(used), int(entries["stored"][used].sum(dtype=np.int64)))
     return found | _use_by_index(home, live, others)
+
+
+def stored_bytes(home: Home) -> tuple[Heads, npt.NDArray[np.uint32]]:
+    """All chunks of the index, sorted, and the bytes stored of each; from the packs' own indexes where they agree. Some 1 µs, and for
+    a moment 30 bytes, a chunk."""
+    with home.catalog.read() as tx:
+        rows, counts = garbage_sql.packs(tx), garbage_sql.chunk_counts(tx)
+    heads, stored = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint32)]
+    others: list[int] = []
+    for row in rows:
+        entries = _entries(home, row, counts)
+        if entries is None:
+            others.append(row.id)
+            continue
+        heads.append(entries["head"].astype(np.uint64))
+        stored.append(entries["stored"].astype(np.uint32))
+    for page in chunk_pages(home) if any(counts.get(id) for id in others) else ():
+        here = np.isin(page.packs, others)
+        heads.append(page.heads[here])
+        stored.append(page.stored[here].astype(np.uint32))
+    together = np.concatenate(heads)
+    heads.clear()
+    order = np.argsort(together)
+    together = together[order]
+    sizes = np.concatenate(stored)
+    stored.clear()
+    return together, sizes[order]
 
 
 def _use_looked_up(home: Home, live: DigestCounts, row: PackRow) -> PackUse:
@@ -123,12 +150,15 @@ def _use_looked_up(home: Home, live: DigestCounts, row: PackRow) -> PackUse:
     return PackUse(int(used.sum()), sum(size for size, use in zip(stored.values(), used.tolist(), strict=True) if use))
 
 
-def _entries(home: Home, row: PackRow) -> npt.NDArray[Any] | None:
-    """A pack's own index; None where it can't be read."""
+def _entries(home: Home, row: PackRow, counts: Mapping[int, int]) -> npt.NDArray[Any] | None:
+    """A pack's own index, where the chunk index has (`counts`) all its chunks there; None elsewhere, and where it can't be read."""
+    if counts.get(row.id) != row.chunks:
+        return None
     try:
-        return np.frombuffer(read_index_bytes(home.objects, PackId(row.name), size=row.size_bytes)[1], _ENTRY)
+        entries = np.frombuffer(read_index_bytes(home.objects, PackId(row.name), size=row.size_bytes)[1], _ENTRY)
     except (Corrupt, NotFound):
         return None
+    return entries if len(entries) == row.chunks else None
 
 
 def _use_by_index(home: Home, live: DigestCounts, pack_ids: Sequence[int]) -> dict[int, PackUse]:

@@ -153,12 +153,19 @@ def _encode(base: str, changes: Tally, marking: Marking, packs: Mapping[str, Pac
         "roots": sorted([kind, root.hex()] for kind, root in marking.roots),
     }
     named = np.fromiter(marking.tables.values(), dtype="<i8", count=len(marking.tables))
-    parts = [json.dumps(facts).encode(), b"\n", *marking.tables, named.tobytes(), _tally_bytes(changes)]
+    parts: list[bytes | memoryview] = [
+        json.dumps(facts).encode(),
+        b"\n",
+        *marking.tables,
+        named.tobytes(),
+        *_tally_parts(changes),
+    ]
     return b"".join(parts)
 
 
-def _tally_bytes(tally: Tally) -> bytes:
-    return tally.heads.astype("<u8").tobytes() + tally.counts.astype("<i4").tobytes()
+def _tally_parts(tally: Tally) -> list[memoryview]:
+    """Without a copy: a tally may be large."""
+    return [tally.heads.astype("<u8", copy=False).data.cast("B"), tally.counts.astype("<i4", copy=False).data.cast("B")]
 
 
 def _tally(data: memoryview, file: str = "") -> Tally:
@@ -180,7 +187,7 @@ def _load(directory: Path) -> _Memory | None:
         base = (directory / facts["base"]).read_bytes()
     except OSError:
         return None
-    if facts["base"] != _base_name(base):
+    if facts["base"] != _base_name([memoryview(base)]):
         (directory / facts["base"]).unlink(missing_ok=True)
         return None
     view = memoryview(rest)
@@ -196,29 +203,33 @@ def _load(directory: Path) -> _Memory | None:
     )
 
 
-def _base_name(data: bytes) -> str:
-    return _BASE + blake3(data).hexdigest()
+def _base_name(parts: Sequence[memoryview]) -> str:
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part)
+    return _BASE + hasher.hexdigest()
 
 
 def _write_base(directory: Path, base: Tally) -> str:
     if base.file:
         return base.file
-    data = _tally_bytes(base)
-    name = _base_name(data)
+    parts = _tally_parts(base)
+    name = _base_name(parts)
     if not (directory / name).exists():
-        _replace(directory / name, data)
+        _replace(directory / name, parts)
     return name
 
 
 def _write(path: Path, body: bytes) -> None:
-    _replace(path, _MAGIC + blake3(body).digest() + body)
+    _replace(path, [_MAGIC, blake3(body).digest(), body])
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     """Write a file as a whole or not at all."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.writelines(parts)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -16,8 +16,6 @@ from paddock.storage.objects import Bytes
 Heads = npt.NDArray[np.uint64]
 """The first 64 bits of digests, as they sort."""
 
-_PENDING_MIN = 1 << 20
-
 
 def heads(digests: Bytes) -> Heads:
     """Of joined 32-byte digests."""
@@ -26,38 +24,6 @@ def heads(digests: Bytes) -> Heads:
 
 def heads_of(digests: Sequence[bytes]) -> Heads:
     return heads(b"".join(digests))
-
-
-class DigestSet:
-    """A growing set. Costs 8 bytes a digest, and for a moment four times that while additions are merged."""
-
-    def __init__(self) -> None:
-        self._sorted: Heads = np.empty(0, dtype=np.uint64)
-        self._pending: list[Heads] = []
-        self._pending_count = 0
-
-    def add(self, some: Heads) -> None:
-        self._pending.append(some)
-        self._pending_count += len(some)
-        if self._pending_count >= max(_PENDING_MIN, len(self._sorted) // 2):
-            self._merge()
-
-    def values(self) -> Heads:
-        """All members, sorted."""
-        self._merge()
-        return self._sorted
-
-    def contains(self, some: Heads) -> npt.NDArray[np.bool_]:
-        """For each whether it is a member."""
-        self._merge()
-        return member_of(some, self._sorted)
-
-    def _merge(self) -> None:
-        if self._pending:
-            together = np.concatenate([self._sorted, *self._pending])
-            self._pending.clear()
-            self._pending_count = 0
-            self._sorted = unique(together)
 
 
 def unique(some: Heads) -> Heads:
