@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,14 +18,15 @@ from paddock.model.errors import Corrupt, Unavailable
 from paddock.model.ids import DatumId, DatumKey, Digest, PackId
 from paddock.model.records import Location
 from paddock.runtime.active_job import Failures
-from paddock.runtime.engines import network
-from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerId, WorkerMessage
+from paddock.runtime.engines import local, network
+from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.follow_logs import follow_logs
 from paddock.runtime.protocol import BatchTask, Claim, DatumTask, Down, FileTask, Ready, encode
 from paddock.runtime.read_ahead import ReadAhead
 from paddock.runtime.resources import Capacity
 from paddock.runtime.scheduler import BATCHES_MAX, Scheduler
 from paddock.runtime.worker_logs import DatumLog
+from paddock.storage.chunking import CHUNKING
 from paddock.storage.objects import Reading
 from paddock.testing.workers import WorkerHarness, input_of, shell
 
@@ -140,6 +142,29 @@ def test_a_worker_that_never_reports_gets_two_batches(paddock: EmbeddedPaddock) 
     for _ in range(10):
         scheduler.run_once(0)
     assert sum(isinstance(message, BatchTask) for message in engine.sent) == BATCHES_MAX
+
+
+def test_a_line_without_an_end_ends_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that only pretends to be one writes to its socket for ever."""
+    monkeypatch.setattr(local, "LINE_BYTES_MAX", MIB)
+    program = tmp_path / "python"
+    words = "import socket, sys\nworker = socket.socket(fileno=int(sys.argv[5]))\nwhile True: worker.sendall(bytes(65536))\n"
+    program.write_text(f"#!{sys.executable} -S\n{words}")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    engine = local.LocalEngine(
+        objects=str(tmp_path), scratch=tmp_path / "scratch", chunking=CHUNKING, options=local.WorkerOptions()
+    )
+    try:
+        engine.scale(1)
+        events: list[WorkerEvent] = []
+        while not events:
+            events += engine.poll(10)
+            assert len(engine.workers()) <= 1
+        assert isinstance(events[0], WorkerGone)
+        assert "SIGKILL" in events[0].reason
+    finally:
+        engine.stop()
 
 
 def test_agents_wait_for_a_scheduler_that_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
