@@ -101,7 +101,7 @@ def start(
         active = _activate(home, row, facts, plan, pin, audit, started=row.started or now)
         active.renewed = plan.found_at(finders[0].scattered)
         _set_out(home, active, facts, previous, workers=workers)
-        release_freed(len(plan))
+        release_freed(len(plan), home.tables)
     except BaseException:
         if previous is None:
             pin.release()
@@ -274,7 +274,7 @@ def write_planned(home: Home, active: ActiveJob) -> None:
     with home.chunks.writer() as writer:
         root = _write_datums(home, active.plan, writer)
         writer.flush()
-    release_freed(len(active.plan))
+    release_freed(len(active.plan), home.tables)
     with home.catalog.write() as tx:
         jobs_sql.update(tx, active.row.id, datums_root=root.hex())
     active.table_written = True
@@ -352,11 +352,12 @@ def _finish(home: Home, active: ActiveJob, *, now: Callable[[], float]) -> None:
         if not _unfinished(tx, active.row):
             return
         jobs_sql.update(tx, active.row.id, state=JobState.FINISHING)
+    release_freed(len(active.plan), home.tables)
     with home.chunks.writer() as writer:
         datums = _write_datums(home, active.plan, writer)
         run = result_cache.write_run(home, writer, active.successes())
         active.plan.forget_contents()
-        release_freed(len(active.plan))
+        release_freed(len(active.plan), home.tables)
         tree, reason = _output_tree(home, active, writer)
         audit = audit_report(active.plan, active.audit, BatchResults(home))
         writer.flush()

@@ -57,7 +57,7 @@ def plan_whole(leaf_matches: LeafMatches, request: PlanRequest) -> Plan:
     commits = [request.commit_of(leaf) for leaf in leaves]
     trees = leaf_matches.trees
     matches = [leaf_matches.all(leaf, commit.tree) for leaf, commit in zip(leaves, commits, strict=True)]
-    release_freed(sum(map(len, matches)))
+    release_freed(sum(map(len, matches)), trees.tables)
     datums = name_datums(plan_datums(request.spec.input, matches), leaves, matches, request.transform)
     release_freed(len(datums))
     if request.base is not None:

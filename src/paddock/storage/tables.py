@@ -43,7 +43,7 @@ from paddock.storage.segments import BINARY, INT64, Column, TableKind, encode_se
 __all__ = ["Root", "SegmentRef", "Tables", "decode_segment", "root_kind"]
 
 _WINDOW_ROWS = 1 << 19
-_CACHE_BYTES = 32 << 20
+_CACHE_BYTES = 96 << 20
 _AHEAD_FROM = 6
 """Fewer segments are read sooner than threads are started."""
 _AHEAD_SEGMENTS = 6
@@ -103,7 +103,7 @@ def empty_root(kind: TableKind) -> Digest:
 
 
 class Tables:
-    """Reads and writes tables. Thread-safe. Keeps decoded segments, at most about 32 MiB, and roots.
+    """Reads and writes tables. Thread-safe. Keeps decoded segments, at most about 96 MiB, and roots.
 
     Errors of every read: Corrupt, or NotFound for a chunk that the store does not know.
     """
@@ -116,6 +116,10 @@ class Tables:
         self.boundary_bits = boundary_bits
         self._cache = _SegmentCache(_CACHE_BYTES)
         self._roots: OrderedDict[Digest, Root] = OrderedDict()
+
+    def forget_segments(self) -> None:
+        """Let go of the decoded segments, after work that read more of them than is soon read again."""
+        self._cache.clear()
 
     def empty(self, kind: TableKind) -> Digest:
         """The root of the table without rows."""
@@ -396,6 +400,11 @@ class _SegmentCache:
             if table is not None:
                 self._tables.move_to_end(digest)
             return table
+
+    def clear(self) -> None:
+        with self._lock:
+            self._tables.clear()
+            self._bytes = 0
 
     def put(self, digest: Digest, table: pa.Table) -> None:
         with self._lock:
