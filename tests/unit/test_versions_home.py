@@ -34,6 +34,12 @@ def test_without_create_a_missing_home_is_not_found_and_nothing_is_made(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("named", ["http://127.0.0.1:1659", Path("http://127.0.0.1:1659"), "postgresql://db/paddock"])
+def test_a_url_is_no_home(named: str | Path) -> None:
+    with pytest.raises(InvalidInput, match=r"is a URL, and a home is a folder; name a server with --url"):
+        find_home(named)
+
+
 def test_a_directory_with_other_things_is_no_home_and_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(InvalidInput, match=r"not a Paddock home.*thesis\.tex"):

@@ -16,6 +16,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -249,9 +250,15 @@ class Home:
 
 def find_home(explicit: str | os.PathLike[str] | None = None, *, start: Path | None = None) -> Path:
     """Which home to use: the one named; else the nearest `.paddock` directory at or above `start`
-    (default: the current directory); else `~/.paddock`. The directory need not exist.
+    (default: the current directory); else `~/.paddock`. The directory need not exist. InvalidInput for a URL.
     """
     if explicit is not None and os.fspath(explicit):
+        # A Path has made `http://` to `http:/`; as a folder's name it would be nobody's wish.
+        if re.match(r"[a-z][a-z0-9+]*:/", os.fspath(explicit)):
+            raise InvalidInput(
+                f"home {os.fspath(explicit)} is a URL, and a home is a folder; name a server with --url or PADDOCK_URL, "
+                "a database with PADDOCK_CATALOG, an object store with PADDOCK_STORAGE"
+            )
         return Path(explicit).expanduser().absolute()
     place = (start or Path.cwd()).absolute()
     for directory in (place, *place.parents):
