@@ -134,6 +134,17 @@ def test_a_damaged_pack_index_loses_no_file_and_is_mended(paddock: EmbeddedPaddo
     assert check(home, data=True).sound
 
 
+def test_a_flipped_bit_before_the_first_chunk_is_found_and_mended(paddock: EmbeddedPaddock, home: Home) -> None:
+    file = pack_of(home, digest_of(paddock, "data@main:/b"))
+    content = bytearray(file.read_bytes())
+    content[3] ^= 1
+    file.write_bytes(content)
+    report = check(home, data=True)
+    assert (kinds(report), report.files_hit) == ({DamageKind.PACK_DAMAGED}, 0)
+    assert check(home, data=True, repair=True).sound
+    assert b"".join(paddock.files.read("data@main:/b")) == noise(ord("b"))
+
+
 def test_a_torn_pack_is_named(paddock: EmbeddedPaddock, home: Home) -> None:
     file = pack_of(home, digest_of(paddock, "data@main:/b"))
     file.write_bytes(file.read_bytes()[:400_000])

@@ -26,7 +26,7 @@ from paddock.runtime.store_repair import Repair
 from paddock.storage.chunks import read_chunk
 from paddock.storage.digest_set import Heads, heads_of, member_of
 from paddock.storage.objects import ObjectInfo
-from paddock.storage.packs import pack_key, pack_record, read_index_bytes
+from paddock.storage.packs import check_head, pack_key, pack_record, read_index_bytes
 from paddock.versions.home import Home
 
 MISSING_NAMED_MAX = 100
@@ -121,6 +121,8 @@ class _Check:
             return [] if self._gone_since(row) else [(row, None)]
         try:
             _, index = read_index_bytes(self.home.objects, PackId(row.name), size=info.size)
+            if data:
+                check_head(self.home.objects, PackId(row.name))
         except NotFound:
             return []  # collected meanwhile
         except Corrupt as error:

@@ -74,7 +74,7 @@ class Repair:
             self.done.append(f"took {_chunks(len(lost_chunks))} that can't be read out of the index")
         if lost_packs:
             saved = sum(len(copy.chunks) for copy in copies)
-            self.done.append(f"gave up {len(lost_packs)} lost packs; {saved} of their chunks were saved")
+            self.done.append(f"gave up {_packs(len(lost_packs))}; {_chunks(saved)} of what they held could be saved")
 
     def _rebuild(self) -> None:
         """Enter chunks that packs have and the index does not, each read once before."""
@@ -139,6 +139,10 @@ class Repair:
                             yield digest, bytes(piece)
             except OSError as error:
                 raise translate(error, "read", path, reading=True) from error
+
+
+def _packs(number: int) -> str:
+    return "1 lost pack" if number == 1 else f"{number} lost packs"
 
 
 def _chunks(number: int) -> str:

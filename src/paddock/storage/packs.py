@@ -114,6 +114,12 @@ def _read_index(objects: ObjectStore, pack: PackId, size: int | None) -> tuple[i
     return size, bytes(index)
 
 
+def check_head(objects: ObjectStore, pack: PackId) -> None:
+    """Corrupt if a pack does not begin as packs do: the only bytes that neither a chunk's digest nor the index covers."""
+    if objects.read_range(pack_key(pack), 0, len(MAGIC)) != MAGIC:
+        raise _damaged(pack, "it does not begin with a pack header")
+
+
 def encode_index(record: PackRecord) -> bytes:
     """The bytes of a pack's index from its record."""
     return b"".join(

@@ -45,6 +45,8 @@ def fsck(
         _show(report)
     if not report.sound:
         hit = output.count(report.files_hit, "file")
+        if report.others:
+            hit += f" and {output.count(len(report.others), 'other object')}, named above,"
         raise Corrupt(f"{output.count(len(report.damages), 'damage')} found; {hit} can't be read in full")
 
 
