@@ -7,6 +7,7 @@ import re
 _UNITS = {
     "": 1,
     "k": 10**3,
+    "K": 10**3,
     "M": 10**6,
     "G": 10**9,
     "T": 10**12,
@@ -17,7 +18,7 @@ _UNITS = {
     "Ti": 1 << 40,
     "Pi": 1 << 50,
 }
-_SIZE = r"(\d+(?:\.\d+)?)\s*([kMGTP]?|[KMGTP]i)B?"
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kKMGTP]?|[KMGTP]i)B?"
 
 
 def parse_size(value: object) -> int:

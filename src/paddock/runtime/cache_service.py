@@ -49,7 +49,7 @@ class CacheService:
             policy = results_sql.policy(tx) if bytes_max is None and age_seconds_max is None else asked
         if policy.bytes_max is None and policy.age_seconds_max is None:
             raise InvalidInput(
-                "nothing says what is to go; name bytes_max or age_seconds_max, or set limits of the home"
+                "nothing says what is to go; name the most bytes or the longest unused age, or set limits of the home"
             )
         with self._home.catalog.preview() if dry_run else self._home.catalog.write() as tx:
             runs = results_sql.get_all(tx)

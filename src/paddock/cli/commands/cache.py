@@ -128,7 +128,7 @@ def _limits(policy: CachePolicy) -> Sequence[tuple[str, object]]:
     return (
         ("most bytes", NONE if policy.bytes_max is None else output.size(policy.bytes_max)),
         ("longest unused", NONE if age is None else output.duration(age)),
-        ("audited share", f"{policy.audit_share:.4g}"),
+        ("audited share", f"{100 * policy.audit_share:.4g}%"),
     )
 
 

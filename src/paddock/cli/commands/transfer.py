@@ -138,6 +138,8 @@ class _Putting:
         with ExitStack() as stack:
             stream: BinaryIO = sys.stdin.buffer
             if source != STANDARD_INPUT:
+                if Path(source).is_dir():
+                    raise InvalidInput(f"{source} is a folder, not an archive; put it without --extract")
                 with translated(Path(source)):
                     stream = stack.enter_context(Path(source).open("rb"))
             try:
