@@ -63,8 +63,8 @@ class Repair:
         with self._home.catalog.write() as tx:
             garbage_sql.condemn(tx, [row.id for row in lost_packs], garbage_sql.generation(tx))
             chunk_index.register(tx, copies)
-            for digest, pack in lost_chunks.items():
-                garbage_sql.drop_chunks(tx, pack, [digest])
+            for pack in set(lost_chunks.values()):
+                garbage_sql.drop_chunks(tx, pack, sorted(digest for digest, at in lost_chunks.items() if at == pack))
             for row in lost_packs:
                 garbage_sql.drop_chunks(tx, row.id, sorted(digest for digest, _ in indexed[row.id]))
                 garbage_sql.drop_pack(tx, row.id)
@@ -124,10 +124,16 @@ class Repair:
         if (source / "home.json").is_file():
             with Home.open(source) as other:
                 for page in chunk_pages(other):
-                    for at in np.flatnonzero(member_of(page.heads, missing)).tolist():
-                        digest = Digest(page.digests[at])
+                    wanted = [
+                        Digest(page.digests[at]) for at in np.flatnonzero(member_of(page.heads, missing)).tolist()
+                    ]
+                    # Pack by pack, front to back: a disk and a network store are read in order.
+                    places = sorted(
+                        other.chunks.locate(wanted).items(), key=lambda found: (found[1].pack, found[1].offset)
+                    )
+                    for digest, place in places:
                         try:
-                            yield digest, other.chunks.read(digest)
+                            yield digest, read_chunk(other.objects, digest, place)
                         except (Corrupt, NotFound):
                             continue  # lost there too
             return
