@@ -61,8 +61,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/soak.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=list(TARGETS), help="this target; may be given again")
     parser.add_argument("--seed", type=int, default=None, help="the first seed (default: by chance)")
-    parser.add_argument("--seeds", type=int, default=1000, help="how many seeds for each target (default 1000)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="stop each target after so long (default 10)")
+    parser.add_argument("--seeds", type=int, default=5000, help="how many seeds for each target (default 5000)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop each target after so long (default 60)")
     parser.add_argument("--work", type=Path, default=None, help="where homes go (default: memory, else TMPDIR)")
     return parser.parse_args()
 
