@@ -18,6 +18,7 @@ def test_a_trimmed_batch_ends_where_it_was_told(tmp_path: Path) -> None:
         while not isinstance(worker.receive(), Heartbeat):
             pass
         worker.send(Trim(lease, 2))
+        worker.await_reading()
         gate.touch()
         batch = worker.finish(lease)
         assert [datum.id for datum in batch.datums] == [datum.id for datum in datums[:2]]
@@ -34,6 +35,7 @@ def test_a_trim_behind_the_datum_at_work_lets_it_finish(tmp_path: Path) -> None:
         while not (isinstance(beat := worker.receive(), Heartbeat) and beat.done == 1):
             pass
         worker.send(Trim(lease, 1))
+        worker.await_reading()
         gate.touch()
         batch = worker.finish(lease)
         assert [datum.id for datum in batch.datums] == [datum.id for datum in datums[:2]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -187,6 +188,17 @@ class WorkerHarness:
         while self._claims <= self._leases:
             message = self._next_message()
             if not isinstance(message, Claim):
+                self._kept.append(message)
+
+    def await_reading(self) -> None:
+        """Wait until the worker, which runs a datum, has read what it was sent: it looks before each heartbeat.
+
+        Of the heartbeats that are sent from now on, the first may come from a look just before; the second does not.
+        """
+        while b"\n" in self._lines or select.select([self._socket], [], [], 0)[0]:
+            self._kept.append(self._next_message())
+        for _ in range(2):
+            while not isinstance(message := self._next_message(), Heartbeat):
                 self._kept.append(message)
 
     def drain(self) -> int:
