@@ -1,4 +1,4 @@
-"""Requests to a Paddock server: typed answers, the error tree, streams. The only module that knows the HTTP client."""
+"""Requests to a Paddock server: typed answers, the error tree, streams. The only module of the client that knows the HTTP library."""
 
 from __future__ import annotations
 
