@@ -4,6 +4,10 @@ set -eu
 
 missing=""
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+for program in slurmctld slurmd munged; do
+    [ -x "/usr/sbin/$program" ] || missing="$missing $(echo "$program" | sed s/munged/munge/)"
+done
+[ -x /usr/bin/sbatch ] || missing="$missing slurm-client"
 
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -12,7 +16,12 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update --quiet --quiet
-# The package would start a server of its own at once; the tests start theirs.
+# Packages would start servers of their own at once; the tests start theirs.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+fi
 mkdir -p /etc/postgresql-common
 [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
 # shellcheck disable=SC2086 (a list of words)
