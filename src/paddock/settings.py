@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from paddock.model.addresses import check_name
 from paddock.model.errors import InvalidInput
-from paddock.model.records import DEFAULT_PROJECT
+from paddock.model.records import DEFAULT_ENGINE, DEFAULT_PROJECT, EngineName
 from paddock.model.sizes import parse_size
 
 
@@ -78,6 +79,15 @@ SETTINGS: tuple[Setting, ...] = (
         "User commands are mostly bound by the CPU; more workers than CPUs rarely help.",
     ),
     Setting(
+        "PADDOCK_ENGINE",
+        "engine",
+        "What starts the workers of pipelines whose spec names no `engine`: `local` (the server's own, and those started by "
+        "hand), `slurm` or `kubernetes`.",
+        "word",
+        DEFAULT_ENGINE,
+        "One machine has its own workers; a cluster is named by who runs the server on it.",
+    ),
+    Setting(
         "PADDOCK_SANDBOX",
         "sandbox",
         "How a datum's `/pfs` is made: `namespaces` (private mounts), `directory` (plain folders named by "
@@ -120,6 +130,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
 )
 
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 SANDBOXES = ("auto", "namespaces", "directory")
 GRACE_SECONDS_MAX = 3600.0
 
@@ -134,6 +145,7 @@ class Settings:
     catalog: str | None = None
     project: str = DEFAULT_PROJECT
     workers: int | None = None
+    engine: EngineName = DEFAULT_ENGINE
     sandbox: str = "auto"
     grace_seconds: float = 5.0
     debug: bool = False
@@ -154,6 +166,7 @@ class Settings:
             catalog=environment.get("PADDOCK_CATALOG") or None,
             project=_project(environment),
             workers=_workers(environment),
+            engine=engine_named(environment.get("PADDOCK_ENGINE") or DEFAULT_ENGINE, "PADDOCK_ENGINE"),
             sandbox=_sandbox(environment),
             grace_seconds=_grace_seconds(environment),
             debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
@@ -179,6 +192,14 @@ def _workers(environment: Mapping[str, str]) -> int | None:
             f"PADDOCK_WORKERS is {text!r}; set it to a whole number of processes, at least 1, or unset it"
         )
     return int(text)
+
+
+def engine_named(name: str, source: str) -> EngineName:
+    """source: what to call the place where the name was given. InvalidInput where there is no such engine."""
+    for engine in ENGINES:
+        if engine == name:
+            return engine
+    raise InvalidInput(f"{source} is {name!r}; set it to one of {', '.join(ENGINES)}")
 
 
 def _memory(environment: Mapping[str, str]) -> int | None:

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from paddock.model.cache_records import ReuseCounts
 from paddock.model.ids import CommitId, DatumId, Digest, PackId
@@ -19,6 +19,10 @@ from paddock.model.ids import CommitId, DatumId, Digest, PackId
 DEFAULT_PROJECT = "default"
 DEFAULT_BRANCH = "main"
 DEFAULT_POOL = "default"
+EngineName = Literal["local", "slurm", "kubernetes"]
+"""What has the workers of a pipeline. `local`: the server's own, and those that people start elsewhere with `paddock worker`; the
+others start workers as they are needed."""
+DEFAULT_ENGINE: EngineName = "local"
 
 
 # ---- storage -----------------------------------------------------------------------------------------------

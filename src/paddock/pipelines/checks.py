@@ -45,6 +45,7 @@ def check(data: dict[str, Any], *, excused: Set[FieldPath] = frozenset()) -> Fin
     transform = data.get("transform")
     if isinstance(transform, dict):
         _check_transform(findings, transform)
+    _check_parallelism(findings, data.get("parallelism_spec"))
     _check_batches(findings, data.get("datum_set_spec"))
     node = data.get("input")
     if isinstance(node, dict):
@@ -94,6 +95,17 @@ def _check_warm(findings: Findings, transform: dict[str, Any]) -> None:
             if isinstance(word, str) and "{in}" in word:
                 problem = "a warm command is started before its datums are known; read `in` from each datum's line"
                 findings.problems.append(((*path, "cmd", index), problem))
+
+
+def _check_parallelism(findings: Findings, parallelism: Any) -> None:
+    if not isinstance(parallelism, dict):
+        return
+    minimum, constant = parallelism.get("minimum"), parallelism.get("constant")
+    if isinstance(minimum, int) and isinstance(constant, int) and minimum > constant > 0:
+        problem = (
+            f"{minimum} workers are more than the most, which is constant: {constant}; lower one or raise the other"
+        )
+        findings.problems.append((("parallelism_spec", "minimum"), problem))
 
 
 def _check_batches(findings: Findings, batches: Any) -> None:

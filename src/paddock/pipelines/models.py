@@ -23,7 +23,7 @@ from pydantic import (
 from paddock.model.addresses import check_name
 from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob
-from paddock.model.records import DEFAULT_BRANCH, DEFAULT_POOL
+from paddock.model.records import DEFAULT_BRANCH, DEFAULT_POOL, EngineName
 from paddock.model.sizes import parse_cpus, parse_size
 from paddock.model.splits import SplitBy, SplitFormat, SplitRule
 from paddock.pipelines.documents import type_name
@@ -187,8 +187,12 @@ class Input(SpecModel):
 
 
 class ParallelismSpec(SpecModel):
+    """minimum, cool_down: of workers that an engine starts as they are needed; None: 0, and one minute."""
+
     constant: Count | None = None
     weight: Count = 1
+    minimum: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=INT_MAX)] | None = None
+    cool_down: Seconds | None = None
 
 
 class DatumSetSpec(SpecModel):
@@ -234,6 +238,7 @@ class PipelineSpec(SpecModel):
     input: Input
     output_branch: BranchName = DEFAULT_BRANCH
     parallelism_spec: ParallelismSpec = ParallelismSpec()
+    engine: EngineName | None = None
     pool: PoolName = DEFAULT_POOL
     datum_set_spec: DatumSetSpec = DatumSetSpec()
     datum_tries: Count = 3

@@ -102,6 +102,8 @@ class ActiveJob:
     need: Need
     """What each of its datums takes of the machine while it runs."""
     failures: Failures = field(default_factory=Failures)
+    pool: str = ""
+    """Whose workers serve it; empty until the scheduler has looked."""
     lost_reports: int = 0
     workers: int = 1
     """Most workers that it could have had at once up to now."""

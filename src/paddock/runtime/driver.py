@@ -12,7 +12,7 @@ from functools import partial
 from paddock.catalog import pools
 from paddock.model.errors import Unavailable
 from paddock.model.ids import CommitId
-from paddock.model.records import Job
+from paddock.model.records import DEFAULT_ENGINE, EngineName, Job
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.engines.combined import CombinedEngine
 from paddock.runtime.engines.local import WorkerOptions
@@ -83,16 +83,22 @@ def process(
 
 
 def _scheduler(
-    home: Home, workshop: Workshop, *, workers: int | None, options: WorkerOptions, url: str | None = None
+    home: Home,
+    workshop: Workshop,
+    *,
+    workers: int | None,
+    options: WorkerOptions,
+    url: str | None = None,
+    engine: EngineName | None = None,
 ) -> Scheduler:
-    """url: where this process's server is reached, if it is one."""
+    """url: where this process's server is reached, if it is one. engine: of pipelines that name none; None: there is no other."""
     if url is not None or home.shared is not None:
         # Before the scheduler looks at anything: as a write it waits for what the last one had begun to write.
         with home.catalog.write() as tx:
             pools.begin_scheduling(tx, url or "", since=home.now())
     count = (os.cpu_count() or 1) if workers is None else workers
     capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
-    return Scheduler(home, workshop.engine, workers=count, capacity=capacity)
+    return Scheduler(home, workshop.engine, workers=count, capacity=capacity, default_engine=engine)
 
 
 class Server:
@@ -105,12 +111,14 @@ class Server:
         workers: int | None = None,
         options: WorkerOptions = WorkerOptions(),
         cluster: Cluster | None = None,
+        engine: EngineName = DEFAULT_ENGINE,
     ) -> None:
-        """cluster: where workers of other hosts join; while this process schedules it has the engine."""
+        """engine: of pipelines that name none. cluster: where workers of other hosts join; while this process schedules it has the engine."""
         self._home = home
         self._cluster = cluster
         self._workers = workers
         self._options = options
+        self._engine = engine
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
         self.error: BaseException | None = None
@@ -156,7 +164,14 @@ class Server:
     def _run_in(self, workshop: Workshop, network: NetworkEngine | None) -> None:
         try:
             url = None if self._cluster is None else self._cluster.url
-            scheduler = _scheduler(self._home, workshop, workers=self._workers, options=self._options, url=url)
+            scheduler = _scheduler(
+                self._home,
+                workshop,
+                workers=self._workers,
+                options=self._options,
+                url=url,
+                engine=None if self._cluster is None else self._engine,
+            )
             if self._cluster is not None:
                 self._cluster.engine = network
             scheduler.start_workers()

@@ -16,6 +16,8 @@ from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
 from paddock.model.errors import PaddockError, Unavailable
 from paddock.model.ids import new_id
+from paddock.model.records import EngineName
+from paddock.pipelines.worker_pools import worker_pool
 from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.capacity import UNLIMITED, Capacity
@@ -51,13 +53,16 @@ class Scheduler:
         *,
         workers: int,
         capacity: Capacity = UNLIMITED,
+        default_engine: EngineName | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
+        """default_engine: of pipelines that name none. None: this process has the local engine only, which runs all of them."""
         self._home = home
         self._engine = engine
         self._workers = workers
         self._machines = Machines(capacity, engine, own_workers=workers)
+        self._default_engine = default_engine
         self._monotonic = monotonic
         self._now = now
         self._seen_version: int | None = None
@@ -148,7 +153,7 @@ class Scheduler:
             self._let_go(early, active)
             for lease in active.dispatch.leases:
                 self._withdrawn.discard(lease.id)
-        lacks = self._machines.never_fits(active.spec) if active.dispatch.remaining else ""
+        lacks = self._machines.never_fits(active.spec, self._pool(active)) if active.dispatch.remaining else ""
         if lacks:
             job_steps.refuse(self._home, row, f"its datums can't run here: {lacks}", now=self._now())
             self._drop(active)
@@ -256,7 +261,7 @@ class Scheduler:
         for id, active in jobs.items():
             remaining = active.dispatch.remaining
             hoards = self._held[worker] > 0 and remaining < 2 * self._pool_size
-            if remaining and not hoards and active.spec.pool == pool and self._has_room(active, worker):
+            if remaining and not hoards and self._pool(active) == pool and self._has_room(active, worker):
                 ranked.append((len(self._serving[id]) / active.spec.parallelism_spec.weight, id))
         short: frozenset[str] = frozenset()
         for load, id in sorted(ranked):
@@ -268,6 +273,12 @@ class Scheduler:
                 short |= lacks
         return None
 
+    def _pool(self, active: ActiveJob) -> str:
+        if not active.pool:
+            default = self._default_engine
+            active.pool = active.spec.pool if default is None else worker_pool(active.spec, default)
+        return active.pool
+
     def _has_room(self, active: ActiveJob, worker: WorkerId) -> bool:
         """Whether the job's limit lets this worker serve it."""
         serving = self._serving[active.row.id]
@@ -277,7 +288,8 @@ class Scheduler:
         """Let idle workers take over what others have not begun, and run a second time what runs far too long."""
         idle = [worker for worker in self._claims if not self._held[worker]]
         for active in list(self._active.values()):
-            able = [worker for worker in idle if self._engine.place(worker).pool == active.spec.pool]
+            pool = self._pool(active)
+            able = [worker for worker in idle if self._engine.place(worker).pool == pool]
             found = active.dispatch.rescues(now=self._monotonic(), most=len(able)) if able else []
             for rescue in found:
                 worker = able[-1]

@@ -16,6 +16,7 @@ from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import InvalidInput, PaddockError, PermissionDenied
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.driver import Server
+from paddock.settings import engine_named
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 1659
@@ -56,6 +57,15 @@ def up(
             " for each core.",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="What starts the workers of pipelines that name no engine: local, slurm or kubernetes. Default: PADDOCK_ENGINE,"
+            " else local.",
+        ),
+    ] = None,
     advertise: Annotated[
         str | None,
         typer.Option(
@@ -79,13 +89,16 @@ def up(
         )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     workers = session.settings.workers if workers is None else workers
+    default_engine = session.settings.engine if engine is None else engine_named(engine, "--engine")
     found = EmbeddedPaddock.find(session.home, catalog=catalog, storage=storage, settings=session.settings)
     with found as paddock, listen(host, port) as listener:
         url = address_of(listener)
         cluster = Cluster(paddock.home, url=advertise or url, storage=paddock.home.storage)
         hosts = None if allow_remote else LOCAL_HOSTS
         app = create_app(paddock, spool=paddock.home.path / "cache", hosts=hosts, cluster=cluster)
-        server = Server(paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster)
+        server = Server(
+            paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster, engine=default_engine
+        )
         server.start()
         try:
             place = paddock.home.name

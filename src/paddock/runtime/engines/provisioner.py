@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from paddock.pipelines.models import PipelineSpec
+from paddock.settings import Settings
 
 
 class MemberState(StrEnum):
@@ -40,8 +41,9 @@ class Member:
 class PoolTemplate:
     """What the members of a pool are like.
 
-    name: of the pool, derived from all that shapes a member. spec: of a pipeline that it serves; any of them gives equal members.
-    token: good for this pool alone; given to members secretly (a file or secret, never an argument).
+    name: of the pool, derived from all that shapes a member (`pipelines.worker_pools`). spec: of a pipeline that it serves; any of them
+    gives equal members. token: good for this pool alone; given to members secretly (a file or secret, never an argument). The next
+    server's fleet has another one: what is kept of it for a pool is replaced by each `start`; members that run go on with the old one.
     """
 
     name: str
@@ -49,8 +51,24 @@ class PoolTemplate:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """For whom members are started. home: its id, which they carry as a label. url: where they reach the server.
+
+    storage: URL of the objects, for members that reach them (`paddock worker --direct`); None: they go through the server.
+    """
+
+    home: str
+    url: str
+    storage: str | None
+    settings: Settings
+
+
 class Provisioner(Protocol):
     """Starts and ends members on one system. Not thread-safe.
+
+    A member is `paddock --url URL worker --name MEMBER --token-file FILE --slots 1`: one datum at a time, so that resources and
+    `parallelism_spec` count the same thing. It is retired by the fleet: told to leave by the scheduler, it ends by itself with 0.
 
     Errors: Unavailable where the system can't be reached (nothing is known to have changed; call again), InvalidInput where it
     refuses what a spec asks for (nothing was started).
@@ -60,7 +78,7 @@ class Provisioner(Protocol):
         """All members of this home, whoever started them: those that ended are told once at least, and forgotten later."""
 
     def start(self, template: PoolTemplate, count: int) -> None:
-        """Ask for so many more members."""
+        """Ask for so many more members; the next `members` has them. Where only some could be asked for, those are there."""
 
     def cancel(self, names: Sequence[str]) -> None:
         """End these; those that run a datum get the time for it (SIGTERM drains). Unknown ones are no error."""
