@@ -18,8 +18,9 @@ _prefixes = itertools.count()
 
 @pytest.fixture(autouse=True, scope="session")
 def user_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What clients remember is kept away from the developer's own."""
+    """What clients remember, and how they are set up, is kept away from the developer's own."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PADDOCK_CONFIG", os.devnull)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         yield
 

@@ -208,7 +208,7 @@ def test_an_unexpected_error_is_one_line(data: CommandLine, home_path: Path, mon
     def broken() -> list[str]:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("paddock.cli.main.Settings.from_environment", lambda environment: broken())
+    monkeypatch.setattr("paddock.cli.main.load_settings", lambda environment: broken())
     ran = data("repo", "list")
     assert (ran.code, len(ran.errors.splitlines())) == (12, 1)
     assert "PADDOCK_DEBUG=1" in ran.errors

@@ -20,7 +20,7 @@ from paddock.cli.lazy import LazyCommand, LazyGroup, without_needless_coercion
 from paddock.cli.session import Session, session_of
 from paddock.model.addresses import check_name
 from paddock.model.errors import EXIT_INTERRUPTED, Bug, PaddockError
-from paddock.settings import Settings
+from paddock.settings_file import load_settings
 
 EXIT_TERMINATED = 143
 EXIT_BROKEN_PIPE = 141
@@ -97,6 +97,7 @@ COMMANDS: dict[str, LazyCommand] = {
             _MORE,
         ),
         ("upgrade", "upgrade", "upgrade", "Bring a home that an older Paddock wrote up to date.", _MORE),
+        ("config", "config", "config", "Show each setting, its value, and where that comes from.", _MORE),
         ("version", "version", "version", "Print the version of Paddock and of Python.", _MORE),
         ("completion", "completion", "completion", "Print the completion script of a shell.", _MORE),
     )
@@ -150,7 +151,7 @@ def root(
     ] = None,
 ) -> None:
     session = session_of(context)
-    session.settings = Settings.from_environment(os.environ)
+    session.settings = load_settings(os.environ)
     session.home = home
     session.url = url
     session.project = session.settings.project if project is None else check_name("project", project)
@@ -182,7 +183,7 @@ def _run(arguments: list[str], session: Session) -> int:
         result = command.main(args=arguments, prog_name="paddock", standalone_mode=False, obj=session)
         return result if isinstance(result, int) else 0
     except PaddockError as error:
-        return _report(error)
+        return _report(error, session)
     except TyperException as error:
         show = getattr(error, "show", None)
         if show is None:
@@ -196,17 +197,24 @@ def _run(arguments: list[str], session: Session) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:  # noqa: BLE001  (the outermost edge: whatever is left is our bug)
-        if os.environ.get(DEBUG_VARIABLE):
+        if _debugging(session):
             traceback.print_exception(error)
         name = type(error).__name__
-        return _report(Bug(f"Paddock failed unexpectedly ({name}: {error}); set {DEBUG_VARIABLE}=1 for the details"))
+        return _report(
+            Bug(f"Paddock failed unexpectedly ({name}: {error}); set {DEBUG_VARIABLE}=1 for the details"), session
+        )
     finally:
         session.close()
 
 
-def _report(error: PaddockError) -> int:
+def _debugging(session: Session) -> bool:
+    """Also asked when the settings could not be read."""
+    return session.settings.debug or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def _report(error: PaddockError, session: Session) -> int:
     output.note(f"error: {error}")
-    if os.environ.get(DEBUG_VARIABLE) and error.__traceback__ is not None:
+    if _debugging(session) and error.__traceback__ is not None:
         traceback.print_exception(error)
     return error.exit_code
 
