@@ -73,6 +73,27 @@ def test_a_message_that_is_missing_is_asked_for_and_nothing_is_taken() -> None:
     engine.stop()
 
 
+def test_a_retired_agent_is_told_once_and_its_workers_are_in_no_pool() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    exchange(engine, agent, say(0, READY))
+    (worker,) = engine.workers()
+    for _ in range(2):
+        engine.retire(agent)
+    engine.retire("nobody")
+    (message,) = exchange(engine, agent, received=0)
+    assert read_down(write_down([message])) == [ToWorker(0, 0, None, retire=True)]
+    assert engine.workers() == (worker,)
+    assert engine.place(worker).pool == ""
+    (info,) = engine.agents()
+    assert (info.retired, info.workers) == (True, (worker,))
+    engine.leave(agent, "it was retired")
+    assert WorkerGone(worker, "it was retired") in engine.poll(0)
+    with pytest.raises(InvalidInput):
+        read_up(b"0 0 =\n")
+    engine.stop()
+
+
 def test_a_worker_that_ends_is_told_with_its_host_and_another_takes_its_slot() -> None:
     engine = NetworkEngine()
     agent = engine.join(pool="p", host="alder")

@@ -184,7 +184,9 @@ class Agent:
             self._down.clear()
         for message in messages:
             worker = WorkerId(message.slot)
-            if message.line is None:
+            if message.retire:
+                self.drain()
+            elif message.line is None:
                 self._engine.kill(worker)
             else:
                 down = decode(message.line)

@@ -154,6 +154,15 @@ class Dispatch:
         return self._leases.get(id)
 
     @property
+    def leased(self) -> int:
+        """Datums in the hands of workers; one that two of them hold counts twice. Costs a look at every lease."""
+        return sum(len(lease.datums) - len(lease.reported) for lease in self._leases.values())
+
+    def running_seconds(self, now: float) -> float | None:
+        """How long the datum runs, of those at work, that began first; None where none does. Costs a look at every lease."""
+        return max((now - lease.since for lease in self._leases.values()), default=None)
+
+    @property
     def idle(self) -> bool:
         """Nothing waits and nothing is leased."""
         return not self._leases and self.remaining == 0

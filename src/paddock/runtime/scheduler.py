@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from paddock.catalog import jobs as jobs_sql
@@ -24,6 +24,7 @@ from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.dispatch import Lease, LeaseId, Rescue
 from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.load import Load, job_load
 from paddock.runtime.machines import Machines
 from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
 from paddock.runtime.resources import Budget, Need, shares
@@ -81,6 +82,9 @@ class Scheduler:
         self._knows: dict[WorkerId, set[str]] = {}
         self._tired: set[WorkerId] = set()
         """Workers whose warm process may hold what others could be given."""
+        self._idle_since: dict[WorkerId, float] = {}
+        """Workers that hold nothing."""
+        self._errands: deque[Callable[[], None]] = deque()
         self._failed_starts = 0
         self._told = False
         self._next_expiry = self._next_rescue = monotonic()
@@ -105,9 +109,23 @@ class Scheduler:
         """Jobs that wait for their inputs and have an early plan, between two rounds."""
         return tuple(self._early.jobs.values())
 
+    def soon(self, errand: Callable[[], None]) -> None:
+        """Have something quick done in the scheduler's thread, before its next round. For any thread; all else here is for that one."""
+        self._errands.append(errand)
+
+    def load(self) -> Load:
+        """What there is to do and who does it. Cost: a look at each lease and each worker."""
+        now = self._monotonic()
+        jobs = [
+            job_load(active, self._pool(active), now) for active in [*self._active.values(), *self._early.jobs.values()]
+        ]
+        return Load(tuple(jobs), frozenset(self._held), dict(self._idle_since))
+
     def run_once(self, timeout_seconds: float) -> None:
         """One round; waits at most `timeout_seconds` for a worker's message. Errors of one job fail that job only."""
         self._refresh()
+        while self._errands:
+            self._errands.popleft()()
         self._hand_out()
         for active in list(self._active.values()):
             self._settle(active)
@@ -321,6 +339,7 @@ class Scheduler:
     def _send(self, worker: WorkerId, active: ActiveJob, lease: Lease, need: Need, *, alone: bool = False) -> None:
         gpus = self._machines.budget(worker).take(worker, lease.id, need)
         self._tired.discard(worker)
+        self._idle_since.pop(worker, None)
         self._leases[lease.id] = (active.row.id, worker)
         self._held[worker] += 1
         self._serving[active.row.id][worker] += 1
@@ -345,8 +364,11 @@ class Scheduler:
             counts[worker] -= 1
             if not counts[worker]:
                 del counts[worker]
-        if self._machines.budget(worker).free(worker, lease).holds and not self._held[worker]:
-            self._tired.add(worker)
+        holds = self._machines.budget(worker).free(worker, lease).holds
+        if not self._held[worker]:
+            self._idle_since[worker] = self._monotonic()
+            if holds:
+                self._tired.add(worker)
         return worker
 
     def _fail(self, active: ActiveJob, reason: str) -> None:
@@ -367,6 +389,7 @@ class Scheduler:
             case WorkerMessage(worker, Ready() as ready):
                 self._failed_starts = 0
                 self._knows.setdefault(worker, set())
+                self._idle_since.setdefault(worker, self._monotonic())
                 self._tell_of_sandbox(ready)
             case WorkerMessage(worker, Claim()):
                 self._claims[worker] = None
@@ -448,6 +471,7 @@ class Scheduler:
                         self._home, active, position, f"its worker died each time it ran: {event.reason}"
                     )
         self._machines.forget(worker)
+        self._idle_since.pop(worker, None)
         if not started:
             self._failed_starts += 1
             if self._failed_starts >= FAILED_STARTS_MAX:

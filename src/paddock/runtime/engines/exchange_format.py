@@ -1,7 +1,7 @@
 """Bodies of exchanges between agents and the server: one message a line, `NUMBER SLOT TEXT`.
 
 TEXT is a line of the protocol as it stands (JSON, so it begins with `{`); or `-` and, upwards, why the worker has ended (`!` in
-place of `-`: for want of memory).
+place of `-`: for want of memory); or, downwards, `=`, which asks the agent itself to end in good order.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ def write_up(messages: Iterable[FromWorker]) -> bytes:
 
 
 def write_down(messages: Iterable[ToWorker]) -> bytes:
-    return b"".join(
-        _line(message.number, message.slot, b"-" if message.line is None else message.line) for message in messages
-    )
+    return b"".join(_line(message.number, message.slot, _asked(message)) for message in messages)
 
 
 def read_up(body: bytes) -> Sequence[FromWorker]:
@@ -34,17 +32,28 @@ def read_up(body: bytes) -> Sequence[FromWorker]:
 
 def read_down(body: bytes) -> Sequence[ToWorker]:
     """InvalidInput: the body is no list of messages."""
-    return [ToWorker(number, slot, None if text.startswith(b"-") else text) for number, slot, text in _read(body)]
+    return [
+        ToWorker(number, slot, text if text.startswith(b"{") else None, retire=text.startswith(b"="))
+        for number, slot, text in _read(body)
+    ]
 
 
 def _said(number: int, slot: int, text: bytes) -> FromWorker:
     if text.startswith(b"{"):
         return FromWorker(number, slot, text)
+    if text.startswith(b"="):
+        raise InvalidInput("an agent asks no server to end; use the same Paddock version on both sides")
     return FromWorker(number, slot, None, text[1:].decode(errors="replace"), starved=text.startswith(b"!"))
 
 
 def _ended(message: FromWorker) -> bytes:
     return (b"!" if message.starved else b"-") + message.reason.encode()
+
+
+def _asked(message: ToWorker) -> bytes:
+    if message.retire:
+        return b"="
+    return b"-" if message.line is None else message.line
 
 
 def _line(number: int, slot: int, text: bytes) -> bytes:
@@ -57,6 +66,6 @@ def _read(body: bytes) -> Iterable[tuple[int, int, bytes]]:
             continue
         number, _, rest = line.partition(b" ")
         slot, _, text = rest.partition(b" ")
-        if not (number.isdigit() and slot.isdigit() and text[:1] in (b"{", b"-", b"!")):
+        if not (number.isdigit() and slot.isdigit() and text[:1] in (b"{", b"-", b"!", b"=")):
             raise InvalidInput("this is no exchange of a Paddock agent; use the same Paddock version on both sides")
         yield int(number), int(slot), text

@@ -57,6 +57,8 @@ class ToWorker:
     number: int
     slot: int
     line: bytes | None
+    retire: bool = False
+    """It is for the agent: end in good order. Slot and line say nothing then."""
 
 
 Message = TypeVar("Message", FromWorker, ToWorker)
@@ -64,11 +66,14 @@ Message = TypeVar("Message", FromWorker, ToWorker)
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
+    """host: what it calls itself: its host's name, or its own where it is a member that an engine has started."""
+
     id: str
     pool: str
     host: str
-    workers: int
+    workers: tuple[WorkerId, ...]
     silent_seconds: float
+    retired: bool
 
 
 @dataclass(slots=True)
@@ -83,14 +88,15 @@ class _Agent:
     slots: dict[int, WorkerId] = field(default_factory=dict)
     outgoing: deque[ToWorker] = field(default_factory=deque)
     next: int = 0
+    retired: bool = False
     wake: Callable[[], None] | None = None
 
     @property
     def place(self) -> Place:
         return Place(self.pool, self.id)
 
-    def queue(self, slot: int, line: bytes | None) -> None:
-        self.outgoing.append(ToWorker(self.next, slot, line))
+    def queue(self, slot: int, line: bytes | None, *, retire: bool = False) -> None:
+        self.outgoing.append(ToWorker(self.next, slot, line, retire))
         self.next += 1
         if self.wake is not None:
             self.wake()
@@ -125,7 +131,7 @@ class NetworkEngine:
     def place(self, worker: WorkerId) -> Place:
         with self._lock:
             found = self._workers.get(worker)
-            return _NOWHERE if found is None else found[0].place
+            return _NOWHERE if found is None or found[0].retired else found[0].place
 
     def machines(self) -> Mapping[Place, Capacity]:
         with self._lock:
@@ -143,6 +149,14 @@ class NetworkEngine:
             found = self._workers.get(worker)
             if found is not None:
                 found[0].queue(found[1], None)
+
+    def retire(self, agent_id: str) -> None:
+        """Have an agent end in good order; from now on its workers are in no pool. Idempotent; one that is gone is no error."""
+        with self._lock:
+            agent = self._agents.get(agent_id)
+            if agent is not None and not agent.retired:
+                agent.retired = True
+                agent.queue(0, None, retire=True)
 
     def fileno(self) -> int:
         """Readable when `poll` has something."""
@@ -236,7 +250,9 @@ class NetworkEngine:
         with self._lock:
             now = self._monotonic()
             return [
-                AgentInfo(agent.id, agent.pool, agent.host, len(agent.slots), now - agent.seen)
+                AgentInfo(
+                    agent.id, agent.pool, agent.host, tuple(agent.slots.values()), now - agent.seen, agent.retired
+                )
                 for agent in self._agents.values()
             ]
 
