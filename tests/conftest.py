@@ -12,6 +12,8 @@ import pytest
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.testing.object_servers import BUCKET, S3Server, find_s3_server
 from paddock.testing.postgres import RunningPostgres, installed, running_postgres
+from paddock.testing.slurm import RunningSlurm, running_slurm
+from paddock.testing.slurm import installed as slurm_installed
 
 _prefixes = itertools.count()
 
@@ -45,6 +47,15 @@ def postgres() -> Iterator[RunningPostgres]:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[RunningSlurm]:
+    """A Slurm with two nodes that lives as long as the tests."""
+    if not slurm_installed() and "CI" not in os.environ:
+        pytest.skip("Slurm is not installed: apt-get install slurmctld slurmd slurm-client munge")
+    with running_slurm() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

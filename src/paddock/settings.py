@@ -7,6 +7,7 @@ against it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class Setting:
     default: str
     why: str
 
+
+DEFAULT_SLURM_FOLDER = "~/.paddock-slurm"
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -88,6 +91,22 @@ SETTINGS: tuple[Setting, ...] = (
         "One machine has its own workers; a cluster is named by who runs the server on it.",
     ),
     Setting(
+        "PADDOCK_SLURM_FOLDER",
+        "slurm_folder",
+        "A folder for what the workers of `engine: slurm` print, which the server and the cluster's nodes share.",
+        "path",
+        DEFAULT_SLURM_FOLDER,
+        "Most clusters share home directories; a worker that can't start says there why.",
+    ),
+    Setting(
+        "PADDOCK_SLURM_COMMAND",
+        "slurm_command",
+        "What starts Paddock on the cluster's nodes; words as in a shell.",
+        "command",
+        "none: the server's own Python, which then has to be at the same place on the nodes",
+        "Mostly one virtual environment on a shared disk serves all.",
+    ),
+    Setting(
         "PADDOCK_SANDBOX",
         "sandbox",
         "How a datum's `/pfs` is made: `namespaces` (private mounts), `directory` (plain folders named by "
@@ -146,6 +165,8 @@ class Settings:
     project: str = DEFAULT_PROJECT
     workers: int | None = None
     engine: EngineName = DEFAULT_ENGINE
+    slurm_folder: str = DEFAULT_SLURM_FOLDER
+    slurm_command: str = ""
     sandbox: str = "auto"
     grace_seconds: float = 5.0
     debug: bool = False
@@ -167,6 +188,8 @@ class Settings:
             project=_project(environment),
             workers=_workers(environment),
             engine=engine_named(environment.get("PADDOCK_ENGINE") or DEFAULT_ENGINE, "PADDOCK_ENGINE"),
+            slurm_folder=environment.get("PADDOCK_SLURM_FOLDER") or DEFAULT_SLURM_FOLDER,
+            slurm_command=_command(environment),
             sandbox=_sandbox(environment),
             grace_seconds=_grace_seconds(environment),
             debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
@@ -200,6 +223,17 @@ def engine_named(name: str, source: str) -> EngineName:
         if engine == name:
             return engine
     raise InvalidInput(f"{source} is {name!r}; set it to one of {', '.join(ENGINES)}")
+
+
+def _command(environment: Mapping[str, str]) -> str:
+    text = environment.get("PADDOCK_SLURM_COMMAND", "")
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"PADDOCK_SLURM_COMMAND is {text!r}, which is no list of words ({error}); mend its quotes"
+        ) from None
+    return text
 
 
 def _memory(environment: Mapping[str, str]) -> int | None:

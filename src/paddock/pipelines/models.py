@@ -28,6 +28,7 @@ from paddock.model.sizes import parse_cpus, parse_size
 from paddock.model.splits import SplitBy, SplitFormat, SplitRule
 from paddock.pipelines.documents import type_name
 from paddock.pipelines.durations import format_duration, parse_duration
+from paddock.pipelines.slurm_text import check_sbatch_option, parse_time_limit
 from paddock.pipelines.split_text import parse_split
 
 INT_MAX = 2**63 - 1
@@ -84,6 +85,12 @@ Seconds = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str, when_used="unless-none"),
 ]
+TimeLimit = Annotated[
+    float,
+    BeforeValidator(parse_time_limit),
+    PlainSerializer(format_duration, return_type=str, when_used="unless-none"),
+]
+SbatchOption = Annotated[Line, AfterValidator(check_sbatch_option)]
 ByteCount = Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=INT_MAX)]
 Cpus = Annotated[float, BeforeValidator(parse_cpus), Field(gt=0, le=1e6)]
 MaybeCpus = Annotated[Cpus | None, BeforeValidator(_unset)]
@@ -226,6 +233,23 @@ class DatumLimits(SpecModel):
     output: ByteCount | None = None
 
 
+class SlurmOptions(SpecModel):
+    """What Slurm is told about the jobs that are a pipeline's workers, beyond `resource_requests`.
+
+    drain_time: how long before its time limit a worker begins no more datums. setup: lines of shell that run before the worker.
+    """
+
+    partition: Line = ""
+    account: Line = ""
+    qos: Line = ""
+    time_limit: TimeLimit | None = None
+    drain_time: Annotated[Seconds, Field(le=65_535)] | None = None
+    constraint: Line = ""
+    gres: Line = ""
+    options: tuple[SbatchOption, ...] = ()
+    setup: tuple[Line, ...] = ()
+
+
 class Metadata(SpecModel):
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -251,6 +275,7 @@ class PipelineSpec(SpecModel):
     resource_requests: Resources | None = None
     resource_limits: ResourceLimits | None = None
     datum_limits: DatumLimits | None = None
+    slurm: SlurmOptions | None = None
     sidecar_resource_requests: Any = None
     sidecar_resource_limits: Any = None
     scheduling_spec: Any = None

@@ -19,7 +19,7 @@ _CONTEXT = b"paddock.worker-pool.v1\0"
 _DIGITS = 12
 
 SHAPING: Mapping[EngineName, tuple[str, ...]] = {
-    "slurm": ("pool", "resource_requests", "resource_limits", "transform.image"),
+    "slurm": ("pool", "resource_requests", "resource_limits", "slurm", "transform.image"),
     "kubernetes": (
         "pool",
         "metadata",

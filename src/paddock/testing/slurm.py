@@ -90,12 +90,14 @@ class RunningSlurm:
         lines = self.run("squeue", "-h", "-r", "-t", "all", "-o", "%i %T").splitlines()
         return {id: state for id, _, state in (line.partition(" ") for line in lines)}
 
-    def wait_for_jobs(self, *states: str) -> dict[str, str]:
-        """Wait until each job is in one of the states; all jobs."""
+    def cancel_all(self) -> None:
+        """End all jobs at once, and wait until none is left."""
+        ids = [id for id, state in self.jobs().items() if state in ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING")]
+        if ids:
+            self.run("scancel", "--quiet", *ids)
         deadline = time.monotonic() + START_SECONDS
-        while not set((jobs := self.jobs()).values()) <= set(states):
-            assert time.monotonic() < deadline, f"jobs are still {jobs}"
-        return jobs
+        while self.run("squeue", "-h", "-o", "%i"):
+            assert time.monotonic() < deadline, f"jobs don't end: {self.jobs()}"
 
     def kill_node(self, name: str) -> None:
         """SIGKILL for a node's daemon and for all that it runs, and Slurm is told (it would notice in half a minute by itself)."""

@@ -10,5 +10,9 @@ from paddock.runtime.engines.provisioner import Provisioner, Site
 def open_provisioner(engine: EngineName, site: Site) -> Provisioner:
     """InvalidInput, NotFound: this server can't use the engine (a program or setting is missing). Unavailable: try again."""
     match engine:
-        case "slurm" | "kubernetes" | "local":
+        case "slurm":
+            from paddock.runtime.engines.slurm.provisioner import SlurmProvisioner
+
+            return SlurmProvisioner(site)
+        case "kubernetes" | "local":
             raise InvalidInput(f"nothing here starts workers on {engine}; start some by hand: `paddock worker`")
