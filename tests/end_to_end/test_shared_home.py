@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from paddock.catalog.copying import TABLES
@@ -56,6 +57,21 @@ def test_another_server_takes_over_and_the_output_is_the_same(postgres: RunningP
         assert job.datums.run + job.datums.reused == FILES
         for number in range(FILES):
             assert b"".join(remote.files.read(f"upper:/f{number:03}")) == b"TEXT %d\n" % number
+
+
+def test_a_server_without_its_catalog_is_healthy_and_not_ready(postgres: RunningPostgres, tmp_path: Path) -> None:
+    catalog = postgres.create("not_ready")
+    with (
+        running_server(None, workers=0, catalog=catalog, storage=(tmp_path / "store").as_uri()) as server,
+        httpx2.Client(base_url=f"{server.url}/api/v1", timeout=LIMIT_SECONDS) as http,
+    ):
+        assert (http.get("/health").json(), http.get("/ready").json()) == ({"status": "ok"}, {"status": "ready"})
+        with postgres.closed("not_ready"):
+            assert http.get("/health").status_code == 200
+            refused = http.get("/ready")
+            assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert http.get("/ready").status_code == 200
+        assert server.process.poll() is None
 
 
 def test_a_new_home_needs_a_place_for_its_data_and_keeps_it(postgres: RunningPostgres, tmp_path: Path) -> None:

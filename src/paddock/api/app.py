@@ -25,8 +25,10 @@ from paddock.api import (
     transfers,
 )
 from paddock.api.bodies import UPLOADS_MAX
+from paddock.api.dependencies import Services
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
+from paddock.model.records import DEFAULT_PROJECT
 from paddock.model.services import Paddock
 from paddock.model.version import VERSION
 from paddock.runtime.cluster import Cluster
@@ -40,6 +42,18 @@ _about = APIRouter(tags=["about"])
 @_about.get("/version", summary="The server's version")
 def version() -> dict[str, str]:
     return {"version": VERSION}
+
+
+@_about.get("/health", summary="Whether the process answers; it does without its catalog")
+async def health() -> dict[str, str]:
+    # In the event loop, and not in a thread: busy threads are no reason to start the process anew.
+    return {"status": "ok"}
+
+
+@_about.get("/ready", summary="Whether requests can be served: 503 while the catalog is away")
+def ready(services: Services) -> dict[str, str]:
+    services.projects.inspect(DEFAULT_PROJECT)
+    return {"status": "ready"}
 
 
 def create_app(

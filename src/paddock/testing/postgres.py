@@ -49,6 +49,17 @@ class RunningPostgres:
             ).fetchall()
         return len(ended)
 
+    @contextmanager
+    def closed(self, database: str) -> Iterator[None]:
+        """The database takes no connections, and has ended those that there were."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{database}" WITH ALLOW_CONNECTIONS false')
+            self.cut(database)
+            yield
+            connection.execute(f'ALTER DATABASE "{database}" WITH ALLOW_CONNECTIONS true')
+
 
 @contextmanager
 def running_postgres(*, options: tuple[str, ...] = ()) -> Iterator[RunningPostgres]:
