@@ -12,10 +12,10 @@ LOCK := constraints.txt
 LINTED := src tests bench scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help bytecode demo test soak check bench format lock clean
+.PHONY: help bytecode demo test soak check bench format manifests lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BIN)/.installed-demo bytecode ## Show the main job on real pictures, in under a minute
 	@$(BIN)/python scripts/demo.py $(ARGS)
@@ -38,6 +38,9 @@ bench: $(BIN)/.installed-demo bytecode ## Measure against peers and floors (ARGS
 format: $(BIN)/.installed-dev ## Rewrite the code in the project's format
 	@$(BIN)/ruff check --fix $(LINTED)
 	@$(BIN)/ruff format $(LINTED)
+
+manifests: $(BIN)/.installed-dev ## Write deploy/manifests anew from the Helm chart
+	@$(BIN)/python scripts/render_manifests.py
 
 lock: ## Renew constraints.txt from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra demo --extra dev --no-header \
