@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 
 from paddock.model.globs import compile_glob
-from paddock.pipelines.fields import IDLE, IGNORED, OLD, REFUSED, children_of
+from paddock.pipelines.fields import IDLE, IGNORED, IN_PODS_ONLY, OLD, REFUSED, REFUSED_OUTSIDE_PODS, children_of
 from paddock.pipelines.inputs import DATUMS_MAX
-from paddock.pipelines.models import Gpu, Input, PfsInput, PipelineRef, PipelineSpec, SpecModel, Split, Transform
+from paddock.pipelines.models import (
+    Gpu,
+    Input,
+    PfsInput,
+    PipelineRef,
+    PipelineSpec,
+    PodSecret,
+    SchedulingSpec,
+    SpecModel,
+    Split,
+    Toleration,
+    Transform,
+)
 from paddock.pipelines.spec import load_specs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "spec.md").read_text(encoding="utf-8")
@@ -22,9 +34,11 @@ SECTIONS: dict[type[SpecModel], str] = {
     PfsInput: "`input.pfs`",
     Gpu: "`gpu`",
     Split: "`split`",
+    PodSecret: "`transform.secrets`",
     **{
+        # Of fields of one kind the first one has the section.
         model: f"`{name}`"
-        for name, model in children_of(PipelineSpec).items()
+        for name, model in reversed(children_of(PipelineSpec).items())
         if model not in (PipelineRef, Transform, Input)
     },
 }
@@ -74,7 +88,10 @@ def test_every_field_has_a_row_with_its_default_and_status(model: type[SpecModel
     elif isinstance(info.default, (bool, int, str)):
         assert f"`{spelled(info.default)}`" in kind
     ignored = name in IGNORED.get(model, {}) or name == "debug"
+    in_pods = name in IN_PODS_ONLY.get(model, {}) or name in REFUSED_OUTSIDE_PODS.get(model, {})
+    in_pods = in_pods or model in (PodSecret, SchedulingSpec, Toleration)
     assert status.startswith("recorded" if ignored else "served")
+    assert ("(Kubernetes)" in status) == in_pods
 
 
 def test_no_row_is_left_over() -> None:

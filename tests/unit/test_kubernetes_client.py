@@ -26,7 +26,8 @@ from paddock.model.errors import (
     Unavailable,
 )
 from paddock.runtime.engines.kubernetes.access import Access, find_access
-from paddock.runtime.engines.kubernetes.client import KubernetesClient, Resource, VersionGoneError
+from paddock.runtime.engines.kubernetes.client import KubernetesClient, VersionGoneError
+from paddock.runtime.engines.kubernetes.objects import Resource
 from paddock.testing.kubernetes.api_server import ApiServer, Rule
 from paddock.testing.kubernetes.kinds import PODS, QUOTAS, SECRETS
 from paddock.testing.kubernetes.statuses import RefusedError

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddock.model.errors import Bug, InvalidInput, Problem
-from paddock.pipelines.fields import IDLE, IGNORED, OLD, REFUSED
+from paddock.pipelines.fields import IDLE, IGNORED, IN_PODS_ONLY, OLD, REFUSED, REFUSED_OUTSIDE_PODS
 from paddock.pipelines.inputs import leaves_of
 from paddock.pipelines.models import Input, PfsInput, PipelineSpec, SpecModel, Transform
 from paddock.pipelines.spec import ValidSpec, load_spec, load_specs, spec_to_json, validate_spec
@@ -229,7 +229,10 @@ def test_fields_that_are_idle_are_dropped_in_silence() -> None:
             "reprocess: has no effect in a spec file; use `paddock pipeline apply --reprocess`",
         ),
         (with_fields(standby=True), "standby: workers start when there is work and stop after it"),
-        (with_transform(image="x:1"), "transform.image: recorded, and part of the datum key; without a container"),
+        (
+            with_transform(image="x:1") | {"engine": "local"},
+            "transform.image: recorded, and part of the datum key; without a container",
+        ),
         (with_transform(err_stdin=["x"]), "transform.err_stdin: has no effect without err_cmd"),
         (with_pfs(lazy=True), "input.pfs.lazy: all files are present before the command starts"),
         (with_pfs(outer_join=True), "input.pfs.outer_join: has no effect outside of a join"),
@@ -245,13 +248,83 @@ def test_warnings(data: dict[str, Any], warning: str) -> None:
     assert found.startswith(warning)
 
 
-@pytest.mark.parametrize("name", [name for name in IGNORED[PipelineSpec] if name != "autoscaling"])
-def test_fields_that_wait_for_an_engine_are_recorded_with_a_warning(name: str) -> None:
+def test_a_field_without_an_effect_is_recorded_with_a_warning() -> None:
     value = {"anything": [1, {"at": "all"}]}
-    spec, warnings = validate_spec(with_fields(**{name: value}))
-    assert warnings == (f"{name}: {IGNORED[PipelineSpec][name]}",)
-    assert spec_to_json(spec)[name] == value
-    assert not validate_spec(with_fields(**{name: {}})).warnings
+    spec, warnings = validate_spec(with_fields(maximum_expected_uptime=value))
+    assert warnings == (f"maximum_expected_uptime: {IGNORED[PipelineSpec]['maximum_expected_uptime']}",)
+    assert spec_to_json(spec)["maximum_expected_uptime"] == value
+    assert not validate_spec(with_fields(maximum_expected_uptime={})).warnings
+
+
+IN_PODS: dict[str, Any] = {
+    "sidecar_resource_requests": {"cpu": 1},
+    "sidecar_resource_limits": {"memory": "1Gi"},
+    "scheduling_spec": {"node_selector": {"disk": "fast"}, "priority_class_name": "high"},
+    "tolerations": [{"key": "spot", "operator": "EXISTS"}],
+    "pod_spec": {"hostNetwork": True},
+    "pod_patch": [{"op": "add", "path": "/hostNetwork", "value": True}],
+    "image": "x:1",
+    "image_pull_secrets": ["registry"],
+    "memory_volume": True,
+    "secrets": [{"name": "db", "key": "password", "env_var": "PASSWORD"}],
+    "user": "nobody",
+}
+
+
+def with_pod_field(name: str, value: Any, **fields: Any) -> dict[str, Any]:
+    data = with_transform(**{name: value}) if name in Transform.model_fields else with_fields(**{name: value})
+    return {**data, **fields}
+
+
+@pytest.mark.parametrize("name", IN_PODS)
+def test_a_field_of_pods_is_served_by_kubernetes_and_has_another_fate_elsewhere(name: str) -> None:
+    data = with_pod_field(name, IN_PODS[name])
+    served = validate_spec({**data, "engine": "kubernetes"}, default_engine="local")
+    assert served.warnings == ()
+    assert load_spec(spec_to_json(served.spec)) == served.spec
+    assert validate_spec(data).warnings == (), "who does not know the engine leaves it to the server"
+    place = f"transform.{name}" if name in Transform.model_fields else name
+    for engine in ("local", "slurm"):
+        message = {**IN_PODS_ONLY[PipelineSpec], **IN_PODS_ONLY[Transform], **REFUSED_OUTSIDE_PODS[Transform]}[name]
+        if name in REFUSED_OUTSIDE_PODS[Transform]:
+            with pytest.raises(InvalidInput) as caught:
+                validate_spec(data, default_engine=engine)
+            assert [str(problem) for problem in caught.value.problems] == [f"{place}: {message}"]
+        else:
+            assert validate_spec(data, default_engine=engine).warnings == (f"{place}: {message}",)
+
+
+def test_every_field_of_pods_is_tried() -> None:
+    assert set(IN_PODS) == {*IN_PODS_ONLY[PipelineSpec], *IN_PODS_ONLY[Transform], *REFUSED_OUTSIDE_PODS[Transform]}
+
+
+@pytest.mark.parametrize("name", IN_PODS)
+def test_an_empty_field_of_pods_is_as_if_it_were_not_there(name: str) -> None:
+    value = IN_PODS[name]
+    empty: Any = "" if name in ("pod_spec", "pod_patch") else None if isinstance(value, dict) else type(value)()
+    assert validate_spec(with_pod_field(name, empty), default_engine="local") == ValidSpec(
+        validate_spec(MINIMAL).spec, ()
+    )
+
+
+def test_patches_and_names_are_taken_in_the_spellings_of_pachyderm_and_kubernetes() -> None:
+    pachyderm = with_fields(
+        podSpec='{"hostNetwork": true}',
+        podPatch='[{"op": "add", "path": "/hostIPC", "value": null}]',
+        tolerations=[
+            {"key": "spot", "operator": "EQUAL", "value": "yes", "effect": "NO_EXECUTE", "tolerationSeconds": "5"}
+        ],
+    )
+    kubernetes = with_fields(
+        pod_spec={"hostNetwork": True},
+        pod_patch=[{"op": "add", "path": "/hostIPC", "value": None}],
+        tolerations=[
+            {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoExecute", "toleration_seconds": 5}
+        ],
+    )
+    assert validate_spec(pachyderm) == validate_spec(kubernetes)
+    named = with_transform(image_pull_secrets=[{"name": "registry"}])
+    assert validate_spec(named) == validate_spec(with_transform(image_pull_secrets=["registry"]))
 
 
 @pytest.mark.parametrize("name", OLD[PipelineSpec])
@@ -285,7 +358,9 @@ def test_no_field_has_two_fates() -> None:
     for model in (PipelineSpec, Transform, Input, PfsInput):
         named = [*model.model_fields, *REFUSED.get(model, ()), *IDLE.get(model, ()), *OLD.get(model, ())]
         assert len(named) == len(set(named))
-        assert set(IGNORED.get(model, ())) <= set(model.model_fields)
+        with_effects = [*IGNORED.get(model, ()), *IN_PODS_ONLY.get(model, ()), *REFUSED_OUTSIDE_PODS.get(model, ())]
+        assert len(with_effects) == len(set(with_effects))
+        assert set(with_effects) <= set(model.model_fields)
 
 
 # ---- faults ------------------------------------------------------------------------------------------------------
@@ -328,6 +403,46 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     (with_transform(accept_return_code=[True]), "transform.accept_return_code[0]: write a whole number, not true"),
     (with_transform(code=""), "transform.code: the path is empty; name the directory of the program"),
     (with_transform(debug="yes"), "transform.debug: write true or false, not the text 'yes'"),
+    (with_transform(secrets=[{"name": "s"}]), "transform.secrets[0]: is given neither as files nor as a variable"),
+    (
+        with_transform(secrets=[{"name": "A b", "mount_path": "/s"}]),
+        "transform.secrets[0].name: 'A b' can't be a name in",
+    ),
+    (with_transform(secrets=[{"name": "s", "env_var": "A"}]), "transform.secrets[0].key: says not which value"),
+    (
+        with_transform(secrets=[{"name": "s", "key": "k", "env_var": "A-B"}]),
+        "transform.secrets[0].env_var: 'A-B' can't name",
+    ),
+    (
+        with_transform(secrets=[{"name": "s", "mount_path": "s"}]),
+        "transform.secrets[0].mount_path: 's' is not an absolute",
+    ),
+    (with_transform(secrets=[{"name": "s", "mount_path": "/pfs/x"}]), "transform.secrets[0].mount_path: /pfs is taken"),
+    (
+        with_transform(secrets=[{"name": "s", "mount_path": "/s"}, {"name": "t", "mount_path": "/s/"}]),
+        "transform.secrets[1].mount_path: /s has something else already",
+    ),
+    (with_transform(memory_volume="x"), "transform.memory_volume: write true or false, not the text 'x'"),
+    (with_fields(tolerations=[{"key": "a"}]), "tolerations[0].operator: says how a taint is compared, and is missing"),
+    (
+        with_fields(tolerations=[{"key": "a", "operator": "EMPTY"}]),
+        "tolerations[0].operator: write 'EXISTS' or 'EQUAL'",
+    ),
+    (with_fields(tolerations=[{"operator": "EQUAL"}]), "tolerations[0].key: EQUAL compares a taint's value"),
+    (
+        with_fields(tolerations=[{"key": "a", "operator": "EXISTS", "value": "b"}]),
+        "tolerations[0].value: EXISTS looks at no value",
+    ),
+    (
+        with_fields(tolerations=[{"operator": "EXISTS", "toleration_seconds": 1}]),
+        "tolerations[0].toleration_seconds: counts from an eviction",
+    ),
+    (with_fields(pod_spec="{"), "pod_spec: the text is not JSON"),
+    (with_fields(pod_spec=[1]), "pod_spec: write a mapping of fields, not a list"),
+    (with_fields(pod_patch={}), "pod_patch: write a list, not a mapping"),
+    (with_fields(pod_patch=[{"op": "x"}]), "pod_patch: operation 0: there is no operation 'x'; write op: one of add"),
+    (with_fields(scheduling_spec={"nodes": 1}), "scheduling_spec.nodes: unknown field 'nodes'; the fields here are"),
+    (with_fields(sidecar_resource_limits={"memory": "x"}), "sidecar_resource_limits.memory: 'x' is not a size"),
     (with_fields(input=None), "input: says what to read, and is missing; write for example input:"),
     (with_fields(input=[PARTS]), "input: write a mapping of fields, not a list"),
     (with_fields(input={}), "input: this input is of no kind; write one of pfs, cross, union, join, group"),
@@ -409,7 +524,7 @@ spout: {}
         "p.yaml:1: pipeline.name",
         "p.yaml:3: transform.cmd",
         "p.yaml:4: transform.env.PORT",
-        "p.yaml:5: transform.secrets",
+        "p.yaml:5: transform.secrets[0]",
         "p.yaml:8: input.join[0].pfs.glob",
         "p.yaml:9: input.join[1].pfs.join_on",
         "p.yaml:10: input.join[1].pfs.repo",

@@ -38,7 +38,8 @@ def test_every_field_of_a_spec_shapes_workers_or_does_not() -> None:
         {"transform": {"cmd": ["true"], "image": "debian:12"}},
         {"resource_requests": {"memory": "1Gi"}},
         {"resource_limits": {"gpu": {"number": 1}}},
-        {"tolerations": [{"key": "spot"}]},
+        {"tolerations": [{"key": "spot", "operator": "EXISTS"}]},
+        {"transform": {"cmd": ["true"], "image": "debian:13", "secrets": [{"name": "a", "mount_path": "/a"}]}},
         {"engine": "slurm"},
     ],
     ids=lambda fields: next(iter(fields)),
@@ -54,6 +55,8 @@ def test_pipelines_whose_workers_are_alike_share_them() -> None:
         parallelism_spec={"constant": 9, "minimum": 1, "cool_down": "5s"},
         datum_timeout="9s",
         resource_requests={},
+        tolerations=[],
+        pod_spec="",
     )
     pool = worker_pool(spec(), "local")
     assert worker_pool(other, "local") == pool

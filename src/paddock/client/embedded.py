@@ -162,7 +162,7 @@ class EmbeddedPaddock:
     def pipelines(self) -> Pipelines:
         from paddock.runtime.pipeline_service import PipelineService
 
-        return PipelineService(self._home)
+        return PipelineService(self._home, engine=self._settings.engine)
 
     @cached_property
     def jobs(self) -> Jobs:

@@ -181,7 +181,9 @@ def apply_all(
             data, code=item.code, reprocess=reprocess, hold=hold, keep_results=keep_results, audit=audit
         )
         unchanged = result.outcome is ApplyOutcome.UNCHANGED
-        applied.append(replace(result, warnings=() if unchanged else item.warnings or result.warnings))
+        # What only the server knows to say comes without the line.
+        further = [told for told in result.warnings if not any(known.endswith(told) for known in item.warnings)]
+        applied.append(replace(result, warnings=() if unchanged else (*item.warnings, *further)))
     return applied
 
 

@@ -46,6 +46,7 @@ def check(data: dict[str, Any], *, excused: Set[FieldPath] = frozenset()) -> Fin
     if isinstance(transform, dict):
         _check_transform(findings, transform)
     _check_parallelism(findings, data.get("parallelism_spec"))
+    _check_tolerations(findings, data.get("tolerations"))
     _check_batches(findings, data.get("datum_set_spec"))
     node = data.get("input")
     if isinstance(node, dict):
@@ -77,6 +78,7 @@ def _check_transform(findings: Findings, transform: dict[str, Any]) -> None:
     if transform.get("err_stdin") and not transform.get("err_cmd"):
         findings.warnings.append(((*path, "err_stdin"), "has no effect without err_cmd"))
     _check_warm(findings, transform)
+    _check_secrets(findings, transform.get("secrets"))
     if transform.get("code") == "":
         problem = "the path is empty; name the directory of the program, or leave the field out"
         findings.problems.append(((*path, "code"), problem))
@@ -95,6 +97,58 @@ def _check_warm(findings: Findings, transform: dict[str, Any]) -> None:
             if isinstance(word, str) and "{in}" in word:
                 problem = "a warm command is started before its datums are known; read `in` from each datum's line"
                 findings.problems.append(((*path, "cmd", index), problem))
+
+
+def _check_secrets(findings: Findings, secrets: Any) -> None:
+    mounted: set[str] = set()
+    for index, secret in enumerate(secrets if isinstance(secrets, (list, tuple)) else ()):
+        if not isinstance(secret, dict):
+            continue
+        path = ("transform", "secrets", index)
+        place, variable = secret.get("mount_path"), secret.get("env_var")
+        if not place and not variable:
+            problem = (
+                "is given neither as files nor as a variable; write mount_path: /a/folder, or env_var: NAME with key"
+            )
+            findings.problems.append((path, problem))
+        if variable and not secret.get("key"):
+            problem = "says not which value of the secret the variable is; write key: …"
+            findings.problems.append(((*path, "key"), problem))
+        if isinstance(variable, str) and variable and not _VARIABLE.fullmatch(variable):
+            problem = f"{variable!r} can't name an environment variable; use letters, digits and '_'"
+            findings.problems.append(((*path, "env_var"), problem))
+        if isinstance(place, str) and place:
+            if fault := _mount_fault(place.rstrip("/") or "/", mounted):
+                findings.problems.append(((*path, "mount_path"), fault))
+            mounted.add(place.rstrip("/"))
+
+
+def _mount_fault(place: str, mounted: Set[str]) -> str:
+    if not place.startswith("/") or ".." in place.split("/"):
+        return f"{place!r} is not an absolute path; write for example /secrets/db"
+    for taken in ("/pfs", "/paddock"):
+        if place == taken or place.startswith(f"{taken}/"):
+            return f"{taken} is taken; mount the secret elsewhere, for example at /secrets/db"
+    if place == "/" or place in mounted:
+        return f"{place} has something else already; mount each secret in a folder of its own"
+    return ""
+
+
+def _check_tolerations(findings: Findings, tolerations: Any) -> None:
+    for index, toleration in enumerate(tolerations if isinstance(tolerations, (list, tuple)) else ()):
+        if not isinstance(toleration, dict):
+            continue
+        path = ("tolerations", index)
+        operator = str(toleration.get("operator", "")).upper()
+        if operator == "EQUAL" and not toleration.get("key"):
+            findings.problems.append(((*path, "key"), "EQUAL compares a taint's value, so it needs key; write key: …"))
+        if operator == "EXISTS" and toleration.get("value"):
+            problem = "EXISTS looks at no value; remove it, or write operator: EQUAL"
+            findings.problems.append(((*path, "value"), problem))
+        effect = str(toleration.get("effect", "")).upper().replace("_", "")
+        if toleration.get("toleration_seconds") is not None and effect != "NOEXECUTE":
+            problem = "counts from an eviction, which only the effect NO_EXECUTE makes; write effect: NO_EXECUTE"
+            findings.problems.append(((*path, "toleration_seconds"), problem))
 
 
 def _check_parallelism(findings: Findings, parallelism: Any) -> None:

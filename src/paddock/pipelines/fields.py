@@ -5,7 +5,7 @@ A spec is translated here into the canonical names of `paddock.pipelines.models`
 checked but whether a field that is not served is in use. Four fates: *served* (a field of the models),
 *ignored* (accepted with a warning, because leaving it out can't change a result on one machine), *idle*
 (accepted in silence: it has nothing to do here), *refused* (a result would differ, so the spec is wrong
-until the field is removed).
+until the field is removed). Fields that only Kubernetes serves are ignored or refused where another engine runs the pipeline.
 """
 
 from __future__ import annotations
@@ -16,27 +16,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from paddock.model.records import EngineName
 from paddock.pipelines.documents import FieldPath
 from paddock.pipelines.models import Input, PfsInput, PipelineRef, PipelineSpec, SpecModel, Transform
 
-_IN_PODS = "concerns Kubernetes pods, and there are none here; recorded"
+_IN_PODS = "concerns Kubernetes pods, and this engine has none; recorded"
 
 IGNORED: Mapping[type[SpecModel], Mapping[str, str]] = {
     PipelineSpec: {
         "autoscaling": "workers start when there is work and stop after it, so it changes nothing",
-        "sidecar_resource_requests": _IN_PODS,
-        "sidecar_resource_limits": _IN_PODS,
-        "scheduling_spec": _IN_PODS,
-        "tolerations": _IN_PODS,
-        "pod_spec": _IN_PODS,
-        "pod_patch": _IN_PODS,
         "maximum_expected_uptime": "no alert is raised about it; recorded",
     },
     Transform: {
-        "image": "recorded, and part of the datum key; without a container engine, commands run right here",
         "dockerfile": "has no effect; recorded",
-        "image_pull_secrets": "no image is pulled; recorded",
-        "memory_volume": "inputs and outputs lie on disk; recorded",
     },
     PfsInput: {"lazy": "all files are present before the command starts, which reads them the same way"},
 }
@@ -70,8 +62,6 @@ REFUSED: Mapping[type[SpecModel], Mapping[str, str]] = {
         "dry_run": "a dry run would change nothing, and applying the spec does; remove it to apply the spec",
     },
     Transform: {
-        "secrets": "there is no secret store; put secrets into the environment of the workers and remove it",
-        "user": "commands run as the user that runs Paddock; remove it, or run Paddock as that user",
         "datum_batching": "a command runs once per datum; remove it and let the command handle one datum",
         "build": "images are not built; name the directory of the program in transform.code",
     },
@@ -89,6 +79,34 @@ REFUSED: Mapping[type[SpecModel], Mapping[str, str]] = {
 }
 """Fields that would change results if they were ignored: field -> why, and what to do."""
 
+IN_PODS_ONLY: Mapping[type[SpecModel], Mapping[str, str]] = {
+    PipelineSpec: dict.fromkeys(
+        (
+            "sidecar_resource_requests",
+            "sidecar_resource_limits",
+            "scheduling_spec",
+            "tolerations",
+            "pod_spec",
+            "pod_patch",
+        ),
+        _IN_PODS,
+    ),
+    Transform: {
+        "image": "recorded, and part of the datum key; without a container engine, commands run right here",
+        "image_pull_secrets": "this engine pulls no image; recorded",
+        "memory_volume": "inputs and outputs lie on disk; recorded",
+    },
+}
+"""Fields that are served where the engine is `kubernetes`, and ignored elsewhere: field -> what happens instead."""
+
+REFUSED_OUTSIDE_PODS: Mapping[type[SpecModel], Mapping[str, str]] = {
+    Transform: {
+        "secrets": "only pods are given secrets; put them into the environment of the workers and remove it, or set engine: kubernetes",
+        "user": "commands run as the user that runs Paddock; remove it, or set engine: kubernetes",
+    },
+}
+"""Fields that are served where the engine is `kubernetes`, and would change results elsewhere: field -> why, and what to do."""
+
 _ALIASES: Mapping[type[SpecModel], Mapping[str, str]] = {
     PipelineSpec: {"chunk_spec": "datum_set_spec", "standby": "autoscaling"},
     Input: {"atom": "pfs"},
@@ -100,6 +118,8 @@ _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 class Translation:
     """A spec in canonical names. `origins`: where each value stood, by its canonical place."""
 
+    engine: EngineName | None = None
+    """What runs the pipeline; None where that is not known here."""
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[FieldPath, FieldPath] = field(default_factory=dict)
     problems: list[tuple[FieldPath, str]] = field(default_factory=list)
@@ -119,10 +139,10 @@ class Translation:
         return (*self.origins.get(known, ()), *path[len(known) :])
 
 
-def translate(data: Mapping[str, Any], *, default_project: str) -> Translation:
+def translate(data: Mapping[str, Any], *, default_project: str, default_engine: EngineName | None) -> Translation:
     """Canonical names, shorthands written out, projects and input names filled in. Never raises: see
-    `problems`."""
-    result = Translation()
+    `problems`. default_engine: of a spec that names none; None where only the server knows."""
+    result = Translation(engine=data.get("engine") or default_engine)
     shaped, moved = _expand_name(data)
     result.data = _mapping(result, shaped, PipelineSpec, (), ())
     for canonical, original in moved.items():
@@ -220,6 +240,11 @@ def _is_dropped(result: Translation, model: type[SpecModel], name: str, item: An
         return True
     if used and name in IGNORED.get(model, {}):
         result.warnings.append((place, IGNORED[model][name]))
+    if used and result.engine not in (None, "kubernetes"):
+        if name in IN_PODS_ONLY.get(model, {}):
+            result.warnings.append((place, IN_PODS_ONLY[model][name]))
+        if name in REFUSED_OUTSIDE_PODS.get(model, {}):
+            result.problems.append((place, REFUSED_OUTSIDE_PODS[model][name]))
     return False
 
 

@@ -56,7 +56,7 @@ def transform_digest(spec: PipelineSpec, code_root: Digest | None) -> Digest:
         "image": transform.image,
         "placeholders": transform.placeholders,
         "stdin": transform.stdin,
-        "user": "",
+        "user": transform.user or "",
         "working_dir": transform.working_dir,
     }
     if transform.warm:

@@ -8,6 +8,8 @@ fields is checked in `paddock.pipelines.checks`, and what is accepted under othe
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,6 +25,7 @@ from pydantic import (
 from paddock.model.addresses import check_name
 from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob
+from paddock.model.json_patches import check_operations
 from paddock.model.records import DEFAULT_BRANCH, DEFAULT_POOL, EngineName
 from paddock.model.sizes import parse_cpus, parse_size
 from paddock.model.splits import SplitBy, SplitFormat, SplitRule
@@ -77,7 +80,51 @@ def _unset(value: Any) -> Any:
     return None if value in (0, "") and not isinstance(value, bool) else value
 
 
+def _json_text(empty: object) -> BeforeValidator:
+    """Pachyderm has patches of pods as JSON in a text; here they may be written out, too. empty: what an empty text means."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value) if value.strip() else empty
+        except ValueError as error:
+            raise ValueError(f"the text is not JSON ({error}); mend it, or write it out as YAML") from None
+
+    return BeforeValidator(read)
+
+
+def _patch(operations: tuple[dict[str, Any], ...] | None) -> tuple[dict[str, Any], ...] | None:
+    for index, fault in check_operations(operations or ()):
+        raise ValueError(f"operation {index}: {fault}")
+    return operations
+
+
+def _enum(value: Any) -> Any:
+    """`NoSchedule` and `no_schedule` as `NO_SCHEDULE`: Kubernetes' spelling is good, too."""
+    return _HUMP.sub("_", value).upper() if isinstance(value, str) else value
+
+
+def _names(value: Any) -> Any:
+    """A list of names; Kubernetes' own `[{name: …}]` is good, too."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return [item["name"] if isinstance(item, dict) and set(item) == {"name"} else item for item in value]
+
+
+def _object_name(value: str) -> str:
+    if not _OBJECT_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} can't be a name in Kubernetes; use lower-case letters, digits, '-' and '.'")
+    return value
+
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+IF_ANY = AfterValidator(lambda value: value or None)
+"""What is there and empty is as if it were not there, so that equal specs are written equally."""
 Line = Annotated[str, AfterValidator(_plain_text)]
+ObjectName = Annotated[str, AfterValidator(_object_name)]
 Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=INT_MAX)]
 ExitCode = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=255)]
 Seconds = Annotated[
@@ -113,6 +160,15 @@ class PipelineRef(SpecModel):
     name: PipelineName
 
 
+class PodSecret(SpecModel):
+    """A Secret of Kubernetes for the command: as files in `mount_path`, or the value of `key` as a variable, or both."""
+
+    name: ObjectName
+    key: Line = ""
+    mount_path: Line = ""
+    env_var: Line = ""
+
+
 class Transform(SpecModel):
     cmd: Annotated[tuple[Line, ...], Field(min_length=1)]
     stdin: tuple[Line, ...] = ()
@@ -129,8 +185,10 @@ class Transform(SpecModel):
     warm_memory_max: ByteCount | None = None
     debug: StrictBool = False
     dockerfile: Any = None
-    image_pull_secrets: Any = None
-    memory_volume: Any = None
+    secrets: Annotated[tuple[PodSecret, ...] | None, IF_ANY] = None
+    user: Annotated[Line | None, IF_ANY] = None
+    image_pull_secrets: Annotated[tuple[ObjectName, ...] | None, BeforeValidator(_names), IF_ANY] = None
+    memory_volume: Annotated[StrictBool | None, IF_ANY] = None
 
 
 class Split(SpecModel):
@@ -250,6 +308,25 @@ class SlurmOptions(SpecModel):
     setup: tuple[Line, ...] = ()
 
 
+class SchedulingSpec(SpecModel):
+    """Which nodes a pod may be put on, and what may make room for it."""
+
+    node_selector: dict[str, Line] = {}
+    priority_class_name: Line = ""
+
+
+class Toleration(SpecModel):
+    """A taint of nodes that pods put up with. toleration_seconds: for how long, where the effect is NO_EXECUTE."""
+
+    key: Line = ""
+    operator: Annotated[Literal["EXISTS", "EQUAL"], BeforeValidator(_enum)]
+    value: Line = ""
+    effect: Annotated[
+        Literal["ALL_EFFECTS", "NO_SCHEDULE", "PREFER_NO_SCHEDULE", "NO_EXECUTE"], BeforeValidator(_enum)
+    ] = "ALL_EFFECTS"
+    toleration_seconds: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=INT_MAX)] | None = None
+
+
 class Metadata(SpecModel):
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -276,12 +353,12 @@ class PipelineSpec(SpecModel):
     resource_limits: ResourceLimits | None = None
     datum_limits: DatumLimits | None = None
     slurm: SlurmOptions | None = None
-    sidecar_resource_requests: Any = None
-    sidecar_resource_limits: Any = None
-    scheduling_spec: Any = None
-    tolerations: Any = None
-    pod_spec: Any = None
-    pod_patch: Any = None
+    sidecar_resource_requests: Resources | None = None
+    sidecar_resource_limits: ResourceLimits | None = None
+    scheduling_spec: SchedulingSpec | None = None
+    tolerations: Annotated[tuple[Toleration, ...] | None, IF_ANY] = None
+    pod_spec: Annotated[dict[str, Any] | None, _json_text({}), IF_ANY] = None
+    pod_patch: Annotated[tuple[dict[str, Any], ...] | None, _json_text([]), AfterValidator(_patch), IF_ANY] = None
     maximum_expected_uptime: Any = None
 
     @property

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from paddock.model.errors import Bug, InvalidInput, Problem
-from paddock.model.records import DEFAULT_PROJECT
+from paddock.model.records import DEFAULT_PROJECT, EngineName
 from paddock.pipelines.checks import check
 from paddock.pipelines.documents import NO_PLACES, FieldPath, Places, SpecText, parse_specs, type_name
 from paddock.pipelines.fields import Translation, translate
@@ -24,6 +24,7 @@ _MISSING = {
     "cmd": 'names the program to run, and is missing; write for example cmd: ["python3", "run.py"]',
     "input": "says what to read, and is missing; write for example input: {pfs: {repo: …, glob: /*}}",
     "repo": "an input must name a repo; write repo: …",
+    "operator": "says how a taint is compared, and is missing; write EXISTS, or EQUAL with a value",
     "glob": "says how the repo is cut into datums, and is missing; write / for one, or /* for one per entry",
 }
 
@@ -64,15 +65,19 @@ def validate_specs(texts: Iterable[SpecText], *, default_project: str = DEFAULT_
 
 
 def validate_spec(
-    data: Mapping[str, Any], *, places: Places = NO_PLACES, default_project: str = DEFAULT_PROJECT
+    data: Mapping[str, Any],
+    *,
+    places: Places = NO_PLACES,
+    default_project: str = DEFAULT_PROJECT,
+    default_engine: EngineName | None = None,
 ) -> ValidSpec:
     """Check one spec in any accepted spelling.
 
     The result is canonical: defaults filled in, inputs sorted by name (so their order in the file doesn't
-    matter), and equal for specs that mean the same. InvalidInput lists every fault, in the order of the
-    file.
+    matter), and equal for specs that mean the same. default_engine: the server's; None where it is not known, and what
+    depends on it is left for the server to say. InvalidInput lists every fault, in the order of the file.
     """
-    translation = translate(data, default_project=default_project)
+    translation = translate(data, default_project=default_project, default_engine=default_engine)
     findings = check(translation.data, excused=translation.excused)
     problems = dict.fromkeys(translation.problems)
     problems |= dict.fromkeys((translation.origin(path), message) for path, message in findings.problems)

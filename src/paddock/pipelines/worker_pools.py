@@ -34,6 +34,8 @@ SHAPING: Mapping[EngineName, tuple[str, ...]] = {
         "transform.image",
         "transform.image_pull_secrets",
         "transform.memory_volume",
+        "transform.secrets",
+        "transform.user",
     ),
 }
 """Fields that decide what a worker is like, by the engine that starts it: pipelines that differ in one of them share no workers. A
@@ -87,22 +89,14 @@ def worker_pool(spec: PipelineSpec, default: EngineName) -> str:
     if engine == "local":
         return spec.pool
     # Fields that are as if unset are left out, so that a new field renames no pool.
-    shape = {path: value for path in SHAPING[engine] if (value := _plain(_at(spec, path))) not in (None, "", {}, [])}
+    written = {"pool": spec.pool} | spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    shape = {path: value for path in SHAPING[engine] if (value := _at(written, path)) not in (None, "", {}, [])}
     text = json.dumps([engine, shape], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"{engine}-{blake3(_CONTEXT + text.encode()).hexdigest(_DIGITS // 2)}"
 
 
-def _at(spec: PipelineSpec, path: str) -> Any:
-    value: Any = spec
+def _at(written: Mapping[str, Any], path: str) -> Any:
+    value: Any = written
     for name in path.split("."):
-        value = getattr(value, name)
+        value = value.get(name) if isinstance(value, Mapping) else None
     return value
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it, without what is unset."""
-    return (
-        value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        if hasattr(value, "model_dump")
-        else value
-    )

@@ -21,8 +21,10 @@ from paddock.model.errors import Conflict, InvalidInput, NotFound
 from paddock.model.ids import CommitId, Digest, new_id
 from paddock.model.plans import JobPlan
 from paddock.model.records import (
+    DEFAULT_ENGINE,
     AppliedPipeline,
     ApplyOutcome,
+    EngineName,
     Job,
     JobState,
     Pipeline,
@@ -32,10 +34,12 @@ from paddock.model.records import (
 from paddock.pipelines.inputs import leaves_of
 from paddock.pipelines.keys import transform_digest
 from paddock.pipelines.models import PipelineSpec
-from paddock.pipelines.spec import spec_to_json, validate_spec
+from paddock.pipelines.spec import ValidSpec, spec_to_json, validate_spec
+from paddock.pipelines.worker_pools import engine_of
 from paddock.runtime import job_steps
 from paddock.runtime.cache_service import check_share, reuse_counts
 from paddock.runtime.carrying import carried_transforms
+from paddock.runtime.engines.kubernetes.pods import check_pod
 from paddock.runtime.job_records import find_pipeline
 from paddock.runtime.plan_preview import Wanted, plan_spec
 from paddock.storage.ingest import add_tree
@@ -57,8 +61,10 @@ class _Version:
 
 
 class PipelineService:
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, engine: EngineName = DEFAULT_ENGINE) -> None:
+        """engine: of pipelines that name none."""
         self._home = home
+        self._engine = engine
 
     def apply(
         self,
@@ -75,7 +81,7 @@ class PipelineService:
 
         An update kills unfinished jobs of the pipeline, and makes a job of the new version on the present heads.
         """
-        checked, warnings = validate_spec(spec)
+        checked, warnings = self._validate(spec)
         _require_code(checked, code)
         _check_wishes(reprocess, keep_results, audit)
         pin = self._home.pin()
@@ -116,7 +122,7 @@ class PipelineService:
         limit: int = 100,
         keep_results: bool = False,
     ) -> JobPlan:
-        checked, warnings = validate_spec(spec)
+        checked, warnings = self._validate(spec)
         _require_code(checked, code)
         _check_wishes(reprocess, keep_results, None)
         return plan_spec(self._home, Wanted(checked, code, reprocess, keep_results, limit, tuple(warnings)))
@@ -178,6 +184,12 @@ class PipelineService:
             job = jobs_sql.find(tx, row.id, set_id)
             assert job is not None, f"set {set_id} has a job of pipeline {row}"
             return job_record(job, now=self._home.now())
+
+    def _validate(self, spec: Mapping[str, Any]) -> ValidSpec:
+        valid = validate_spec(spec, default_engine=self._engine)
+        if engine_of(valid.spec, self._engine) == "kubernetes":
+            check_pod(valid.spec)
+        return valid
 
     def _version(self, spec: PipelineSpec, code: Path | None) -> _Version:
         root: Digest | None = None

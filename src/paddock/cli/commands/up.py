@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Annotated
 
@@ -89,15 +90,17 @@ def up(
         )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     workers = session.settings.workers if workers is None else workers
-    default_engine = session.settings.engine if engine is None else engine_named(engine, "--engine")
-    found = EmbeddedPaddock.find(session.home, catalog=catalog, storage=storage, settings=session.settings)
+    settings = session.settings
+    if engine is not None:
+        settings = dataclasses.replace(settings, engine=engine_named(engine, "--engine"))
+    found = EmbeddedPaddock.find(session.home, catalog=catalog, storage=storage, settings=settings)
     with found as paddock, listen(host, port) as listener:
         url = address_of(listener)
         cluster = Cluster(paddock.home, url=advertise or url, storage=paddock.home.storage)
         hosts = None if allow_remote else LOCAL_HOSTS
         app = create_app(paddock, spool=paddock.home.path / "cache", hosts=hosts, cluster=cluster)
         server = Server(
-            paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster, engine=default_engine
+            paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster, engine=settings.engine
         )
         server.start()
         try:

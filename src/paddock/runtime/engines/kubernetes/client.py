@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
 
 import httpx2
 
@@ -30,9 +28,7 @@ from paddock.model.errors import (
     Unavailable,
 )
 from paddock.runtime.engines.kubernetes.access import Access
-
-Object = dict[str, Any]
-"""A Kubernetes object, as its JSON."""
+from paddock.runtime.engines.kubernetes.objects import Object, Resource
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
@@ -43,20 +39,6 @@ WATCH_SILENCE_SECONDS = 90.0
 TRIES = 4
 BACKOFF_SECONDS = 0.2
 PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One kind of object in one namespace."""
-
-    plural: str
-    namespace: str
-    api_version: str = "v1"
-
-    def path(self, name: str = "") -> str:
-        root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
-        below = f"/{quote(name, safe='')}" if name else ""
-        return f"{root}/namespaces/{quote(self.namespace, safe='')}/{self.plural}{below}"
 
 
 @dataclass(frozen=True, slots=True)
