@@ -321,7 +321,7 @@ def peak_bytes(pid: int) -> int:
 @pytest.mark.slow
 def test_both_sides_keep_their_memory_whatever_the_sizes(server: RunningServer, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    for number in range(20_000):
+    for number in range(8_000):
         place = source / f"d{number % 20}" / f"f{number}"
         if number < 20:
             place.parent.mkdir(parents=True)
