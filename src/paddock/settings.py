@@ -18,6 +18,8 @@ from paddock.model.errors import InvalidInput
 from paddock.model.records import DEFAULT_ENGINE, DEFAULT_PROJECT, EngineName
 from paddock.model.sizes import parse_size
 
+POOL_WORKERS_MAX = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -89,6 +91,14 @@ SETTINGS: tuple[Setting, ...] = (
         "word",
         DEFAULT_ENGINE,
         "One machine has its own workers; a cluster is named by who runs the server on it.",
+    ),
+    Setting(
+        "PADDOCK_POOL_WORKERS_MAX",
+        "pool_workers_max",
+        "How many workers an engine that starts them may have for a pipeline without `parallelism_spec.constant`.",
+        "workers, at least 1",
+        str(POOL_WORKERS_MAX),
+        "Enough to be worth a cluster, and too few to fill one by mistake.",
     ),
     Setting(
         "PADDOCK_SLURM_FOLDER",
@@ -165,6 +175,7 @@ class Settings:
     project: str = DEFAULT_PROJECT
     workers: int | None = None
     engine: EngineName = DEFAULT_ENGINE
+    pool_workers_max: int = POOL_WORKERS_MAX
     slurm_folder: str = DEFAULT_SLURM_FOLDER
     slurm_command: str = ""
     sandbox: str = "auto"
@@ -186,8 +197,9 @@ class Settings:
             url=environment.get("PADDOCK_URL") or None,
             catalog=environment.get("PADDOCK_CATALOG") or None,
             project=_project(environment),
-            workers=_workers(environment),
+            workers=_count(environment, "PADDOCK_WORKERS", "processes"),
             engine=engine_named(environment.get("PADDOCK_ENGINE") or DEFAULT_ENGINE, "PADDOCK_ENGINE"),
+            pool_workers_max=_count(environment, "PADDOCK_POOL_WORKERS_MAX", "workers") or POOL_WORKERS_MAX,
             slurm_folder=environment.get("PADDOCK_SLURM_FOLDER") or DEFAULT_SLURM_FOLDER,
             slurm_command=_command(environment),
             sandbox=_sandbox(environment),
@@ -206,14 +218,12 @@ def _project(environment: Mapping[str, str]) -> str:
         raise InvalidInput(f"PADDOCK_PROJECT: {error.message}") from None
 
 
-def _workers(environment: Mapping[str, str]) -> int | None:
-    text = environment.get("PADDOCK_WORKERS", "")
+def _count(environment: Mapping[str, str], variable: str, unit: str) -> int | None:
+    text = environment.get(variable, "")
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise InvalidInput(
-            f"PADDOCK_WORKERS is {text!r}; set it to a whole number of processes, at least 1, or unset it"
-        )
+        raise InvalidInput(f"{variable} is {text!r}; set it to a whole number of {unit}, at least 1, or unset it")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import select
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from paddock.catalog import schema
+from paddock.catalog import pools, schema
 from paddock.catalog.chunk_index import CatalogChunkIndex
 from paddock.catalog.database import SCHEMA_VERSION, Catalog
 from paddock.catalog.dialect import Engine
@@ -229,3 +230,23 @@ def test_roots_that_rows_give_up_are_noted(catalog: Catalog) -> None:
             ("cache", "aa", 1),
             ("cache", "bb", 1),
         ]
+
+
+def test_pools_are_written_anew_and_reasons_are_found_by_pipeline(catalog: Catalog) -> None:
+    first = pools.PoolRow("slurm-1", "slurm", ("default/a", "default/b"), 1, 2, 3, 4, "", 5.0)
+    second = dataclasses.replace(first, name="lab", engine="local", pipelines=("default/c",), reason="nobody is there")
+    with catalog.write() as tx:
+        pools.put_pool(tx, dataclasses.replace(first, busy=9, reason="what was"))
+        for row in (first, second):
+            pools.put_pool(tx, row)
+    with catalog.read() as tx:
+        assert pools.pools(tx) == [second, first]
+        assert pools.reasons(tx) == {"default/c": "nobody is there"}
+    with catalog.write() as tx:
+        pools.delete_pool(tx, "lab")
+        pools.add_token(tx, "slurm-1", "a", description="", created=1.0)
+        pools.add_token(tx, "lab", "b", description="", created=1.0)
+        pools.delete_tokens_of(tx, "slurm-1")
+        assert [row.pool for row in pools.tokens(tx)] == ["lab"]
+    with catalog.read() as tx:
+        assert pools.pools(tx) == [first]

@@ -406,6 +406,19 @@ def address(job: Job) -> str:
     return f"{job.project}/{job.pipeline}@{job.id}"
 
 
+def test_pools_and_their_tokens(services: Paddock, project: str) -> None:
+    assert list(services.pools.list()) == []
+    made = services.pools.create_token(project, description="for the lab")
+    assert made.token in services.pools.list_tokens()
+    assert made.secret not in str(services.pools.list_tokens())
+    services.pools.delete_token(made.token.id)
+    assert made.token not in services.pools.list_tokens()
+    with pytest.raises(NotFound, match="paddock pool tokens"):
+        services.pools.delete_token(made.token.id)
+    with pytest.raises(InvalidInput):
+        services.pools.create_token("a/b")
+
+
 def test_pipelines(services: Paddock, project: str, repo: str) -> None:
     made = services.pipelines.apply(spec(project, "copy", COPY, description="first"))
     assert (made.outcome, made.pipeline.version, made.pipeline.state) == (

@@ -76,6 +76,18 @@ def test_an_update_of_a_job_sets_only_what_is_given(home: Home) -> None:
         assert jobs.get(tx, job_id) == expected
 
 
+def test_why_a_job_waits_is_said_until_it_ends(home: Home) -> None:
+    add_pipeline(home, "edges", ["data"])
+    with home.catalog.write() as tx:
+        first, second = _job(home, tx, set_id="a" * 32), _job(home, tx, set_id="b" * 32)
+        jobs.update(tx, first, state="killed", reason="stopped by the user")
+        for job_id in (first, second):
+            jobs.set_waiting_reason(tx, job_id, "no node is free")
+        assert [jobs.get(tx, id).reason for id in (first, second)] == ["stopped by the user", "no node is free"]
+        jobs.clear_waiting_reasons(tx)
+        assert [jobs.get(tx, id).reason for id in (first, second)] == ["stopped by the user", ""]
+
+
 def test_jobs_are_found_by_pipeline_set_prefix_commit_and_state(home: Home) -> None:
     pipeline = add_pipeline(home, "edges", ["data"])
     with home.catalog.write() as tx:

@@ -8,13 +8,18 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from paddock.api.dependencies import Services
-from paddock.model.records import NewPoolToken, PoolToken
+from paddock.model.records import NewPoolToken, Pool, PoolToken
 
 router = APIRouter(tags=["pools"])
 
 
 class NewToken(BaseModel):
     description: str = ""
+
+
+@router.get("/pools", summary="List pools with their workers")
+def list_pools(services: Services) -> Sequence[Pool]:
+    return services.pools.list()
 
 
 @router.post("/pools/{pool}/tokens", summary="Make a token for workers of a pool", status_code=201)

@@ -202,6 +202,18 @@ def update(
         tx.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*given.values(), job_id))
 
 
+def set_waiting_reason(tx: Transaction, job_id: int, reason: str) -> None:
+    """Say why an unfinished job waits; empty: it does not. One that has ended keeps its own reason."""
+    marks = ", ".join("?" * len(FINAL_STATES))
+    tx.execute(f"UPDATE jobs SET reason = ? WHERE id = ? AND state NOT IN ({marks})", (reason, job_id, *FINAL_STATES))
+
+
+def clear_waiting_reasons(tx: Transaction) -> None:
+    """Forget why unfinished jobs wait: whoever said so is gone."""
+    marks = ", ".join("?" * len(FINAL_STATES))
+    tx.execute(f"UPDATE jobs SET reason = '' WHERE reason <> '' AND state NOT IN ({marks})", FINAL_STATES)
+
+
 def _row(row: Any) -> JobRow | None:
     if row is None:
         return None

@@ -1,7 +1,8 @@
-"""SQL of pools: their tokens, and which server schedules."""
+"""SQL of pools: what they have, their tokens, and which server schedules."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,22 @@ class TokenRow:
     created: float
 
 
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """As migration 8 describes it. pipelines: `project/name` of each."""
+
+    name: str
+    engine: str
+    pipelines: tuple[str, ...]
+    waiting: int
+    started: int
+    idle: int
+    busy: int
+    reason: str
+    seen: float
+
+
+_SELECT_POOL = "SELECT name, engine, pipelines, waiting, started, idle, busy, reason, seen FROM pools"
 _SELECT = "SELECT id, pool, description, created FROM pool_tokens"
 
 
@@ -44,6 +61,45 @@ def tokens(tx: Transaction) -> list[TokenRow]:
 
 def delete_token(tx: Transaction, id: int) -> None:
     tx.execute("DELETE FROM pool_tokens WHERE id = ?", (id,))
+
+
+def delete_tokens_of(tx: Transaction, pool: str) -> None:
+    tx.execute("DELETE FROM pool_tokens WHERE pool = ?", (pool,))
+
+
+def pools(tx: Transaction) -> list[PoolRow]:
+    """By name."""
+    rows: list[Any] = tx.all(f"{_SELECT_POOL} ORDER BY name")
+    return [PoolRow(row[0], row[1], tuple(json.loads(row[2])), *row[3:]) for row in rows]
+
+
+def put_pool(tx: Transaction, row: PoolRow) -> None:
+    delete_pool(tx, row.name)
+    tx.execute(
+        "INSERT INTO pools (name, engine, pipelines, waiting, started, idle, busy, reason, seen)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.name,
+            row.engine,
+            json.dumps(row.pipelines),
+            row.waiting,
+            row.started,
+            row.idle,
+            row.busy,
+            row.reason,
+            row.seen,
+        ),
+    )
+
+
+def delete_pool(tx: Transaction, name: str) -> None:
+    tx.execute("DELETE FROM pools WHERE name = ?", (name,))
+
+
+def reasons(tx: Transaction) -> dict[str, str]:
+    """{`project/name` of a pipeline: why members of its pool can't start}, where there is a reason."""
+    rows: list[Any] = tx.all("SELECT pipelines, reason FROM pools WHERE reason <> '' ORDER BY name")
+    return {pipeline: row[1] for row in rows for pipeline in json.loads(row[0])}
 
 
 def begin_scheduling(tx: Transaction, url: str, *, since: float) -> None:

@@ -80,7 +80,7 @@ COMMANDS: dict[str, LazyCommand] = {
             _MORE,
         ),
         ("worker", "worker", "worker", "Run datums for a server on another machine.", _MORE),
-        ("pool", "pool", "app", "Workers on other machines: who may join.", _MORE),
+        ("pool", "pool", "app", "Workers on other machines: who is there, and who may join.", _MORE),
         ("du", "du", "du", "What repos, branches and commits cost on disk, alone and shared with others.", _MORE),
         (
             "gc",

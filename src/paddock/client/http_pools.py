@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import check_name
-from paddock.model.records import NewPoolToken, PoolToken
+from paddock.model.records import NewPoolToken, Pool, PoolToken
 
 
 @dataclass(frozen=True, slots=True)
 class HttpPools:
     transport: Transport
+
+    def list(self) -> Sequence[Pool]:
+        result: tuple[Pool, ...] = self.transport.request(tuple[Pool, ...], "GET", path_of("pools"))
+        return result
 
     def create_token(self, pool: str, *, description: str = "") -> NewPoolToken:
         path = path_of("pools", check_name("pool", pool), "tokens")

@@ -112,6 +112,26 @@ class PoolToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """Workers that are alike, as the server that schedules last saw them. Of a pool whose workers people start, it counts those.
+
+    waiting: asked for, and not started. started: not joined yet. reason: why workers can't start, and what to do; empty where
+    nothing is wrong, or none is needed.
+    """
+
+    name: str
+    engine: str
+    pipelines: tuple[str, ...]
+    """`project/pipeline` of those that it serves."""
+    waiting: int
+    started: int
+    idle: int
+    busy: int
+    reason: str
+    seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NewPoolToken:
     token: PoolToken
     secret: str
@@ -232,6 +252,8 @@ class Pipeline:
     updated: datetime
     last_job: CommitId | None
     last_job_state: JobState | None
+    reason: str = ""
+    """Why workers for it can't start, and what to do; empty where nothing is wrong."""
     reuse: ReuseCounts | None = None
     """How often kept results served in its newest jobs; None where it was not asked for (in lists)."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         NewPoolToken,
         Origin,
         Pipeline,
+        Pool,
         PoolToken,
         Project,
         PutReport,
@@ -96,6 +97,9 @@ class Tags(Protocol):
 
 
 class Pools(Protocol):
+    def list(self) -> Sequence[Pool]:
+        """By name: pools on engines that start workers, and others that workers have joined."""
+
     def create_token(self, pool: str, *, description: str = "") -> NewPoolToken:
         """Make a token with which workers may join this pool, and no other."""
 

@@ -12,15 +12,19 @@ from functools import partial
 from paddock.catalog import pools
 from paddock.model.errors import Unavailable
 from paddock.model.ids import CommitId
-from paddock.model.records import DEFAULT_ENGINE, EngineName, Job
+from paddock.model.records import EngineName, Job
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.engines.combined import CombinedEngine
 from paddock.runtime.engines.local import WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
 from paddock.runtime.engines.network import NetworkEngine
+from paddock.runtime.engines.provisioner import Site
+from paddock.runtime.engines.provisioners import open_provisioner
+from paddock.runtime.fleet import Fleet, OpenProvisioner
 from paddock.runtime.job_records import JobWatch
 from paddock.runtime.scheduler import Scheduler
 from paddock.runtime.workshop import Workshop
+from paddock.settings import Settings
 from paddock.versions.home import Home
 
 LOG = logging.getLogger("paddock")
@@ -96,9 +100,13 @@ def _scheduler(
         # Before the scheduler looks at anything: as a write it waits for what the last one had begun to write.
         with home.catalog.write() as tx:
             pools.begin_scheduling(tx, url or "", since=home.now())
-    count = (os.cpu_count() or 1) if workers is None else workers
+    count = _workers_of(workers)
     capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
     return Scheduler(home, workshop.engine, workers=count, capacity=capacity, default_engine=engine)
+
+
+def _workers_of(workers: int | None) -> int:
+    return (os.cpu_count() or 1) if workers is None else workers
 
 
 class Server:
@@ -111,14 +119,16 @@ class Server:
         workers: int | None = None,
         options: WorkerOptions = WorkerOptions(),
         cluster: Cluster | None = None,
-        engine: EngineName = DEFAULT_ENGINE,
+        settings: Settings = Settings(),
+        open_provisioner: OpenProvisioner = open_provisioner,
     ) -> None:
-        """engine: of pipelines that name none. cluster: where workers of other hosts join; while this process schedules it has the engine."""
+        """settings: of engines that start workers, which `open_provisioner` reaches. cluster: where workers of other hosts join; while this process schedules it has the engine."""
         self._home = home
         self._cluster = cluster
         self._workers = workers
         self._options = options
-        self._engine = engine
+        self._settings = settings
+        self._open_provisioner = open_provisioner
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
         self.error: BaseException | None = None
@@ -162,6 +172,7 @@ class Server:
             network.stop()
 
     def _run_in(self, workshop: Workshop, network: NetworkEngine | None) -> None:
+        fleet: Fleet | None = None
         try:
             url = None if self._cluster is None else self._cluster.url
             scheduler = _scheduler(
@@ -170,14 +181,28 @@ class Server:
                 workers=self._workers,
                 options=self._options,
                 url=url,
-                engine=None if self._cluster is None else self._engine,
+                engine=None if self._cluster is None else self._settings.engine,
             )
-            if self._cluster is not None:
+            if self._cluster is not None and network is not None:
                 self._cluster.engine = network
+                fleet = self._fleet(scheduler, network, self._cluster)
+                fleet.start()
             scheduler.start_workers()
             while not self._stop.is_set():
                 scheduler.run_once(SERVER_POLL_SECONDS)
         finally:
+            if fleet is not None:
+                fleet.stop()
             if self._cluster is not None:
                 self._cluster.engine = None
             workshop.close()
+
+    def _fleet(self, scheduler: Scheduler, network: NetworkEngine, cluster: Cluster) -> Fleet:
+        return Fleet(
+            self._home,
+            scheduler,
+            network,
+            site=Site(self._home.id, cluster.url, cluster.storage, self._settings),
+            own_workers=_workers_of(self._workers),
+            open=self._open_provisioner,
+        )

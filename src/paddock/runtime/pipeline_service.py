@@ -13,6 +13,7 @@ from typing import Any
 from paddock.catalog import branches as branches_sql
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog import pipelines as pipelines_sql
+from paddock.catalog import pools as pools_sql
 from paddock.catalog import repos as repos_sql
 from paddock.catalog.branches import BranchRow
 from paddock.catalog.database import Transaction
@@ -131,7 +132,8 @@ class PipelineService:
         with self._home.catalog.read() as tx:
             if project is not None:
                 require_project(tx, project)
-            return [_record(tx, row) for row in pipelines_sql.get_all(tx, project=project)]
+            reasons = pools_sql.reasons(tx)
+            return [_record(tx, row, reasons=reasons) for row in pipelines_sql.get_all(tx, project=project)]
 
     def inspect(self, pipeline: str, *, version: int | None = None) -> Pipeline:
         with self._home.catalog.read() as tx:
@@ -287,12 +289,16 @@ def _current(tx: Transaction, row: PipelineRow) -> _Version:
     return _Version(version.spec, version.transform, version.code)
 
 
-def _record(tx: Transaction, row: PipelineRow, *, version: int | None = None) -> Pipeline:
+def _record(
+    tx: Transaction, row: PipelineRow, *, version: int | None = None, reasons: Mapping[str, str] | None = None
+) -> Pipeline:
+    """reasons: of all pipelines, where they are known."""
     number = row.version if version is None else version
     found = pipelines_sql.version(tx, row.id, number)
     assert found is not None, f"pipeline {row} has version {number}"
     spec = json.loads(found.spec)
     newest = jobs_sql.newest_first(tx, pipeline_id=row.id, limit=1)
+    reasons = pools_sql.reasons(tx) if reasons is None else reasons
     return Pipeline(
         project=row.project,
         name=row.name,
@@ -304,5 +310,6 @@ def _record(tx: Transaction, row: PipelineRow, *, version: int | None = None) ->
         updated=time_of(row.updated),
         last_job=CommitId(newest[0].set_id) if newest else None,
         last_job_state=JobState(newest[0].state) if newest else None,
+        reason=reasons.get(str(row), ""),
         reuse=None,
     )

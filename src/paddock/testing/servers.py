@@ -28,13 +28,15 @@ def running_server(
     port: int = 0,
     catalog: str = "",
     storage: str = "",
+    module: str = "paddock",
+    options: Sequence[str] = (),
 ) -> Iterator[RunningServer]:
     """`paddock up` on a home (a folder, or a catalog on a server), ready for requests; SIGTERM at the end, and SIGKILL where that
-    was not enough.
+    was not enough. module: what is run in place of the command, with equal arguments. options: more of them.
     """
     place = [] if home is None else ["--home", str(home)]
     shared = ["--catalog", catalog, "--storage", storage] if catalog else []
-    command = [sys.executable, "-m", "paddock", *place, "up", "--port", str(port), *shared]
+    command = [sys.executable, "-m", module, *place, "up", "--port", str(port), *shared, *options]
     with subprocess.Popen([*command, "--workers", str(workers), "--json"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import secrets
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from paddock.catalog import pools
 from paddock.catalog.pools import TokenRow
 from paddock.model.addresses import check_name
 from paddock.model.errors import NotFound, PermissionDenied
-from paddock.model.records import NewPoolToken, PoolToken
+from paddock.model.records import NewPoolToken, Pool, PoolToken
 from paddock.versions.home import Home
 from paddock.versions.records import time_of
 
@@ -20,6 +21,24 @@ _SECRET_BYTES = 32
 class PoolService:
     def __init__(self, home: Home) -> None:
         self._home = home
+
+    def list(self) -> builtins.list[Pool]:
+        with self._home.catalog.read() as tx:
+            rows = pools.pools(tx)
+        return [
+            Pool(
+                name=row.name,
+                engine=row.engine,
+                pipelines=row.pipelines,
+                waiting=row.waiting,
+                started=row.started,
+                idle=row.idle,
+                busy=row.busy,
+                reason=row.reason,
+                seen=time_of(row.seen),
+            )
+            for row in rows
+        ]
 
     def create_token(self, pool: str, *, description: str = "") -> NewPoolToken:
         check_name("pool", pool)

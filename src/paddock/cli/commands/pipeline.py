@@ -69,10 +69,11 @@ def list_(context: typer.Context, json: Json = False) -> None:
             item.last_job_state.value if item.last_job_state else "-",
             output.moment(item.updated),
             item.description,
+            item.reason,
         )
         for item in found
     )
-    headers = ("name", "version", "state", "last job", "updated", "description")
+    headers = ("name", "version", "state", "last job", "updated", "description", "reason")
     output.table(headers, rows, empty="no pipelines; `paddock pipeline apply FILE` makes one")
 
 
@@ -94,6 +95,7 @@ def inspect(
             ("name", f"{found.project}/{found.name}"),
             ("version", str(found.version)),
             ("state", found.state.value),
+            ("reason", found.reason or None),
             ("description", found.description),
             ("last job", f"{found.last_job} ({found.last_job_state})" if found.last_job else None),
             ("created", output.moment(found.created)),

@@ -11,7 +11,31 @@ from paddock.cli.lazy import group_app
 from paddock.cli.options import Description, Json
 from paddock.cli.session import session_of
 
-app = group_app("Workers on other machines: who may join.")
+app = group_app("Workers on other machines: who is there, and who may join.")
+
+
+@app.command("list")
+def list_(context: typer.Context, json: Json = False) -> None:
+    """List pools: their workers (wanted and not started, started and not joined, idle, busy), whom they serve, and what is wrong."""
+    found = session_of(context).paddock.pools.list()
+    if json:
+        output.document(found)
+        return
+    rows = (
+        (
+            item.name,
+            item.engine,
+            item.waiting,
+            item.started,
+            item.idle,
+            item.busy,
+            ", ".join(item.pipelines),
+            item.reason,
+        )
+        for item in found
+    )
+    headers = ("pool", "engine", "waiting", "started", "idle", "busy", "pipelines", "reason")
+    output.table(headers, rows, empty="no pools with workers of their own; a server's own workers are in none of these")
 
 
 @app.command("token")

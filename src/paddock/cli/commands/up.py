@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
+from socket import socket
 from typing import Annotated
 
 import typer
+from fastapi import FastAPI
 
 from paddock.api.app import LOCAL_HOSTS, create_app
 from paddock.api.server import address_of, listen, serve
@@ -55,7 +58,7 @@ def up(
             "-j",
             min=0,
             help="Worker processes here; 0 leaves all work to `paddock worker` elsewhere. Default: PADDOCK_WORKERS, else one"
-            " for each core.",
+            " for each core, and none with an --engine that starts workers.",
         ),
     ] = None,
     engine: Annotated[
@@ -89,30 +92,41 @@ def up(
             " add --allow-remote if the network is trusted"
         )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    workers = session.settings.workers if workers is None else workers
     settings = session.settings
     if engine is not None:
         settings = dataclasses.replace(settings, engine=engine_named(engine, "--engine"))
+    workers = settings.workers if workers is None else workers
+    if workers is None and settings.engine != "local":
+        workers = 0
     found = EmbeddedPaddock.find(session.home, catalog=catalog, storage=storage, settings=settings)
     with found as paddock, listen(host, port) as listener:
         url = address_of(listener)
         cluster = Cluster(paddock.home, url=advertise or url, storage=paddock.home.storage)
-        hosts = None if allow_remote else LOCAL_HOSTS
-        app = create_app(paddock, spool=paddock.home.path / "cache", hosts=hosts, cluster=cluster)
         server = Server(
-            paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster, engine=settings.engine
+            paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster, settings=settings
         )
-        server.start()
-        try:
-            place = paddock.home.name
-            serve(app, listener, on_ready=lambda: _announce(url, place, workers, json), alive=lambda: server.alive)
-        finally:
-            output.note("stopping; unfinished jobs go on with the next start")
-            server.stop()
-        if isinstance(server.error, PaddockError):
-            raise server.error
-        if server.error is not None:
-            raise RuntimeError(f"the scheduler ended: {server.error!r}") from server.error
+        app = create_app(
+            paddock,
+            spool=paddock.home.path / "cache",
+            hosts=None if allow_remote else LOCAL_HOSTS,
+            cluster=cluster,
+        )
+        place = paddock.home.name
+        serve_home(app, listener, server, on_ready=lambda: _announce(url, place, workers, json))
+
+
+def serve_home(app: FastAPI, listener: socket, server: Server, *, on_ready: Callable[[], None]) -> None:
+    """Serve and schedule until told to stop; `on_ready` is called once requests are accepted. Raises what ended the scheduler."""
+    server.start()
+    try:
+        serve(app, listener, on_ready=on_ready, alive=lambda: server.alive)
+    finally:
+        output.note("stopping; unfinished jobs go on with the next start")
+        server.stop()
+    if isinstance(server.error, PaddockError):
+        raise server.error
+    if server.error is not None:
+        raise RuntimeError(f"the scheduler ended: {server.error!r}") from server.error
 
 
 def _announce(url: str, home: str, workers: int | None, json: bool) -> None:
