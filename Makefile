@@ -12,16 +12,21 @@ LOCK := constraints.txt
 LINTED := src tests bench scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help bytecode demo test soak check bench format manifests lock clean
+.PHONY: help bytecode demo test test-kubernetes soak check bench format manifests lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BIN)/.installed-demo bytecode ## Show the main job on real pictures, in under a minute
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
 test: $(BIN)/.installed-dev bytecode ## Run the whole test suite
 	@$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+
+test-kubernetes: $(BIN)/.installed-dev bytecode ## Install the chart into a real cluster and try it (KUBECONFIG, PADDOCK_TEST_IMAGE, PADDOCK_TEST_USER_IMAGE)
+	@for name in KUBECONFIG PADDOCK_TEST_IMAGE PADDOCK_TEST_USER_IMAGE; do \
+		printenv $$name > /dev/null || { echo "set $$name; see docs/how-to/kubernetes.md"; exit 2; }; done
+	@$(BIN)/python -m pytest -v --timeout 900 tests/kubernetes $(ARGS)
 
 soak: $(BIN)/.installed-dev ## Run thousands of random lives of a home; prints the seed that fails (ARGS="--minutes 5")
 	@$(BIN)/python scripts/soak.py $(ARGS)

@@ -1,0 +1,287 @@
+"""The chart on a real cluster, from installation to what is left behind. The tests run in order, on one installation."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from paddock.client.connection import connect
+from paddock.model.records import JobState
+from paddock.model.services import Paddock
+from paddock.testing import helm
+from paddock.testing.clusters import Installation, is_running, wait_until
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+FILES = 30
+JOB_SECONDS = 240
+GONE_SECONDS = 150
+"""Cool-down, drain, and the deletion of pods."""
+START_SECONDS = 120
+
+CASES = (
+    ("joins", "inner.yaml", ("branches", "loans"), ("loans-by-town",)),
+    ("joins", "outer.json", ("loans", "returns"), ("returns-report",)),
+    ("groups", "pipelines.yaml", ("counts", "weather"), ("by-species", "diary")),
+    ("shuffle", "shuffle.yaml", ("tunes", "tunings"), ("shuffle",)),
+    ("word-count", "pipelines.yaml", ("pages",), ("reduce",)),
+)
+
+
+def spec(name: str, image: str, script: str, **more: Any) -> dict[str, Any]:
+    return {
+        "pipeline": {"name": name},
+        "transform": {"image": image, "cmd": ["sh", "-e", "-c", script]},
+        "input": {"pfs": {"repo": f"{name}-in", "name": "data", "glob": "/*"}},
+        "parallelism_spec": {"constant": 3, "cool_down": "5s"},
+        "datum_set_spec": {"number": 2},
+        "resource_requests": {"cpu": "50m", "memory": "32Mi"},
+        "sidecar_resource_requests": {"cpu": "50m", "memory": "128Mi"},
+        **more,
+    }
+
+
+def apply(services: Paddock, pipeline: dict[str, Any]) -> None:
+    """Apply a pipeline and put its input in, as one commit."""
+    name = pipeline["pipeline"]["name"]
+    services.repos.create(f"{name}-in")
+    services.pipelines.apply(pipeline)
+    services.commits.start(f"{name}-in@main")
+    for number in range(FILES):
+        services.files.put(f"{name}-in@main:/f{number:02}", b"text %d\n" % number)
+    services.commits.finish(f"{name}-in@main")
+
+
+UPPER = "sleep 1; tr a-z A-Z < $data > /pfs/out/$(basename $data)"
+
+
+def check_upper(services: Paddock, name: str) -> None:
+    """The job succeeded, each datum counts once, and the output is what one machine makes of it."""
+    (job,) = services.jobs.wait([f"{name}@head"], timeout_seconds=JOB_SECONDS)
+    assert (job.state, job.reason) == (JobState.SUCCESS, "")
+    assert (job.datums.total, job.datums.failed, job.datums.run + job.datums.reused) == (FILES, 0, FILES)
+    for number in range(FILES):
+        assert b"".join(services.files.read(f"{name}:/f{number:02}")) == b"TEXT %d\n" % number
+
+
+def workers(installation: Installation) -> list[dict[str, Any]]:
+    return installation.cluster.pods(installation.namespace, "worker")
+
+
+@contextmanager
+def watched_workers(installation: Installation) -> Iterator[list[int]]:
+    """How many pods of workers there are, noted again and again."""
+    counts: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            counts.append(sum("deletionTimestamp" not in pod["metadata"] for pod in workers(installation)))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield counts
+    finally:
+        over.set()
+        thread.join()
+
+
+def no_workers(installation: Installation) -> None:
+    wait_until("all workers are gone", lambda: not workers(installation), seconds=GONE_SECONDS)
+
+
+def running_workers(installation: Installation, count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    def enough() -> bool:
+        found[:] = [pod for pod in workers(installation) if is_running(pod)]
+        return len(found) >= count
+
+    wait_until(f"{count} workers run", enough, seconds=START_SECONDS)
+    return found
+
+
+def ready(installation: Installation) -> bool:
+    try:
+        return httpx2.get(f"{installation.url}/api/v1/ready", timeout=10).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def test_the_server_is_ready_and_runs_without_root(installation: Installation) -> None:
+    (pod,) = installation.cluster.pods(installation.namespace, "server")
+    assert ready(installation)
+    assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    assert workers(installation) == []
+
+
+def test_the_server_has_the_rights_it_needs_and_no_others(installation: Installation) -> None:
+    cluster, namespace = installation.cluster, installation.namespace
+    for verb in ("get", "list", "watch", "create", "delete"):
+        assert cluster.may(namespace, "paddock", verb, "pods")
+    assert cluster.may(namespace, "paddock", "create", "secrets")
+    assert cluster.may(namespace, "paddock", "get", "deployments", "paddock", group="apps")
+    assert not cluster.may(namespace, "paddock", "get", "secrets")
+    assert not cluster.may(namespace, "paddock", "list", "secrets")
+    assert not cluster.may(namespace, "paddock", "create", "pods/exec")
+    assert not cluster.may(namespace, "paddock", "update", "deployments", "paddock", group="apps")
+    assert not cluster.may("default", "paddock", "list", "pods")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{Path(case[1]).stem}")
+def test_examples(
+    installation: Installation, user_image: str, case: tuple[str, str, tuple[str, ...], tuple[str, ...]], tmp_path: Path
+) -> None:
+    """With the `paddock` command, as a person runs them. Shell commands run in the user's image, Python in Paddock's."""
+    folder, file, inputs, outputs = case
+    documents = [copy.deepcopy(item) for item in yaml.safe_load_all((EXAMPLES / folder / file).read_text())]
+    for document in documents:
+        if document["transform"]["cmd"][0] == "sh":
+            document["transform"]["image"] = user_image
+        if "code" in document["transform"]:
+            document["transform"]["code"] = str(EXAMPLES / folder / document["transform"]["code"])
+        document["parallelism_spec"] = {"constant": 2, "cool_down": "5s"}
+    (tmp_path / "specs.yaml").write_text(yaml.safe_dump_all(documents))
+    project = f"{folder}-{Path(file).stem}"
+    base = [sys.executable, "-m", "paddock", "--url", installation.url]
+    environment = {**os.environ, "PADDOCK_CONFIG": os.devnull}
+    subprocess.run([*base, "project", "create", project], check=True, env=environment, timeout=60)
+    words = ["--project", project, "run", str(tmp_path / "specs.yaml"), "--json"]
+    for repo in inputs:
+        words += ["--input", f"{repo}={EXAMPLES / folder / repo}"]
+    for pipeline in outputs:
+        words += ["--output", f"{pipeline}={tmp_path / 'out' / pipeline}"]
+    ran = subprocess.run(
+        [*base, *words], check=False, env=environment, capture_output=True, text=True, timeout=JOB_SECONDS
+    )
+    assert ran.returncode == 0, ran.stderr
+    json.loads(ran.stdout)
+    expected = EXAMPLES / folder / "expected"
+    for pipeline in outputs:
+        wanted = {path.relative_to(expected / pipeline): path.read_bytes() for path in _files(expected / pipeline)}
+        produced = tmp_path / "out" / pipeline
+        assert {path.relative_to(produced): path.read_bytes() for path in _files(produced)} == wanted
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_workers_come_with_the_work_and_go_with_it(
+    installation: Installation, user_image: str, services: Paddock
+) -> None:
+    no_workers(installation)
+    with watched_workers(installation) as counts:
+        apply(services, spec("scale", user_image, UPPER))
+        check_upper(services, "scale")
+        no_workers(installation)
+    assert max(counts) in (2, 3), f"never more than one worker, or more than 3: {counts}"
+    assert counts[-1] == 0
+
+
+def test_killed_workers_lose_and_double_nothing(installation: Installation, user_image: str, services: Paddock) -> None:
+    apply(services, spec("killed", user_image, UPPER))
+    for pod in running_workers(installation, 2):
+        installation.cluster.delete_pod(pod, grace_seconds=0)
+    check_upper(services, "killed")
+
+
+def test_a_killed_server_goes_on_with_the_job(installation: Installation, user_image: str, services: Paddock) -> None:
+    apply(services, spec("restart", user_image, UPPER))
+    running_workers(installation, 1)
+    (pod,) = installation.cluster.pods(installation.namespace, "server")
+    installation.cluster.delete_pod(pod, grace_seconds=0)
+
+    def another() -> bool:
+        found = installation.cluster.pods(installation.namespace, "server")
+        return ready(installation) and pod["metadata"]["uid"] not in {item["metadata"]["uid"] for item in found}
+
+    wait_until("another server is ready", another, seconds=START_SECONDS)
+    check_upper(services, "restart")
+
+
+def test_a_drained_node_hands_its_work_over(installation: Installation, user_image: str, services: Paddock) -> None:
+    cluster, namespace = installation.cluster, installation.namespace
+    if len(cluster.schedulable_nodes()) < 2:
+        pytest.skip("the cluster has one node that takes pods; draining it would leave none")
+    apply(services, spec("drained", user_image, UPPER))
+    home = {pod["spec"].get("nodeName") for pod in cluster.pods(namespace, "server")}
+    running = running_workers(installation, 2)
+    # A node without the server where there is one: its volume may be tied to its node.
+    node = next((pod["spec"]["nodeName"] for pod in running if pod["spec"]["nodeName"] not in home), None)
+    if node is None:
+        check_upper(services, "drained")
+        pytest.skip(f"all workers run on the server's node {home}")
+    cluster.set_schedulable(node, schedulable=False)
+    try:
+
+        def drained() -> bool:
+            left = [pod for pod in cluster.pods(namespace) if pod["spec"].get("nodeName") == node]
+            for pod in left:
+                if "deletionTimestamp" not in pod["metadata"]:
+                    cluster.evict(pod)
+            return not left
+
+        wait_until(f"node {node} is drained", drained, seconds=GONE_SECONDS)
+        check_upper(services, "drained")
+    finally:
+        cluster.set_schedulable(node, schedulable=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("no-image", {"transform": {"image": "paddock-test.invalid/none:1", "cmd": ["true"]}}, "paddock-test.invalid"),
+        ("no-room", {"resource_requests": {"cpu": "1000", "memory": "32Mi"}}, "cpu"),
+    ],
+)
+def test_what_can_not_start_says_why(
+    installation: Installation, user_image: str, services: Paddock, name: str, changes: dict[str, Any], said: str
+) -> None:
+    pipeline = {**spec(name, user_image, UPPER), **changes}
+    pipeline["transform"] = {"image": user_image, **pipeline["transform"]}
+    apply(services, pipeline)
+
+    def told() -> bool:
+        return said in services.jobs.inspect(f"{name}@head").reason
+
+    wait_until(f"the job of {name} says {said!r}", told, seconds=START_SECONDS)
+    services.pipelines.delete(name)
+    no_workers(installation)
+
+
+def test_an_upgrade_keeps_the_data(installation: Installation, services: Paddock) -> None:
+    changed = copy.deepcopy(installation.values)
+    changed["server"]["podAnnotations"] = {"changed": "yes"}
+    helm.upgrade(installation.chart, changed, name=installation.release, namespace=installation.namespace)
+    wait_until("the new server is ready", lambda: ready(installation), seconds=START_SECONDS)
+    assert b"".join(services.files.read("scale:/f07")) == b"TEXT 7\n"
+    check_upper(services, "scale")
+
+
+def test_uninstalling_leaves_nothing(installation: Installation, user_image: str) -> None:
+    with connect(url=installation.url, environment={"PADDOCK_CONFIG": os.devnull}) as services:
+        apply(services, spec("left", user_image, UPPER))
+        running_workers(installation, 1)
+    helm.uninstall(name=installation.release, namespace=installation.namespace)
+    cluster, namespace = installation.cluster, installation.namespace
+    core = ("pods", "secrets", "services", "persistentvolumeclaims", "configmaps")
+
+    def left() -> list[str]:
+        found = [item for kind in core for item in cluster.items(f"/api/v1/namespaces/{namespace}/{kind}")]
+        found += cluster.items(f"/apis/apps/v1/namespaces/{namespace}/deployments")
+        return [item["metadata"]["name"] for item in found if item["metadata"]["name"] != "kube-root-ca.crt"]
+
+    wait_until("nothing is left of the release", lambda: not left(), seconds=GONE_SECONDS)
