@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from paddock.client.connection import connect
-from paddock.model.errors import PermissionDenied
+from paddock.model.errors import InvalidInput, PermissionDenied
 from paddock.model.records import Job, JobState
 from paddock.model.services import Paddock
 from paddock.testing.commands import CommandLine
@@ -132,6 +132,24 @@ def test_an_agent_goes_on_with_the_server_that_comes_after(home_path: Path, tmp_
                 job = finished(remote)
                 check_output(remote)
     assert (job.state, job.datums.run + job.datums.reused) == (JobState.SUCCESS, FILES)
+
+
+def test_a_patient_agent_waits_for_a_server(home_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with connect(home_path, environment={}) as paddock:
+        token = paddock.pools.create_token("default").secret
+    with running_server(home_path, workers=0) as first:
+        url, port = first.url, int(first.url.rpartition(":")[2])
+    with (
+        running_agent(url, token, tmp_path, options=["--patience", "10m"]),
+        running_server(home_path, workers=0, port=port),
+        connect(url=url, environment={}) as remote,
+    ):
+        apply(remote, tmp_path / "trace", seconds=0.0)
+        assert finished(remote).state == JobState.SUCCESS
+    command = CommandLine(("--url", url), capfd.readouterr)
+    ran = command("worker", "--token-file", next(tmp_path.glob("token-*")), "--patience", "soon")
+    assert ran.code == InvalidInput.exit_code
+    assert "--patience: 'soon' is not a duration" in ran.errors
 
 
 def test_a_token_is_good_for_its_pool_alone(server: RunningServer, remote: Paddock, tmp_path: Path) -> None:

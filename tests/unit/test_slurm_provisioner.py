@@ -99,7 +99,10 @@ def test_the_worker_takes_the_place_of_its_script_and_its_words_stay_whole(tmp_p
     variables = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(["bash", "-c", text], env=variables, stdout=subprocess.PIPE, text=True) as process:
         output, _ = process.communicate()
-    assert output == f"{process.pid} b c\n<--url><http://host:1/a b><worker><--slots><1><--name><slurm-12_3>"
+    assert (
+        output
+        == f"{process.pid} b c\n<--url><http://host:1/a b><worker><--slots><1><--patience><10m><--name><slurm-12_3>"
+    )
 
 
 def test_jobs_get_the_environment_without_what_concerns_the_server_alone() -> None:

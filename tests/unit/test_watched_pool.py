@@ -184,7 +184,7 @@ def test_the_worst_reason_is_told() -> None:
     look(pool, 1, [*waits, waiting("d", "there is no node with 9 GPUs; ask for fewer", retry=False), started("e")], "e")
     assert (
         pool.reason(need(most=5), 1)
-        == "1 workers run, and no more can start: there is no node with 9 GPUs; ask for fewer"
+        == "1 worker runs, and no more can start: there is no node with 9 GPUs; ask for fewer"
     )
     pool.trouble = "the cluster can't be reached"
     assert "can't be reached" in pool.reason(need(most=5), 1)

@@ -9,6 +9,7 @@ long, or another server schedules now), its leases are void: the agent ends its 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import select
@@ -21,12 +22,14 @@ from typing import Protocol
 
 from paddock.model.errors import Conflict, NotFound, PaddockError, Unavailable
 from paddock.runtime.engines.engine import Engine, WorkerGone, WorkerId, WorkerMessage
-from paddock.runtime.engines.network import FromWorker, ToWorker, as_many_as_fit
+from paddock.runtime.engines.network import SILENCE_SECONDS, FromWorker, ToWorker, as_many_as_fit
 from paddock.runtime.protocol import Down, Drain, Heartbeat, decode, encode
 
 RETRY_SECONDS_MAX = 5.0
 BEAT_SECONDS = 1.0
 """Heartbeats wait so long for company; every other message goes at once, and takes them along."""
+PATIENCE_SECONDS_MIN = SILENCE_SECONDS
+"""An exchange may be held open for a third of that, and a retry come as late: less would end an agent whose server lives."""
 SEND_BYTES_MAX = 8 << 20
 WAITING_MAX = 10_000
 """With so many messages that the server has not got, heartbeats are left out: they would pile up as long as it is away."""
@@ -72,12 +75,17 @@ class Agent:
         engine: LocalWorkers,
         *,
         slots: int,
+        patience_seconds: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """patience_seconds: how long to go on without a server, `PATIENCE_SECONDS_MIN` at least; None: for ever."""
         self._uplink = uplink
         self._engine = engine
         self._slots = slots
+        self._patience_seconds = math.inf if patience_seconds is None else max(patience_seconds, PATIENCE_SECONDS_MIN)
         self._monotonic = monotonic
+        self._heard = monotonic()
+        """When a server was heard of last."""
         self._changed = threading.Condition()
         self._membership: Membership | None = None
         self._joins = 0
@@ -95,7 +103,9 @@ class Agent:
         self._told = -TOLD_SECONDS
 
     def run(self) -> None:
-        """Join, work, and leave. Raises PermissionDenied or InvalidInput where the server refuses for good."""
+        """Join, work, and leave. Raises PermissionDenied or InvalidInput where the server refuses for good, Unavailable where none was
+        heard of for too long.
+        """
         threads = [
             threading.Thread(target=self._send_forever, name="agent-up", daemon=True),
             threading.Thread(target=self._receive_forever, name="agent-down", daemon=True),
@@ -127,6 +137,10 @@ class Agent:
 
     def _over(self) -> bool:
         with self._changed:
+            if self._failure is None and self._monotonic() - self._heard > self._patience_seconds:
+                self._failure = Unavailable(
+                    f"no server was heard of for {self._patience_seconds:g} s; start another worker when there is one"
+                )
             failed = self._failure is not None
         return self._stopped or failed or (self._draining and not self._engine.workers())
 
@@ -170,6 +184,7 @@ class Agent:
             self._wait_after(error)
             return None
         with self._changed:
+            self._heard = self._monotonic()
             self._joins += 1
             self._up.clear()
             self._down.clear()
@@ -271,6 +286,7 @@ class Agent:
             os.eventfd_write(self._wake, 1)
             return False
         with self._changed:
+            self._heard = self._monotonic()
             if self._membership is not membership:
                 return False
             new = [message for message in found if message.number >= self._received]

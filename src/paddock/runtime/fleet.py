@@ -36,8 +36,12 @@ from paddock.versions.pools import PoolService
 
 ROUND_SECONDS = 1.0
 """A member takes seconds to start, so looking more often would bring nothing."""
-ANSWER_SECONDS = 10.0
-"""The scheduler answers between two rounds of its own; if it does not, the next look comes soon."""
+ANSWER_SECONDS = 60.0
+"""The scheduler answers between two rounds of its own; only the plan of a very large job, or the end of one, takes longer."""
+LOOK_SECONDS = 0.1
+"""How often it is looked whether the fleet was stopped meanwhile."""
+CALL_SECONDS = 10.0
+"""A call of a provisioner that is under way when the fleet is stopped is waited for so long."""
 REOPEN_SECONDS = 5.0
 """How often an engine that can't be used is tried."""
 UNNEEDED_SECONDS = 5.0
@@ -135,7 +139,7 @@ class Fleet:
         """Let go of the engines; members go on. Waits for a call that is under way, some seconds at most."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join(ANSWER_SECONDS)
+            self._thread.join(CALL_SECONDS)
         for engine in self._engines.values():
             if engine.provisioner is not None:
                 engine.provisioner.close()
@@ -145,6 +149,8 @@ class Fleet:
             try:
                 self.run_once()
             except Unavailable as error:
+                if self._stop.is_set():
+                    break
                 LOG.warning("workers on other systems are not looked after: %s", error)
             except Exception:
                 LOG.exception("workers on other systems are not looked after; this is a fault of Paddock")
@@ -201,10 +207,13 @@ class Fleet:
                 answer.set_exception(error)
 
         self._scheduler.soon(errand)
-        try:
-            return answer.result(ANSWER_SECONDS)
-        except FutureTimeoutError:
-            raise Unavailable("the scheduler does not answer; it is asked again") from None
+        deadline = self._monotonic() + ANSWER_SECONDS
+        while self._monotonic() < deadline and not self._stop.is_set():
+            try:
+                return answer.result(LOOK_SECONDS)
+            except FutureTimeoutError:
+                continue
+        raise Unavailable("the scheduler does not answer; it is asked again")
 
     def _served(self) -> Sequence[Served]:
         known = self._pipelines
@@ -250,7 +259,7 @@ class Fleet:
                     self._remove(pool)
             except PaddockError as error:
                 # What was asked of the engine can't be done now. It is decided anew in the next round.
-                engine.trouble = pool.watched.trouble = error.message
+                pool.watched.trouble = error.message
 
     def _members(self, engine: _Engine, now: float) -> Sequence[Member] | None:
         """None: the engine can't be asked, and `trouble` says why."""

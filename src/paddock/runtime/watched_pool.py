@@ -195,9 +195,10 @@ class WatchedPool:
         problem = self.trouble or self._problem(now)
         if not problem:
             return ""
-        return (
-            f"{joined} workers run, and no more can start: {problem}" if joined else f"no worker can start: {problem}"
-        )
+        if not joined:
+            return f"no worker can start: {problem}"
+        running = "1 worker runs" if joined == 1 else f"{joined} workers run"
+        return f"{running}, and no more can start: {problem}"
 
     def _problem(self, now: float) -> str:
         waiting = [each.member for each in self._members.values() if each.counts and each.agent is None]

@@ -29,7 +29,7 @@ from paddock.model.errors import InvalidInput, Unavailable
 from paddock.model.records import EngineName
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.driver import Server
-from paddock.runtime.engines.provisioner import Member, MemberState, PoolTemplate, Site
+from paddock.runtime.engines.provisioner import MEMBER_PATIENCE, Member, MemberState, PoolTemplate, Site
 from paddock.settings import Settings
 from paddock.testing.servers import RunningServer, running_server
 
@@ -116,7 +116,16 @@ class LocalProvisioner:
                 (folder / "failed").write_text(behaviour.fail)
                 continue
             command = [sys.executable, "-m", "paddock", "--url", self._url, "worker", "--name", name]
-            command += ["--token-file", str(folder / "token"), "--slots", "1", "--scratch", str(folder)]
+            command += [
+                "--token-file",
+                str(folder / "token"),
+                "--slots",
+                "1",
+                "--patience",
+                MEMBER_PATIENCE,
+                "--scratch",
+                str(folder),
+            ]
             (folder / "command").write_text(json.dumps(command))
             if not behaviour.hold:
                 self._launch(folder)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +16,10 @@ import typer
 
 from paddock.cli import output
 from paddock.cli.session import session_of
-from paddock.client.agent import Agent
-from paddock.client.agent_uplink import HttpUplink
-from paddock.model.errors import InvalidInput
+from paddock.client.agent import RETRY_SECONDS_MAX, Agent
+from paddock.client.agent_uplink import HttpUplink, Terms
+from paddock.model.errors import InvalidInput, Unavailable
+from paddock.pipelines.durations import parse_duration
 from paddock.runtime.engines.local import LocalEngine, WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
 from paddock.settings import Settings
@@ -44,6 +47,15 @@ def worker(
     scratch: Annotated[
         Path | None, typer.Option("--scratch", help="Where datums keep their files. Default: a temporary folder.")
     ] = None,
+    patience: Annotated[
+        str | None,
+        typer.Option(
+            "--patience",
+            metavar="DURATION",
+            help="How long to wait for a server, as 10m, before ending. Default: one has to be there at first, and is waited for"
+            " for ever after that.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What people call this host. Default: its name.")] = None,
 ) -> None:
     """Run datums for a server on another machine.
@@ -58,20 +70,46 @@ def worker(
     if url is None:
         raise InvalidInput("name the server to work for: --url http://host:1659")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    patience_seconds = None if patience is None else _seconds(patience)
     token = _token(token_file)
     settings = session.settings
     count = slots or settings.workers or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
-            _work(settings, url, token, uplink, Path(folder), slots=count, direct=direct)
+            terms = _terms(uplink, patience_seconds or 0.0)
+            _work(
+                settings, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
+            )
+
+
+def _terms(uplink: HttpUplink, patience_seconds: float) -> Terms:
+    """On what terms the server takes workers, which it says to those that join. Unavailable: none was there for so long."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            terms = uplink.terms()
+        except Unavailable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(random.uniform(0.2, RETRY_SECONDS_MAX))
+            continue
+        uplink.leave(terms.agent)
+        return terms
 
 
 def _work(
-    settings: Settings, url: str, token: str, uplink: HttpUplink, folder: Path, *, slots: int, direct: bool
+    settings: Settings,
+    url: str,
+    token: str,
+    uplink: HttpUplink,
+    terms: Terms,
+    folder: Path,
+    *,
+    slots: int,
+    direct: bool,
+    patience: float | None,
 ) -> None:
-    terms = uplink.terms()
-    uplink.leave(terms.agent)
     if direct and terms.storage is None:
         raise InvalidInput(
             f"the home of {url} keeps its data on its own disk, which nobody else can reach; leave --direct out"
@@ -86,13 +124,20 @@ def _work(
         chunking=ChunkingParameters(**terms.chunking),
         options=WorkerOptions(settings.sandbox, settings.grace_seconds, settings.memory, settings.gpus),
     )
-    agent = Agent(uplink, engine, slots=slots)
+    agent = Agent(uplink, engine, slots=slots, patience_seconds=patience)
     _obey_signals(agent)
     output.note(f"working for {url} with {slots} slots; Ctrl-C ends it")
     try:
         agent.run()
     finally:
         engine.stop()
+
+
+def _seconds(patience: str) -> float:
+    try:
+        return parse_duration(patience)
+    except ValueError as error:
+        raise InvalidInput(f"--patience: {error}") from None
 
 
 def _token(file: Path | None) -> str:

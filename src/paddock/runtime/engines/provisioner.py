@@ -14,6 +14,9 @@ from typing import Protocol
 from paddock.pipelines.models import PipelineSpec
 from paddock.settings import Settings
 
+MEMBER_PATIENCE = "10m"
+"""How long a member waits for a server: longer than one takes to be replaced, and no allocation is held for days by mistake."""
+
 
 class MemberState(StrEnum):
     WAITING = "waiting"
@@ -67,7 +70,7 @@ class Site:
 class Provisioner(Protocol):
     """Starts and ends members on one system. Not thread-safe.
 
-    A member is `paddock --url URL worker --name MEMBER --token-file FILE --slots 1`: one datum at a time, so that resources and
+    A member is `paddock --url URL worker --name MEMBER --token-file FILE --slots 1 --patience MEMBER_PATIENCE`: one datum at a time, so that resources and
     `parallelism_spec` count the same thing. It is retired by the fleet: told to leave by the scheduler, it ends by itself with 0.
 
     Errors: Unavailable where the system can't be reached (nothing is known to have changed; call again), InvalidInput where it

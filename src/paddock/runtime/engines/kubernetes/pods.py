@@ -12,6 +12,7 @@ from paddock.model.errors import InvalidInput, Problem
 from paddock.model.json_patches import apply_operations, merge
 from paddock.pipelines.models import PipelineSpec, Resources, Toleration
 from paddock.runtime.engines.kubernetes.objects import Object
+from paddock.runtime.engines.provisioner import MEMBER_PATIENCE
 
 USER = "user"
 WORKER = "paddock"
@@ -213,6 +214,7 @@ def _user_container(spec: PipelineSpec, settings: PodSettings) -> Object:
 
 def _worker_container(spec: PipelineSpec, settings: PodSettings, name: str) -> Object:
     words = ["--url", settings.url, "worker", "--name", name, "--token-file", f"{TOKEN_FOLDER}/token", "--slots", "1"]
+    words += ["--patience", MEMBER_PATIENCE]
     direct = ["--direct"] if settings.storage_secret else []
     wanted, most = spec.resource_requests or Resources(), spec.resource_limits or Resources()
     memory, gpu = wanted.memory or most.memory, wanted.gpu or most.gpu

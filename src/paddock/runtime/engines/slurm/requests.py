@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paddock.pipelines.models import PipelineSpec, SlurmOptions
-from paddock.runtime.engines.provisioner import PoolTemplate
+from paddock.runtime.engines.provisioner import MEMBER_PATIENCE, PoolTemplate
 from paddock.runtime.resources import need_of
 
 TOKEN_VARIABLE = "PADDOCK_WORKER_TOKEN"
@@ -51,7 +51,7 @@ def submission(template: PoolTemplate, count: int, *, job_name: str, folder: Pat
 def script(template: PoolTemplate, *, url: str, command: Sequence[str]) -> str:
     """What a task runs. The worker takes the place of the shell, so that Slurm's signals reach it. command: starts `paddock`."""
     options = template.spec.slurm or SlurmOptions()
-    words = [*command, "--url", url, "worker", "--slots", "1"]
+    words = [*command, "--url", url, "worker", "--slots", "1", "--patience", MEMBER_PATIENCE]
     name = f'--name "{MEMBER_PREFIX}${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"'
     return "\n".join(["#!/bin/bash", *options.setup, f"exec {shlex.join(words)} {name}", ""])
 
