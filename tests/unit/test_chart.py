@@ -56,6 +56,7 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"catalog": {"url": "postgresql://db/x"}}, "storage.url"),
     ({**SHARED, "inCluster": {"postgres": {"enabled": True}}}, "exclude each other"),
     ({**SHARED, "inCluster": {"s3": {"enabled": True}}}, "exclude each other"),
+    ({"networkPolicy": {"isolateWorkers": True}, "workers": {"storageSecret": "s3"}}, "exclude each other"),
     ({"servers": 2}, "servers"),
     ({"server": {"replica": 2}}, "replica"),
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),

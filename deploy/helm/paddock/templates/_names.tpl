@@ -107,6 +107,9 @@ capabilities:
 {{- if and .Values.catalog.url .Values.inCluster.postgres.enabled -}}
 {{- fail "catalog.url and inCluster.postgres.enabled exclude each other; a home has one catalog" -}}
 {{- end -}}
+{{- if and .Values.networkPolicy.isolateWorkers .Values.workers.storageSecret -}}
+{{- fail "networkPolicy.isolateWorkers and workers.storageSecret exclude each other; isolated workers reach the servers only" -}}
+{{- end -}}
 {{- if and .Values.storage.url .Values.inCluster.s3.enabled -}}
 {{- fail "storage.url and inCluster.s3.enabled exclude each other; a home has one place for its data" -}}
 {{- end -}}

@@ -43,6 +43,10 @@
 {{- end }}
 - name: PADDOCK_WORKER_CPU
   value: {{ .Values.workers.cpu | quote }}
+{{- with .Values.workers.storageSecret }}
+- name: PADDOCK_WORKER_STORAGE_SECRET
+  value: {{ . }}
+{{- end }}
 - name: PADDOCK_KUBERNETES_OWNER
   value: {{ $name }}
 {{- with .Values.server.env }}
