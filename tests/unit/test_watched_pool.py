@@ -16,8 +16,8 @@ from paddock.runtime.engines.provisioner import Member, MemberState
 from paddock.runtime.load import JobLoad, Load
 from paddock.runtime.pool_needs import PoolNeed, Served, pool_needs
 from paddock.runtime.watched_pool import (
+    AWAY_SECONDS_MAX,
     JOIN_SECONDS,
-    JOIN_SECONDS_MAX,
     LOST_SECONDS,
     STEADY_SECONDS,
     Counts,
@@ -85,7 +85,7 @@ def test_starts_are_measured_and_counted() -> None:
     look(pool, 9, [started("a"), started("b")], "a", "b", busy=["a"])
     assert pool.start_seconds == 8
     assert pool.counts() == Counts(idle=1, busy=1)
-    assert pool.reason(need(), 9) == ""
+    assert pool.reason(need()) == ""
 
 
 def test_idle_members_are_retired_and_count_no_more() -> None:
@@ -99,7 +99,7 @@ def test_idle_members_are_retired_and_count_no_more() -> None:
     assert pool.decide(need(1), 1) == Decision()
     look(pool, 2, [started("a"), ended("b")], "a")
     assert pool.decide(need(0), 2) == Decision()
-    assert pool.reason(need(0), 2) == ""
+    assert pool.reason(need(0)) == ""
     assert pool.alive == {"a"}
 
 
@@ -120,11 +120,11 @@ def test_failed_starts_count_once_a_look_and_one_is_tried_after_a_while() -> Non
     assert pool.decide(need(), 0) == Decision(start=2)
     look(pool, 1, [ended("a", "no such image"), ended("b", "no such image")])
     assert pool.decide(need(), 1) == Decision()
-    assert pool.reason(need(), 1) == "no worker can start: no such image; it is tried again"
+    assert pool.reason(need()) == "no worker can start: no such image; it is tried again"
     assert pool.decide(need(), 2.5) == Decision()
     assert pool.decide(need(), 3) == Decision(start=1)
     look(pool, 4, [ended("c")])
-    assert "ended before it had joined" in pool.reason(need(), 4)
+    assert "ended before it had joined" in pool.reason(need())
     # Four seconds this time.
     assert pool.decide(need(), 7.5) == Decision()
     assert pool.decide(need(), 8) == Decision(start=1)
@@ -132,7 +132,7 @@ def test_failed_starts_count_once_a_look_and_one_is_tried_after_a_while() -> Non
     assert pool.decide(need(), 9) == Decision(start=1)
     look(pool, 9 + STEADY_SECONDS, [started("d")], "d")
     assert pool.decide(need(most=5), 20) == Decision(start=4)
-    assert pool.reason(need(), 20) == ""
+    assert pool.reason(need()) == ""
 
 
 def test_what_no_repetition_helps_is_tried_seldom() -> None:
@@ -159,17 +159,29 @@ def test_a_member_that_is_cut_off_is_waited_for_then_replaced_then_ended() -> No
     look(pool, 40, [started("a"), started("b")], "a", "b", busy=["a"])
     assert pool.decide(one, 40) == Decision()
     look(pool, 50, [started("a"), started("b")], "b", busy=["b"])
-    assert pool.decide(one, 50 + JOIN_SECONDS_MAX) == Decision(cancel=("a",))
+    assert pool.decide(one, 50 + AWAY_SECONDS_MAX) == Decision(cancel=("a",))
 
 
-def test_a_member_that_runs_and_does_not_join_is_told_of_and_ended() -> None:
+def test_a_member_that_runs_and_does_not_join_is_told_of_replaced_and_ended() -> None:
     pool = WatchedPool(POOL)
-    look(pool, 0, [started("a")])
     one = need(most=1)
-    assert pool.reason(one, JOIN_SECONDS - 1) == ""
-    assert "--advertise" in pool.reason(one, JOIN_SECONDS)
-    assert pool.decide(one, JOIN_SECONDS_MAX) == Decision(cancel=("a",))
-    assert "did not join" in pool.reason(one, JOIN_SECONDS_MAX)
+    look(pool, 0, [started("a")])
+    look(pool, JOIN_SECONDS - 1, [started("a")])
+    assert pool.reason(one) == ""
+    assert pool.decide(one, JOIN_SECONDS - 1) == Decision()
+    look(pool, JOIN_SECONDS, [started("a")])
+    assert "--advertise" in pool.reason(one)
+    assert pool.decide(one, JOIN_SECONDS) == Decision()
+    assert pool.decide(one, JOIN_SECONDS + 2) == Decision(start=1)
+    look(pool, JOIN_SECONDS + 3, [started("a"), started("b")], "b", busy=["b"])
+    assert pool.reason(one) == ""
+    assert pool.decide(one, AWAY_SECONDS_MAX) == Decision(cancel=("a",))
+    # One that comes late counts all the same.
+    other = WatchedPool(POOL)
+    for now in (0, JOIN_SECONDS):
+        look(other, now, [started("a")])
+    look(other, JOIN_SECONDS + 1, [started("a")], "a", busy=["a"])
+    assert other.decide(one, JOIN_SECONDS + 3) == Decision()
 
 
 def test_the_worst_reason_is_told() -> None:
@@ -180,16 +192,15 @@ def test_the_worst_reason_is_told() -> None:
         waiting("c", "the image is being fetched"),
     ]
     look(pool, 0, waits)
-    assert pool.reason(need(most=5), 0) == "no worker can start: no node is free"
+    assert pool.reason(need(most=5)) == "no worker can start: no node is free"
     look(pool, 1, [*waits, waiting("d", "there is no node with 9 GPUs; ask for fewer", retry=False), started("e")], "e")
     assert (
-        pool.reason(need(most=5), 1)
-        == "1 worker runs, and no more can start: there is no node with 9 GPUs; ask for fewer"
+        pool.reason(need(most=5)) == "1 worker runs, and no more can start: there is no node with 9 GPUs; ask for fewer"
     )
     pool.trouble = "the cluster can't be reached"
-    assert "can't be reached" in pool.reason(need(most=5), 1)
+    assert "can't be reached" in pool.reason(need(most=5))
     # As many as are wanted have joined: that others wait is nobody's trouble.
-    assert pool.reason(need(1), 1) == ""
+    assert pool.reason(need(1)) == ""
 
 
 # ---- what is needed ----------------------------------------------------------------------------------------

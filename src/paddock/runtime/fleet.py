@@ -376,7 +376,7 @@ class Fleet:
                 return None
         else:
             watched = self._pools[need.name].watched
-            counts, reason = watched.counts(), watched.reason(need, now)
+            counts, reason = watched.counts(), watched.reason(need)
         return PoolRow(
             need.name,
             need.engine,

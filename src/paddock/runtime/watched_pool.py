@@ -21,10 +21,14 @@ STEADY_SECONDS = 10.0
 LOST_SECONDS = 30.0
 """A member whose agent is gone may have been cut off, and come back; after so long others are started in its place."""
 JOIN_SECONDS = 60.0
-"""A member that runs for so long and has not joined is told of."""
-JOIN_SECONDS_MAX = 600.0
-"""It is ended then, and counts as a failed start."""
+"""A member that runs for so long and has not joined counts as a failed start: it is told of, and others are started in its place."""
+AWAY_SECONDS_MAX = 600.0
+"""A member that runs and is not joined for so long is ended."""
 STARTS_KEPT = 5
+_MUTE = (
+    "a worker runs and does not join: see that it reaches the server's URL (`paddock up --advertise`), and what it says on standard"
+    " error"
+)
 
 
 @dataclass(slots=True)
@@ -40,6 +44,8 @@ class _Watched:
     busy: bool = False
     leaving: bool = False
     """It was told to leave, or cancelled; it does not count any more."""
+    mute: bool = False
+    """It runs, and has not joined for so long that nobody waits for it any more."""
     ended: bool = False
 
     @property
@@ -97,8 +103,8 @@ class WatchedPool:
                 known = self._members[member.name] = _Watched(member, now)
             known.member = member
             self._see_agent(known, agents.get(member.name), load, now)
-            if member.state is MemberState.STARTED and known.ran is None:
-                known.ran = now
+            if member.state is MemberState.STARTED:
+                self._see_running(known, now)
             if member.state is MemberState.ENDED and not known.ended:
                 known.ended = True
                 # What ended before this fleet's time says nothing of starts that it made.
@@ -123,6 +129,12 @@ class WatchedPool:
         self._idle[known.member.name] = max(idle, default=known.joined)
         if known.busy or now - known.joined >= STEADY_SECONDS:
             self._backoff, self._failure = Backoff(), ""
+
+    def _see_running(self, known: _Watched, now: float) -> None:
+        known.ran = now if known.ran is None else known.ran
+        if known.counts and known.joined is None and not known.mute and now - known.ran >= JOIN_SECONDS:
+            known.mute = True
+            self.fail(_MUTE, True, now)
 
     def _see_end(self, known: _Watched, now: float) -> None:
         self._idle.pop(known.member.name, None)
@@ -159,7 +171,7 @@ class WatchedPool:
             return None
         if each.agent is not None:
             return MemberNow(name, Phase.BUSY if each.busy else Phase.IDLE, self._idle[name])
-        if each.joined is None:
+        if each.joined is None and not each.mute:
             return MemberNow(name, Phase.STARTING, max(each.seen, self.wanted_at))
         if each.lost is not None and now - each.lost < LOST_SECONDS:
             return MemberNow(name, Phase.BUSY, now)
@@ -170,10 +182,8 @@ class WatchedPool:
         found = []
         for name, each in self._members.items():
             since = each.lost if each.joined is not None else each.ran
-            if each.counts and each.agent is None and since is not None and now - since >= JOIN_SECONDS_MAX:
+            if each.counts and each.agent is None and since is not None and now - since >= AWAY_SECONDS_MAX:
                 found.append(name)
-                if each.joined is None:
-                    self.fail(f"worker {name} ran for {JOIN_SECONDS_MAX:.0f} s and did not join", True, now)
         return found
 
     def counts(self) -> Counts:
@@ -187,12 +197,12 @@ class WatchedPool:
                 found["waiting" if each.member.state is MemberState.WAITING else "started"] += 1
         return Counts(**found)
 
-    def reason(self, need: PoolNeed, now: float) -> str:
+    def reason(self, need: PoolNeed) -> str:
         """Why fewer members have joined than are wanted, with the next step; empty where nothing is wrong."""
         joined = sum(1 for each in self._members.values() if each.counts and each.agent is not None)
         if joined >= wanted(need.demand, self.start_seconds):
             return ""
-        problem = self.trouble or self._problem(now)
+        problem = self.trouble or self._problem()
         if not problem:
             return ""
         if not joined:
@@ -200,7 +210,7 @@ class WatchedPool:
         running = "1 worker runs" if joined == 1 else f"{joined} workers run"
         return f"{running}, and no more can start: {problem}"
 
-    def _problem(self, now: float) -> str:
+    def _problem(self) -> str:
         waiting = [each.member for each in self._members.values() if each.counts and each.agent is None]
         hopeless = [member.reason for member in waiting if member.reason and not member.retry]
         told = hopeless or [member.reason for member in waiting if member.reason]
@@ -208,10 +218,4 @@ class WatchedPool:
             return Counter(told).most_common(1)[0][0]
         if self._backoff.failures:
             return f"{self._failure}; it is tried again"
-        mute = [each for each in self._members.values() if each.counts and each.joined is None and each.ran is not None]
-        if any(now - each.ran >= JOIN_SECONDS for each in mute if each.ran is not None):
-            return (
-                "workers run and don't join: see that they reach the server's URL (`paddock up --advertise`), and what they say"
-                " on standard error"
-            )
         return ""
