@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from paddock.model.addresses import check_name
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.records import DEFAULT_ENGINE, DEFAULT_PROJECT, EngineName
 from paddock.model.sizes import parse_size

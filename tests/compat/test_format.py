@@ -17,7 +17,7 @@ from paddock.client.embedded import EmbeddedPaddock
 from paddock.runtime.batch_format import RESULTS
 from paddock.runtime.job_tables import CACHE, DATUMS
 from paddock.storage.segments import TableKind
-from paddock.storage.tables import root_kind
+from paddock.storage.table_roots import root_kind
 from paddock.storage.tree_kinds import FILES, TREE
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "format.md").read_text(encoding="utf-8")

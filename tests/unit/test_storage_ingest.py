@@ -43,7 +43,7 @@ def put(store: ChunkStore, source: Path, target: str = "/", *, cache: Path | Non
     with store.writer() as writer:
         found = add_tree(store, writer, source, target, cache_dir=cache)
         writer.flush()
-    found.commit_cache()
+    found.commit_cache(None)
     return found
 
 

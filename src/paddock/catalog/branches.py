@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paddock.catalog import tags
 from paddock.catalog.database import Transaction
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import AlreadyExists
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paddock.catalog.database import Transaction
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

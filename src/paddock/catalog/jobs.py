@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paddock.catalog.database import Transaction
 from paddock.catalog.dialect import Value
+from paddock.model.dataclass import dataclass
 from paddock.model.records import DatumCounts
 
 FINAL_STATES = ("success", "failure", "killed", "unrunnable")

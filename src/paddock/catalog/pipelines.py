@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from paddock.catalog.database import Transaction
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

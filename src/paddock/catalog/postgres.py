@@ -17,13 +17,13 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
 from psycopg import errors, pq
 
 from paddock.catalog.dialect import Row, Value
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import (
     Bug,
     Conflict,

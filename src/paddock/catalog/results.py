@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paddock.catalog.database import Transaction
 from paddock.model.cache_records import CachePolicy
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from paddock.catalog.dialect import Connection, Engine
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paddock.catalog.database import Transaction
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from paddock.model.dataclass import dataclass
 
 Command = Any
 """Typer's own command class; Typer does not export its name."""

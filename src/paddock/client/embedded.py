@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from paddock.model.errors import Conflict, InvalidInput
 from paddock.model.ids import CommitId
@@ -147,6 +147,12 @@ class EmbeddedPaddock:
 
     @cached_property
     def files(self) -> Files:
+        from paddock.client.embedded_files import EmbeddedFiles
+
+        return cast(Files, EmbeddedFiles(self._home, lambda: self._file_service))
+
+    @cached_property
+    def _file_service(self) -> Files:
         from paddock.versions.files import FileService
 
         return FileService(self._home)

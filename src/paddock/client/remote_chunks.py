@@ -243,5 +243,5 @@ def put_filled(
         whole = f"{target.partition(':')[0]}:{path}"
         table = encode_table(TREE, found.table.combine_chunks())
         report = transfers.put(door.transfer.id, whole, table, append=append, mirror=mirror)
-    found.commit_cache()
+    found.commit_cache(None)
     return replace(report, stored_bytes=report.stored_bytes + sent, seconds=time.monotonic() - started)

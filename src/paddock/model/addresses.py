@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import CommitId, is_commit_id
 from paddock.model.limits import NAME_LENGTH_MAX, PATH_BYTES_MAX

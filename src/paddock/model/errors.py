@@ -18,7 +18,7 @@ an exit code and an HTTP status; nothing else in the product knows either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import assert_never
 
+from paddock.model.dataclass import dataclass
 from paddock.model.glob_syntax import Group, Node, Nodes, One, Run, Text
 
 

@@ -16,9 +16,9 @@ matches all but `/a.txt`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal, NoReturn
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 
 PATTERN_LENGTH_MAX = 4096

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import CommitId, DatumId
 from paddock.model.records import ApplyOutcome, Datum, DatumInput
 

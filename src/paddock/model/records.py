@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from paddock.model.cache_records import ReuseCounts
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import CommitId, DatumId, Digest, PackId
 
 DEFAULT_PROJECT = "default"

@@ -8,9 +8,10 @@ against every implementation. All methods are synchronous and safe to call from 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from paddock.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     # Every command imports this module, and a record costs half a millisecond to define.

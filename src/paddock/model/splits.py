@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from paddock.model.dataclass import dataclass
 
 DIGITS = 12
 """Of the number of a piece's first record in its name."""

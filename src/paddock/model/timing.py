@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from paddock.model.dataclass import dataclass
 from paddock.model.records import Datum
 
 

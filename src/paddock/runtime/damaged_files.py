@@ -14,7 +14,7 @@ from paddock.model.errors import Corrupt, NotFound
 from paddock.model.ids import Digest
 from paddock.storage.columnar import decode_segment, key_bytes, single_array
 from paddock.storage.digest_set import Heads, heads, member_of
-from paddock.storage.tables import SegmentRef
+from paddock.storage.table_roots import SegmentRef
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 

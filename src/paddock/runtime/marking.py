@@ -29,7 +29,7 @@ from paddock.storage.digest_counts import DigestCounts
 from paddock.storage.digest_set import Heads, heads, unique
 from paddock.storage.segments import TableKind
 from paddock.storage.splitting.kinds import CUT_FILES, CUTS
-from paddock.storage.tables import empty_root, root_kind
+from paddock.storage.table_roots import empty_root, root_kind
 from paddock.storage.tree_kinds import FILES, TREE
 from paddock.versions.home import Home
 

@@ -12,7 +12,7 @@ from paddock.storage.archive_reading import Member, read_archive, told
 from paddock.storage.chunking import EMPTY_FILE, StoredFile
 from paddock.storage.chunks import ChunkWriter
 from paddock.storage.file_reading import SMALL_BYTES
-from paddock.storage.ingest import Ingested
+from paddock.storage.ingest import Committed, Ingested
 from paddock.storage.row_builder import RowBuilder
 from paddock.storage.scan import PROBLEMS_SHOWN
 from paddock.storage.transfer_progress import TransferProgress
@@ -62,5 +62,5 @@ def _stored(writer: ChunkWriter, member: Member) -> StoredFile:
     return StoredFile(len(whole), writer.put(whole)) if whole else EMPTY_FILE
 
 
-def _nothing() -> None:
+def _nothing(committed: Committed | None) -> None:
     """What is remembered of a source that is read once."""

@@ -16,13 +16,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
 import zstandard
 
 from paddock.model.addresses import check_path
 from paddock.model.archives import BLOCK_BYTES
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, LimitExceeded
 from paddock.storage.chunking import Reader
 from paddock.storage.os_errors import translate

@@ -1,12 +1,6 @@
-"""Where a table is cut into segments: after each row whose key hash ends in 14 zero bits. Part of the stored format.
+"""Which keys of a column end a segment; `cuts` says by what rule.
 
-The hash of a key of bytes b0 … b(n-1), all modulo 2^64:
-
-    h = (b0 + 1) + (b1 + 1)·M + (b2 + 1)·M² + … + (b(n-1) + 1)·M^(n-1),   M = 0x9E3779B97F4A7C15
-    h ^= h >> 33;  h *= 0xFF51AFD7ED558CCD;  h ^= h >> 33;  h *= 0xC4CEB9FE1A85EC53;  h ^= h >> 33
-
-A pure function of the key, so the cuts of a set of rows do not depend on how the set came about. M is odd, so it
-has an inverse, and the sums of all keys come from one running sum over their joined bytes.
+M, the multiplier, is odd, so it has an inverse, and the sums of all keys come from one running sum over their joined bytes.
 """
 
 from __future__ import annotations
@@ -14,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-BOUNDARY_BITS = 14
-MULTIPLIER = 0x9E3779B97F4A7C15
+from paddock.storage.cuts import BOUNDARY_BITS, MIX_1, MIX_2, MULTIPLIER, SHIFT
+
 _INVERSE = pow(MULTIPLIER, -1, 1 << 64)
 _BLOCK_BYTES = 1 << 15
-_SHIFT = np.uint64(33)
-_MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
-_MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
+_SHIFT = np.uint64(SHIFT)
+_MIX_1 = np.uint64(MIX_1)
+_MIX_2 = np.uint64(MIX_2)
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from blake3 import blake3
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.storage.objects import Bytes
 

@@ -6,11 +6,10 @@ differences to it, which are folded into a new base when they have grown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from paddock.model.dataclass import dataclass
 from paddock.storage.digest_set import Heads
 
 Counts = npt.NDArray[np.int32]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import GetReport

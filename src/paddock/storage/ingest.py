@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Problem
 from paddock.model.ids import Digest
 from paddock.model.limits import PATH_BYTES_MAX
@@ -33,6 +33,7 @@ from paddock.storage.objects import LocalObjects
 from paddock.storage.os_errors import translate
 from paddock.storage.scan import Scan, Stamps, refuse, scan_source
 from paddock.storage.scan_cache import ScanCache, cache_table, settled, unchanged
+from paddock.storage.scan_marks import ScanMarks, settled_marks
 from paddock.storage.streams import Pieces, name_pieces
 from paddock.storage.transfer_progress import TransferProgress
 from paddock.storage.tree_kinds import TREE
@@ -49,6 +50,14 @@ _FAULT_CHANGED = "changed while it was read; put it again when nothing writes to
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """The tree in which all files of a put are. mirrored: no others are at or below their target."""
+
+    tree: Digest
+    mirrored: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ingested:
     """What was put. `table`: rows of TREE below the target, sorted. Files that were not read again count in `files` and `bytes`."""
 
@@ -56,8 +65,8 @@ class Ingested:
     files: int
     bytes: int
     read_files: int
-    commit_cache: Callable[[], None]
-    """Remember the scan. Call it once the writer is flushed and the commit is made."""
+    commit_cache: Callable[[Committed | None], None]
+    """Remember the scan. Call it once the writer is flushed and the commit is made, with the tree where that is known."""
 
 
 def add_tree(
@@ -76,7 +85,8 @@ def add_tree(
     refers to what was stored then. About 9 µs a small file on two cores, 3 µs for one that did not change.
     """
     stem = "" if target == "/" else target
-    cache = None if cache_dir is None else ScanCache(cache_dir, source, store.index.epoch())
+    epoch = store.index.epoch()
+    cache = None if cache_dir is None else ScanCache(cache_dir, source, epoch)
     scan = scan_source(source, path_bytes_max=PATH_BYTES_MAX - len(stem.encode()))
     reading = _Reading(scan, store, writer, on_transfer)
     if cache is not None:
@@ -86,7 +96,10 @@ def add_tree(
     paths = pa.array(scan.paths, pa.string())
     digests, chunks = reading.digests(), reading.chunks()
 
-    def commit_cache() -> None:
+    def commit_cache(committed: Committed | None) -> None:
+        if cache_dir is not None and committed is not None:
+            marks = settled_marks(scan.marks, scan.started_ns)
+            ScanMarks(committed.tree, target, committed.mirrored, marks).save(cache_dir, source, epoch)
         # To read a few files again next time costs less than to write down the whole scan.
         few = reading.read_files <= len(scan) // _SAVED_SHARE and reading.read_bytes <= _UNSAVED_BYTES
         if cache is not None and not few:
@@ -113,7 +126,7 @@ def add_stream(writer: ChunkWriter, path: str, reader: Reader, *, first: bytes =
     return Ingested(table, 1, file.size, 1, _nothing)
 
 
-def _nothing() -> None:
+def _nothing(committed: Committed | None) -> None:
     """What is remembered of a source that is read once."""
 
 

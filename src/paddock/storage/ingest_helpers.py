@@ -8,12 +8,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import PaddockError, Unavailable, error_of_code
 from paddock.model.ids import Digest, PackId
 from paddock.model.records import PackRecord

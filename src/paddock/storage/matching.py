@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import merge as merge_sorted
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paddock.model.dataclass import dataclass
 from paddock.model.globs import Glob, leading_group
 from paddock.model.ids import Digest
 from paddock.model.packed import PackedBytes, PackedTexts

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 from blake3 import blake3
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Corrupt
 from paddock.model.ids import Digest
 from paddock.storage.columnar import arrow_schema, decode_segment, encode_table

@@ -10,7 +10,6 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -18,6 +17,7 @@ import obstore
 from obstore.exceptions import BaseError, NotModifiedError, PreconditionError
 from obstore.store import ObjectStore as Store
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import AlreadyExists, Conflict, Corrupt, NotFound, Unavailable
 from paddock.storage.network_errors import is_past_end, translate
 from paddock.storage.objects import Bytes, ObjectInfo, ObjectWriter, Reading

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.storage.objects import LocalObjects
 

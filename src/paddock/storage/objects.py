@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import AlreadyExists, Corrupt, NotFound
 from paddock.storage.os_errors import translate
 

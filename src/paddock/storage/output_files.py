@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.storage.chunking import file_chunks
 

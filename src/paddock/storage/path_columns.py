@@ -8,7 +8,6 @@ where it is executable. So equal directories have equal digests wherever they li
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.storage.columnar import key_bytes, single_array
 

@@ -6,17 +6,17 @@ import os
 import stat
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, Problem
 from paddock.model.limits import PATH_BYTES_MAX
 from paddock.storage.os_errors import translate
 from paddock.storage.scan_ahead import take_scan
-from paddock.storage.walk import Found, kind_of, walk
+from paddock.storage.walk import Found, Mark, kind_of, walk
 
 PROBLEMS_SHOWN = 20
 
@@ -47,6 +47,8 @@ class Scan:
     paths: list[str]
     """`/a/b` relative to the source; of a single file, empty text."""
     stamps: Stamps
+    marks: Sequence[Mark]
+    """Of the directories that have files."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -97,7 +99,7 @@ def _as_scan(root: str, found: Found) -> Scan:
         _ints(found.inodes),
         ((modes & stat.S_IXUSR) != 0).astype(np.uint8),
     )
-    return Scan(root, found.started_ns, found.paths, stamps)
+    return Scan(root, found.started_ns, found.paths, stamps, found.marks)
 
 
 def _ints(column: array[int]) -> Ints:

@@ -7,8 +7,6 @@ again without its times telling.
 
 from __future__ import annotations
 
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from blake3 import blake3
 
 from paddock.model.errors import Corrupt
 from paddock.storage.columnar import decode_segment, empty_table, encode_table, single_array
+from paddock.storage.remembered_scans import RACY_NS, SCAN, RememberedScan
 from paddock.storage.scan import Ints, Stamps
-from paddock.storage.segments import INT64, STRING, Column, TableKind, fixed, list_of
+from paddock.storage.segments import TableKind
 
-RACY_NS = 2_000_000_000
-SCAN = TableKind(
-    "scan",
-    (
-        Column("path", STRING),
-        Column("size", INT64),
-        Column("mtime_ns", INT64),
-        Column("ctime_ns", INT64),
-        Column("inode", INT64),
-        Column("digest", fixed(32)),
-        Column("chunks", list_of(fixed(32))),
-    ),
-)
-_MAGIC = b"PDKSCAN1"
 _STAMPS = ("size", "mtime_ns", "ctime_ns", "inode")
 
 
@@ -44,39 +28,21 @@ class ScanCache:
     """The remembered files of one source."""
 
     def __init__(self, directory: Path, source: Path | str, epoch: str, *, kind: TableKind = SCAN) -> None:
-        """`epoch`: of the chunk index, before the scan: rows of another one may name chunks that are gone. source: a path,
-        or the text of a URL, whose rows are of another kind."""
-        self._epoch = blake3(epoch.encode()).digest()
+        """As of `RememberedScan`; the rows of a URL are of another kind."""
         self._kind = kind
-        name = source if isinstance(source, str) else os.path.abspath(source)
-        self._path = directory / f"{kind.name}-{blake3(os.fsencode(name)).hexdigest()[:32]}"
+        self._remembered = RememberedScan(directory, kind.name, source, epoch)
 
     def load(self) -> pa.Table:
         """Rows of the kind; none where there is no cache, or it is damaged."""
+        body = self._remembered.load()
         try:
-            data = self._path.read_bytes()
-        except OSError:
-            return empty_table(self._kind)
-        head, digest, body = data[:40], data[40:72], data[72:]
-        if head != _MAGIC + self._epoch or blake3(body).digest() != digest:
-            return empty_table(self._kind)
-        try:
-            return decode_segment(self._kind, body)
+            return empty_table(self._kind) if body is None else decode_segment(self._kind, body)
         except Corrupt:
             return empty_table(self._kind)
 
     def save(self, table: pa.Table) -> None:
         """Replace the cache, as a whole or not at all. A disk that is full, or read-only, only costs time next time."""
-        body = encode_table(self._kind, table.combine_chunks())
-        temporary = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(_MAGIC + self._epoch + blake3(body).digest())
-                file.write(body)
-            temporary.replace(self._path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        self._remembered.save(encode_table(self._kind, table.combine_chunks()))
 
 
 def unchanged(paths: pa.Array, stamps: Stamps, cached: pa.Table) -> tuple[Ints, Ints]:

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 from typing import Any
 
 from blake3 import blake3
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Bug, LimitExceeded
 
 MAGIC = b"PDKSEG1\n"
@@ -88,6 +89,9 @@ class TableKind:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schema", blake3(self.schema_text.encode()).digest()[:16])
+
+    def __hash__(self) -> int:
+        return hash(self.schema)  # of which the columns need not be hashed one by one
 
     @property
     def schema_text(self) -> str:

@@ -14,21 +14,16 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from blake3 import blake3
 
 from paddock.model.errors import Bug
 from paddock.model.ids import Digest
-from paddock.storage.boundaries import BOUNDARY_BITS
 from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.columnar import (
-    arrow_schema,
     bisect_key,
     conform,
     decode_segment,
@@ -37,10 +32,10 @@ from paddock.storage.columnar import (
     segment_ends,
     sort_by_key,
 )
+from paddock.storage.cuts import BOUNDARY_BITS
 from paddock.storage.row_compare import differing
-from paddock.storage.segments import BINARY, INT64, Column, TableKind, encode_segment, fixed
-
-__all__ = ["Root", "SegmentRef", "Tables", "decode_segment", "root_kind"]
+from paddock.storage.segments import TableKind
+from paddock.storage.table_roots import Key, Root, SegmentRef, decode_root, empty_root, encode_root, last_key
 
 _WINDOW_ROWS = 1 << 19
 _CACHE_BYTES = 96 << 20
@@ -48,58 +43,6 @@ _AHEAD_FROM = 6
 """Fewer segments are read sooner than threads are started."""
 _AHEAD_SEGMENTS = 6
 _AHEAD_THREADS = 2
-
-Key: TypeAlias = Any
-"""str where the key column is text, else bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentRef:
-    """One segment: its first and last key, rows, weight (sum of `size`), and digest."""
-
-    first: Key
-    last: Key
-    rows: int
-    weight: int
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    segments: tuple[SegmentRef, ...]
-    rows: int
-    weight: int
-
-
-@lru_cache(maxsize=64)
-def root_kind(kind: TableKind) -> TableKind:
-    """The kind of the table of segments of a table."""
-    columns = (
-        Column("first", BINARY),
-        Column("last", BINARY),
-        Column("rows", INT64),
-        Column("size", INT64),
-        Column("digest", fixed(32)),
-    )
-    return TableKind(f"root:{kind.name}", columns)
-
-
-def encode_root(kind: TableKind, segments: Sequence[SegmentRef]) -> bytes:
-    """The bytes of a root."""
-    columns: dict[str, list[Any]] = {
-        "first": [_to_bytes(segment.first) for segment in segments],
-        "last": [_to_bytes(segment.last) for segment in segments],
-        "rows": [segment.rows for segment in segments],
-        "size": [segment.weight for segment in segments],
-        "digest": [segment.digest for segment in segments],
-    }
-    return encode_segment(root_kind(kind), columns)
-
-
-@lru_cache(maxsize=64)
-def empty_root(kind: TableKind) -> Digest:
-    """The root digest of the empty table. It is not stored."""
-    return Digest(blake3(encode_root(kind, ())).digest())
 
 
 class Tables:
@@ -131,7 +74,7 @@ class Tables:
             return Root((), 0, 0)
         root = self._roots.get(digest)
         if root is None:
-            root = _decode_root(kind, self.store.read(digest))
+            root = decode_root(kind, self.store.read(digest))
             self._roots[digest] = root
             if len(self._roots) > 16:
                 self._roots.popitem(last=False)
@@ -415,15 +358,6 @@ class _SegmentCache:
                 self._bytes -= self._tables.popitem(last=False)[1].nbytes
 
 
-def _decode_root(kind: TableKind, data: bytes) -> Root:
-    columns = decode_segment(root_kind(kind), data).to_pydict()
-    if pa.types.is_string(arrow_schema(kind).field(0).type):
-        for name in ("first", "last"):
-            columns[name] = [key.decode() for key in columns[name]]
-    segments = tuple(map(SegmentRef, *(columns[name] for name in ("first", "last", "rows", "size", "digest"))))
-    return Root(segments, sum(columns["rows"]), sum(columns["size"]))
-
-
 def _by_segment(segments: Sequence[SegmentRef], keys: Sequence[Key]) -> Iterator[tuple[SegmentRef, Sequence[Key]]]:
     """Segments that may hold some of the sorted keys, with those keys."""
     start = 0
@@ -487,12 +421,3 @@ def _positions(keys: pa.ChunkedArray, wanted: Sequence[Key]) -> tuple[np.ndarray
         places = [bisect_left(listed, key) for key in wanted]
         present = [at < len(listed) and listed[at] == key for at, key in zip(places, wanted, strict=True)]
     return np.array(places, dtype=np.int64), np.array(present, dtype=bool)
-
-
-def last_key(segment: SegmentRef) -> Any:
-    """The key to search a sorted list of segments by."""
-    return segment.last
-
-
-def _to_bytes(key: Key) -> bytes:
-    return key.encode() if isinstance(key, str) else key

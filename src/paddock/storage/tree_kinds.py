@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paddock.model.dataclass import dataclass
+from paddock.model.ids import Digest
 from paddock.storage.segments import BINARY, INT64, STRING, UINT8, Column, TableKind, fixed, list_of
 
 TREE = TableKind(
@@ -28,3 +30,15 @@ FILES = TableKind(
     ),
 )
 """The files that a batch wrote, grouped by datum: one segment, neither sorted nor unique."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """One file of a tree, as stored. `chunks` is empty for a file of one chunk or none."""
+
+    path: str
+    datum: bytes
+    size: int
+    digest: Digest
+    executable: bool
+    chunks: tuple[Digest, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import merge as merge_sorted
 from typing import Any
 
@@ -18,24 +17,13 @@ from paddock.storage.chunks import ChunkWriter
 from paddock.storage.clashes import Paths, below, clash_error, clash_within, directories_above
 from paddock.storage.columnar import arrow_schema, bisect_key, conform, single_array, sort_by_key
 from paddock.storage.path_columns import DIRECTORY_PREFIX, Directories, PathColumn, directories
-from paddock.storage.tables import Tables, last_key
-from paddock.storage.tree_kinds import FILES, TREE
+from paddock.storage.table_roots import last_key
+from paddock.storage.tables import Tables
+from paddock.storage.tree_kinds import FILES, TREE, TreeRow
 
 __all__ = ["FILES", "TREE", "TreeRow", "Trees", "directory_infos", "file_infos", "tree_table"]
 
 EMPTY_DIRECTORY = Digest(blake3(DIRECTORY_PREFIX).digest())
-
-
-@dataclass(frozen=True, slots=True)
-class TreeRow:
-    """One file of a tree, as stored. `chunks` is empty for a file of one chunk or none."""
-
-    path: str
-    datum: bytes
-    size: int
-    digest: Digest
-    executable: bool
-    chunks: tuple[Digest, ...] = ()
 
 
 def tree_table(rows: Iterable[TreeRow]) -> pa.Table:

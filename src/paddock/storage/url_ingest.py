@@ -16,7 +16,7 @@ from paddock.model.services import OnTransfer
 from paddock.storage.chunking import EMPTY_DIGEST, StoredFile, file_chunks
 from paddock.storage.chunks import ChunkStore, ChunkWriter
 from paddock.storage.columnar import arrow_schema
-from paddock.storage.ingest import Ingested
+from paddock.storage.ingest import Committed, Ingested
 from paddock.storage.row_builder import RowBuilder
 from paddock.storage.scan_cache import ScanCache
 from paddock.storage.segments import INT64, STRING, Column, TableKind, fixed, list_of
@@ -92,7 +92,7 @@ def add_url(
     if not rows.count:
         raise NotFound(f"nothing is at {source.url}; check the bucket and the path")
 
-    def commit_cache() -> None:
+    def commit_cache(committed: Committed | None) -> None:
         if cache is not None:
             cache.save(_cache_rows(rows, tags))
 

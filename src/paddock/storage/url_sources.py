@@ -6,11 +6,11 @@ Bytes come as parts that can be fetched at the same time. `file://` is not for h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from paddock.model.addresses import check_path
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, Corrupt, InvalidInput, NotFound
 from paddock.storage.object_urls import StoreUrl, open_objects, parse_store_url
 

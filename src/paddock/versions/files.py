@@ -70,7 +70,7 @@ class FileService:
             table = tree_table([TreeRow(path, b"", file.size, file.digest, False, file.chunks)])
             return (lambda tree: put_files(self._home.trees, tree, table)), 1, file.size
 
-        return run_put(self._home, address, body)
+        return run_put(self._home, address, body).report
 
     def _append(self, address: Address, path: str, reader: BinaryIO) -> PutReport:
         """`bytes` counts those that were added."""
@@ -80,8 +80,8 @@ class FileService:
             appending.append(_Appending(self._home, path, reader, writer))
             return appending[0], 1, 0
 
-        report = run_put(self._home, address, body, needs_tree=TreeNeed.ALWAYS, edit_waits=True)
-        return replace(report, bytes=appending[0].added_bytes)
+        put = run_put(self._home, address, body, needs_tree=TreeNeed.ALWAYS, edit_waits=True)
+        return replace(put.report, bytes=appending[0].added_bytes)
 
     def put_tree(
         self,
@@ -135,7 +135,7 @@ class FileService:
             lambda writer: (edit, 0, 0),
             needs_tree=TreeNeed.WHERE_POSSIBLE,
             create_branch=False,
-        )
+        ).report
 
     def copy(self, source: str, target: str, *, append: bool = False) -> PutReport:
         """A file goes to the target path, or below it where that ends in `/` or is the root; a directory's
@@ -167,7 +167,7 @@ class FileService:
 
             return edit, table.num_rows, size_bytes
 
-        return run_put(self._home, address, body, needs_tree=TreeNeed.ALWAYS if append else TreeNeed.NONE)
+        return run_put(self._home, address, body, needs_tree=TreeNeed.ALWAYS if append else TreeNeed.NONE).report
 
     def _place(self, target: str, name: str | None) -> tuple[Address, str]:
         """Where files go; `name`: of the source, where that is a single file. Refuses a target that can't be written."""

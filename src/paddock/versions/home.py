@@ -20,7 +20,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from paddock.catalog import garbage, projects
 from paddock.catalog.chunk_index import CatalogChunkIndex
 from paddock.catalog.database import Catalog
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import (
     Conflict,
     Corrupt,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from paddock.catalog import commits
 from paddock.catalog.commits import CommitRow
 from paddock.catalog.database import Transaction
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
@@ -23,6 +22,7 @@ from paddock.catalog.copying import copy_rows
 from paddock.catalog.database import Catalog
 from paddock.catalog.home_row import HomeRow
 from paddock.catalog.postgres import PostgresEngine
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import AlreadyExists, Conflict, Corrupt, NotFound
 from paddock.storage.object_urls import open_place
 from paddock.storage.objects import ObjectStore

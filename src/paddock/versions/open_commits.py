@@ -8,7 +8,6 @@ kept, so the next one starts from there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from paddock.catalog import commits
 from paddock.catalog.commits import CommitRow, WriteRow
 from paddock.catalog.database import Transaction
 from paddock.model.addresses import Address
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import CommitState

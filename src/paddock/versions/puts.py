@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from paddock.model.addresses import Address
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import Digest
 from paddock.model.records import PutReport
 from paddock.storage.chunks import ChunkWriter
-from paddock.storage.ingest import Ingested
+from paddock.storage.ingest import Committed, Ingested
 from paddock.versions.changes import Change, Edit, TreeNeed, write
 from paddock.versions.edits import append_files, mirror_files, put_files
 from paddock.versions.home import Home
@@ -20,6 +21,13 @@ Fill = Callable[[ChunkWriter], Ingested]
 
 Body = Callable[[ChunkWriter], tuple[Edit, int, int]]
 """Puts bytes; says the edit, and how many files and bytes it is about."""
+
+
+class Put(NamedTuple):
+    """What was put, and the tree that the branch has then, where that is known."""
+
+    report: PutReport
+    tree: Digest | None
 
 
 def put_filled(
@@ -45,10 +53,10 @@ def put_filled(
         return edit, found.files, found.bytes
 
     need = TreeNeed.ALWAYS if append or mirror else TreeNeed.NONE
-    report = run_put(home, address, body, needs_tree=need, only_if_changed=mirror)
+    put = run_put(home, address, body, needs_tree=need, only_if_changed=mirror)
     for found in filled:
-        found.commit_cache()
-    return report
+        found.commit_cache(None if append or put.tree is None else Committed(put.tree, mirror))
+    return put.report
 
 
 def run_put(
@@ -60,7 +68,7 @@ def run_put(
     only_if_changed: bool = False,
     create_branch: bool = True,
     edit_waits: bool = False,
-) -> PutReport:
+) -> Put:
     """Run a write (`changes.write` explains the options). Errors leave everything as it was, but for chunks that are garbage."""
     started = time.monotonic()
     with home.pin(), home.chunks.writer() as writer:
@@ -75,7 +83,7 @@ def run_put(
             create_branch=create_branch,
             edit_waits=edit_waits,
         )
-        return PutReport(
+        report = PutReport(
             commit=written.commit,
             files=files,
             bytes=size_bytes,
@@ -84,3 +92,4 @@ def run_put(
             stored_bytes=writer.stored_bytes,
             seconds=time.monotonic() - started,
         )
+        return Put(report, written.tree)

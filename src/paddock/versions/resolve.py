@@ -7,7 +7,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from paddock.catalog import branches, commits, projects, repos, tags
 from paddock.catalog.branches import BranchRow
@@ -16,6 +15,7 @@ from paddock.catalog.database import Transaction
 from paddock.catalog.projects import ProjectRow
 from paddock.catalog.repos import RepoRow
 from paddock.model.addresses import Address, Ref, RepoAddress, Step
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.model.records import DEFAULT_PROJECT, CommitOrigin, CommitState
 

@@ -26,7 +26,7 @@ from paddock.model.store_records import Transfer
 from paddock.storage.chunk_frames import PROBLEM, decoded, read_frame
 from paddock.storage.chunking import EMPTY_DIGEST, file_digest
 from paddock.storage.columnar import decode_segment, sort_by_key
-from paddock.storage.ingest import Ingested
+from paddock.storage.ingest import Committed, Ingested
 from paddock.storage.packs import PackWriter
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.changes import check_target
@@ -177,7 +177,7 @@ class TransferService:
                 opened.used = self._clock()
 
 
-def _nothing() -> None:
+def _nothing(committed: Committed | None) -> None:
     """What is to be remembered once a table of a client is put."""
 
 

@@ -19,10 +19,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from paddock.catalog.database import SCHEMA_VERSION, Catalog, schema_version
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, Corrupt, LimitExceeded, NotFound, Unavailable
 from paddock.versions.home import (
     CATALOG_FILE,

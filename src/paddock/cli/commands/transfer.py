@@ -7,7 +7,6 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -20,6 +19,7 @@ from paddock.cli.session import session_of
 from paddock.client.archives import translated
 from paddock.client.hints import expect_put
 from paddock.model.addresses import parse_address
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.records import PutReport
 from paddock.model.services import OnTransfer, Paddock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.storage.splitting.records import SplitError
 from paddock.storage.splitting.thrift import Struct, read_struct, write_struct
 
