@@ -6,6 +6,8 @@ differences to it, which are folded into a new base when they have grown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,7 @@ Counts = npt.NDArray[np.int32]
 
 _PENDING_MIN = 1 << 20
 _FOLD_MIN = 1 << 16
+_RANGE = 1 << 18
 _FOLD_PART = 8
 """Differences are folded when they are more than this part of the base."""
 
@@ -42,7 +45,32 @@ class Tally:
         return np.where(self.heads[places] == some, self.counts[places], np.int32(0))
 
     def plus(self, other: Tally) -> Tally:
-        """The sums, without those that are 0."""
+        """The sums, without those that are 0. Takes the memory of the result, and of some ranges of digests besides."""
+        most = len(self.heads) + len(other.heads)
+        heads, counts = np.empty(most, dtype=np.uint64), np.empty(most, dtype=np.int32)
+        end = 0
+        for mine, theirs in self._ranges(other):
+            part = self._part(mine)._plus(other._part(theirs))
+            heads[end : end + len(part.heads)] = part.heads
+            counts[end : end + len(part.heads)] = part.counts
+            end += len(part.heads)
+        if end < most:
+            heads.resize(end, refcheck=False)
+            counts.resize(end, refcheck=False)
+        return Tally(heads, counts)
+
+    def _ranges(self, other: Tally) -> Iterator[tuple[slice, slice]]:
+        """Ranges of digests, as places in both."""
+        starts = range(_RANGE, len(self.heads), _RANGE)
+        mine = [0, *starts, len(self.heads)]
+        theirs = [0, *np.searchsorted(other.heads, self.heads[_RANGE::_RANGE]).tolist(), len(other.heads)]
+        for number in range(len(mine) - 1):
+            yield slice(mine[number], mine[number + 1]), slice(theirs[number], theirs[number + 1])
+
+    def _part(self, place: slice) -> Tally:
+        return Tally(self.heads[place], self.counts[place])
+
+    def _plus(self, other: Tally) -> Tally:
         places = np.searchsorted(self.heads, other.heads)
         known = np.zeros(len(places), dtype=bool)
         inside = places < len(self.heads)
@@ -68,7 +96,7 @@ class DigestCounts:
         """Count each of `some` once more, or with step -1 once less. Keeps `some`."""
         self._pending.append((some, step))
         self._pending_count += len(some)
-        if self._pending_count >= max(_PENDING_MIN, len(self.base.heads) // 2):
+        if self._pending_count >= max(_PENDING_MIN, len(self.base.heads) // 4):
             self._settle()
 
     def of(self, some: Heads) -> Counts:
@@ -115,6 +143,8 @@ def _summed(some: list[tuple[Heads, int]]) -> Tally:
     together = np.concatenate([heads for heads, _ in some])
     if all(step == 1 for _, step in some):
         together.sort()
+        if (together[1:] != together[:-1]).all():
+            return Tally(together, np.ones(len(together), dtype=np.int32))
         starts = _starts(together)
         return Tally(together[starts], np.diff(np.append(starts, len(together))).astype(np.int32))
     steps = np.concatenate([np.full(len(heads), step, dtype=np.int32) for heads, step in some])
