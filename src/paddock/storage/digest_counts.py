@@ -96,7 +96,7 @@ class DigestCounts:
         """Count each of `some` once more, or with step -1 once less. Keeps `some`."""
         self._pending.append((some, step))
         self._pending_count += len(some)
-        if self._pending_count >= max(_PENDING_MIN, len(self.base.heads) // 4):
+        if self._pending_count >= max(_PENDING_MIN, len(self.base.heads) // 8):
             self._settle()
 
     def of(self, some: Heads) -> Counts:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from paddock.storage.objects import Bytes
 
+_BLOCK = 1 << 18
+
 Heads = npt.NDArray[np.uint64]
 """The first 64 bits of digests, as they sort."""
 
@@ -35,9 +37,13 @@ def unique(some: Heads) -> Heads:
 
 
 def member_of(some: Heads, ordered: Heads) -> npt.NDArray[np.bool_]:
-    """For each whether it is among the sorted ones."""
+    """For each whether it is among the sorted ones. Takes a byte each, and what a block of them needs."""
+    found = np.zeros(len(some), dtype=bool)
     if not len(ordered):
-        return np.zeros(len(some), dtype=bool)
-    places = np.searchsorted(ordered, some)
-    places[places == len(ordered)] = 0
-    return np.asarray(ordered[places] == some)
+        return found
+    for start in range(0, len(some), _BLOCK):
+        block = some[start : start + _BLOCK]
+        places = np.searchsorted(ordered, block)
+        places[places == len(ordered)] = 0
+        found[start : start + _BLOCK] = ordered[places] == block
+    return found
