@@ -129,7 +129,7 @@ def test_deleting_a_pipeline_takes_its_jobs_and_leaves_its_commits(home: Home) -
     pipeline = add_pipeline(home, "edges", ["data"])
     with home.catalog.write() as tx:
         job = _job(home, tx)
-        batches.record(tx, job, result="aa", run=1, recovered=0, failed=0, stored_bytes=1)
+        batches.record(tx, job, [batches.Accepted("aa", run=1, recovered=0, failed=0, stored_bytes=1)])
         assert pipelines.add_version(tx, pipeline.id, spec="{}", transform="11", code="", created=2.0) == 2
         assert [row.version for row in pipelines.versions(tx, pipeline.id)] == [1, 2]
         pipelines.delete(tx, pipeline.id)

@@ -1,24 +1,18 @@
-"""Agents of workers on other hosts: joining, exchanging messages with the scheduler, and objects for those without a store."""
+"""Agents of workers on other hosts: joining and leaving, and objects for those without a store. What they exchange: `exchanges`."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, Field
 
 from paddock.model.errors import InvalidInput, LimitExceeded, PermissionDenied, Unavailable
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.cluster import Cluster
-from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_up, write_down
-from paddock.runtime.engines.network import POLL_SECONDS, NetworkEngine, ToWorker
-
-INLINE_BYTES_MAX = 64 << 10
-"""Longer bodies (reports of large batches) are read in a thread, so that they hold up nobody."""
+from paddock.runtime.engines.network import NetworkEngine
 
 OBJECT_MEDIA_TYPE = "application/octet-stream"
 OBJECT_BYTES_MAX = 1 << 30
@@ -49,31 +43,40 @@ class SchedulerPlace(BaseModel):
     here: bool
 
 
-def _cluster(request: Request) -> Cluster:
-    cluster: Cluster | None = request.app.state.cluster
+def cluster_of(cluster: Cluster | None) -> Cluster:
     if cluster is None:
         raise Unavailable("this server takes no workers; start it with `paddock up`")
     return cluster
 
 
-def _pool(request: Request, cluster: Annotated[Cluster, Depends(_cluster)]) -> str:
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
+def token_of(authorization: str) -> str:
+    """The token in a header. PermissionDenied: there is none."""
+    kind, _, token = authorization.partition(" ")
     if kind.lower() != "bearer" or not token:
         raise PermissionDenied(
             "workers need a token; make one with `paddock pool token POOL`, and name it with --token-file"
         )
-    return cluster.pool_of_token(token)
+    return token
 
 
-InCluster = Annotated[Cluster, Depends(_cluster)]
-Pool = Annotated[str, Depends(_pool)]
-
-
-def _engine(cluster: Cluster) -> NetworkEngine:
+def engine_of(cluster: Cluster) -> NetworkEngine:
+    """Unavailable: another server schedules."""
     engine = cluster.engine
     if engine is None:
         raise Unavailable("this server does not schedule; ask /scheduler which one does")
     return engine
+
+
+def _cluster(request: Request) -> Cluster:
+    return cluster_of(request.app.state.cluster)
+
+
+def _pool(request: Request, cluster: Annotated[Cluster, Depends(_cluster)]) -> str:
+    return cluster.pool_of_token(token_of(request.headers.get("authorization", "")))
+
+
+InCluster = Annotated[Cluster, Depends(_cluster)]
+Pool = Annotated[str, Depends(_pool)]
 
 
 @router.get("/scheduler", summary="Which server schedules")
@@ -84,54 +87,13 @@ def scheduler(cluster: InCluster) -> SchedulerPlace:
 @router.post("/agents", summary="Join with workers")
 def join(body: AgentBody, cluster: InCluster, pool: Pool) -> Joined:
     capacity = Capacity(body.cpus, body.memory_bytes, body.disk_bytes, body.gpus)
-    agent = _engine(cluster).join(pool=pool, host=body.host, capacity=capacity)
+    agent = engine_of(cluster).join(pool=pool, host=body.host, capacity=capacity)
     return Joined(agent=agent, home=cluster.home_id, chunking=dict(cluster.chunking), storage=cluster.storage)
 
 
 @router.delete("/agents/{agent}", status_code=204, summary="Leave; unfinished batches go to others")
 def leave(agent: str, cluster: InCluster, pool: Pool) -> None:
-    _engine(cluster).leave(agent, "its agent has left")
-
-
-@router.post("/agents/{agent}/exchange", summary="Send what workers say, get what is for them")
-async def exchange(
-    agent: str,
-    request: Request,
-    cluster: InCluster,
-    pool: Pool,
-    received: Annotated[int, Query(ge=0, description="All messages with lower numbers have arrived")],
-    wait: Annotated[bool, Query(description="Hold the answer until there is a message, some seconds at most")] = False,
-) -> Response:
-    engine = _engine(cluster)
-    body = await request.body()
-    arrived = asyncio.Event()
-    if wait:
-        engine.watch(agent, _waker(arrived))
-    take = partial(_take, engine, agent, pool, received, body)
-    found = await asyncio.to_thread(take) if len(body) > INLINE_BYTES_MAX else take()
-    if wait and not found:
-        try:
-            await asyncio.wait_for(arrived.wait(), POLL_SECONDS)
-        except TimeoutError:
-            pass
-        found = _take(engine, agent, pool, received, b"")
-    return Response(write_down(found), media_type=MEDIA_TYPE)
-
-
-def _take(engine: NetworkEngine, agent: str, pool: str, received: int, body: bytes) -> Sequence[ToWorker]:
-    return engine.exchange(agent, pool=pool, received=received, messages=read_up(body))
-
-
-def _waker(event: asyncio.Event) -> Callable[[], None]:
-    loop = asyncio.get_running_loop()
-
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(event.set)
-        except RuntimeError:
-            pass  # the server is going down, and with it whoever waits
-
-    return wake
+    engine_of(cluster).leave(agent, "its agent has left")
 
 
 # ---- objects -----------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from paddock.api import (
 )
 from paddock.api.bodies import UPLOADS_MAX
 from paddock.api.dependencies import Services
+from paddock.api.exchanges import Exchanges
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
 from paddock.model.records import DEFAULT_PROJECT
@@ -104,5 +105,6 @@ def create_app(
     for router in routers:
         app.include_router(router, prefix=API_ROOT)
     add_error_handlers(app)
+    app.add_middleware(Exchanges, root=API_ROOT, cluster=cluster)
     app.add_middleware(OriginGuard, hosts=hosts)
     return app

@@ -53,25 +53,45 @@ def spent(tx: Transaction, job_id: int) -> dict[str, float]:
     return dict(zip(PARTS, map(float, row), strict=True))
 
 
-def record(
-    tx: Transaction,
-    job_id: int,
-    *,
-    result: str,
-    run: int,
-    recovered: int,
-    failed: int,
-    stored_bytes: int,
-    spent: Sequence[float] = NOTHING_SPENT,
-) -> None:
-    """Keep the accepted result of some of the job's datums, until the job has ended. spent: seconds, in the order of PARTS."""
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The accepted result of some of a job's datums. spent: seconds, in the order of PARTS."""
+
+    result: str
+    run: int
+    recovered: int
+    failed: int
+    stored_bytes: int
+    spent: Sequence[float] = NOTHING_SPENT
+
+
+def record(tx: Transaction, job_id: int, accepted: Sequence[Accepted]) -> None:
+    """Keep results until the job has ended. Costs two statements, however many there are."""
+    row: Any = tx.one("SELECT coalesce(max(number), -1) + 1 FROM batches WHERE job_id = ?", (job_id,))
+    first = int(row[0])
+    columns = "job_id, number, first, last, state, worker, attempt, result, run, recovered, failed, stored_bytes"
     parts = "".join(f", {part}_seconds" for part in PARTS)
-    tx.execute(
-        "INSERT INTO batches (job_id, number, first, last, state, worker, attempt, result, run, recovered, failed,"
-        f" stored_bytes{parts})"
-        " SELECT ?, coalesce(max(number), -1) + 1, 0, 0, 'done', '', 1, ?, ?, ?, ?, ?"
-        f"{', ?' * len(PARTS)} FROM batches WHERE job_id = ?",
-        (job_id, result, run, recovered, failed, stored_bytes, *spent, job_id),
+    marks = ", ".join("?" * (12 + len(PARTS)))
+    tx.executemany(
+        f"INSERT INTO batches ({columns}{parts}) VALUES ({marks})",
+        [
+            (
+                job_id,
+                first + index,
+                0,
+                0,
+                "done",
+                "",
+                1,
+                each.result,
+                each.run,
+                each.recovered,
+                each.failed,
+                each.stored_bytes,
+                *each.spent,
+            )
+            for index, each in enumerate(accepted)
+        ],
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any
 
 from paddock.catalog import garbage
 from paddock.catalog.database import Catalog, Transaction
@@ -78,15 +80,24 @@ def sizes(tx: Transaction, digests: Sequence[Digest], *, condemned_from: int) ->
 
 
 def register(tx: Transaction, packs: Sequence[PackRecord]) -> None:
-    """Add packs within the caller's transaction (a worker's report is one with its batch)."""
-    for pack in packs:
-        if tx.one("SELECT id FROM packs WHERE name = ?", (pack.pack,)) is not None:
-            continue
-        pack_id = tx.insert(
-            "INSERT INTO packs (name, size_bytes, chunks) VALUES (?, ?, ?) RETURNING id",
-            (pack.pack, pack.bytes, len(pack.chunks)),
-        )
-        tx.executemany(_INSERT_CHUNK, _chunk_rows(pack_id, pack))
+    """Add packs within the caller's transaction (a worker's report is one with its batch). Four statements, however many packs."""
+    by_name = {pack.pack: pack for pack in packs}
+    for (name,) in tx.all_in("SELECT name FROM packs WHERE name IN ({})", list(by_name)):
+        del by_name[PackId(str(name))]
+    if not by_name:
+        return
+    tx.executemany(
+        "INSERT INTO packs (name, size_bytes, chunks) VALUES (?, ?, ?)",
+        [(pack.pack, pack.bytes, len(pack.chunks)) for pack in by_name.values()],
+    )
+    ids: list[Any] = tx.all_in("SELECT id, name FROM packs WHERE name IN ({})", list(by_name))
+    id_of = {name: int(id) for id, name in ids}
+    placed: dict[Digest, tuple[int, Location]] = {}
+    for name, pack in by_name.items():
+        for digest, location in pack.chunks:
+            # One statement may not meet a chunk twice; the first place counts, as if they came one by one.
+            placed.setdefault(digest, (id_of[name], location))
+    tx.executemany(_INSERT_CHUNK, _chunk_rows((id, digest, location) for digest, (id, location) in placed.items()))
 
 
 def enter(tx: Transaction, pack: PackRecord, *, chunks: int) -> None:
@@ -100,14 +111,10 @@ def enter(tx: Transaction, pack: PackRecord, *, chunks: int) -> None:
             "INSERT INTO packs (name, size_bytes, chunks) VALUES (?, ?, ?) RETURNING id",
             (pack.pack, pack.bytes, chunks),
         )
-    tx.executemany(_INSERT_CHUNK, _chunk_rows(pack_id, pack))
+    tx.executemany(_INSERT_CHUNK, _chunk_rows((pack_id, digest, location) for digest, location in pack.chunks))
 
 
-def _chunk_rows(pack_id: int, pack: PackRecord) -> Iterator[tuple[Value, ...]]:
+def _chunk_rows(placed: Iterable[tuple[int, Digest, Location]]) -> Iterator[tuple[Value, ...]]:
     # In key order, neighbours fall into one page of the index: half the time of a random order.
-    for digest, location in sorted(pack.chunks, key=_digest_of):
+    for pack_id, digest, location in sorted(placed, key=itemgetter(1)):
         yield (digest, pack_id, location.offset, location.stored, location.size, location.codec)
-
-
-def _digest_of(chunk: tuple[Digest, Location]) -> bytes:
-    return chunk[0]

@@ -15,7 +15,7 @@ import select
 import threading
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -152,16 +152,26 @@ class PostgresConnection:
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def begin_write(self) -> None:
-        self.execute("BEGIN")
         self._writes = True
-        self.rows("SELECT pg_advisory_xact_lock(?)", (_number(f"{self._engine.schema}/write", 63),))
-        self._engine.locks.check(self)
+        lock = _number(f"{self._engine.schema}/write", 63)
+        watched = self._engine.locks.watched()
+        pids = ", ".join(str(session.pid) for session in watched) or "0"
+        with _translated(self._engine.name):
+            # One round trip. The last statement has a snapshot of its own, from when the lock was given.
+            cursor = self._raw.execute(
+                f"BEGIN; SELECT pg_advisory_xact_lock({lock});"
+                f" SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid IN ({pids})"
+            )
+            while cursor.nextset():
+                pass
+            alive = {_Session(*row) for row in cursor.fetchall()}
+        self._engine.locks.check(watched - alive)
 
     def commit(self) -> None:
-        if self._writes:
-            self.execute(f"NOTIFY {self._engine.channel}")
-            self._writes = False
-        self.execute("COMMIT")
+        notify = f"NOTIFY {self._engine.channel}; " if self._writes else ""
+        self._writes = False
+        with _translated(self._engine.name):
+            self._raw.execute(f"{notify}COMMIT")
 
     def rollback(self) -> None:
         self._writes = False
@@ -351,22 +361,18 @@ class AdvisoryLocks:
             )
         return None if row[0] is None else int(row[0])
 
-    def check(self, connection: PostgresConnection) -> None:
-        """Unavailable where a session has ended that keeps locks of this process."""
+    def watched(self) -> Set[_Session]:
+        """Sessions that keep locks of this process."""
         with self._guard:
             pins = self._pins
-            kept = list(self._kept.values())
-            if pins is not None and pins.held:
-                kept.append(pins.session)
-            gone = any(each.held for each in self._lost)
-        if kept and not gone:
-            pids: list[Any] = [session.pid for session in kept]
-            rows = connection.rows_in("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid IN ({})", pids)
-            gone = not {(session.pid, session.started) for session in kept} <= set(rows)
-            if gone:
-                with self._guard:
-                    if pins is self._pins and pins is not None and (pins.session.pid, pins.session.started) not in rows:
-                        self._lose_pins()
+            return {*self._kept.values(), *([pins.session] if pins is not None and pins.held else [])}
+
+    def check(self, ended: Set[_Session]) -> None:
+        """Unavailable where one of these sessions, which have ended, keeps locks still, or one did that had ended before."""
+        with self._guard:
+            gone = any(each.held for each in self._lost) or bool(ended & self.watched())
+            if self._pins is not None and self._pins.session in ended:
+                self._lose_pins()
         if gone:
             raise Unavailable(
                 f"the connection to catalog {self._engine.name} that kept this process's locks was cut; nothing was changed:"

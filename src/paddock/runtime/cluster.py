@@ -53,16 +53,21 @@ class Cluster:
         with self._home.catalog.read() as tx:
             return pools_sql.scheduler_url(tx) or None
 
-    def pool_of_token(self, secret: str) -> str:
-        """The pool that a token is good for. PermissionDenied: none."""
-        now = self._monotonic()
+    def known_pool(self, secret: str) -> str:
+        """`pool_of_token` where the catalog need not be asked; else empty."""
         with self._lock:
             pool, until = self._pools.get(secret, ("", 0.0))
-        if now < until:
+        return pool if self._monotonic() < until else ""
+
+    def pool_of_token(self, secret: str) -> str:
+        """The pool that a token is good for. PermissionDenied: none."""
+        pool = self.known_pool(secret)
+        if pool:
             return pool
+        until = self._monotonic() + TOKEN_SECONDS
         pool = pool_of_token(self._home, secret)
         with self._lock:
             if len(self._pools) >= TOKENS_MAX:
                 self._pools.clear()
-            self._pools[secret] = (pool, now + TOKEN_SECONDS)
+            self._pools[secret] = (pool, until)
         return pool

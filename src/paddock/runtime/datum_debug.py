@@ -102,7 +102,8 @@ def _tasks(home: Home, job: str, datum: str, gpus: tuple[str, ...] | None) -> tu
         reuse=False,
     )
     name = f"{row.pipeline_id}.{row.version}"
-    batch = TaskBuilder(home, plan, job=CommitId(row.set_id), transform=name).batch("debug", [_position(plan, datum)])
+    tasks = TaskBuilder(home, plan, job=CommitId(row.set_id), transform=name)
+    (batch,) = tasks.batches([("debug", [_position(plan, datum)])])
     wanted = need_of(facts.spec).gpus
     if wanted:
         found = machine_capacity(home.path, workers=1, gpus=gpus).gpus

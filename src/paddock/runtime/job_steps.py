@@ -6,6 +6,7 @@ A step that finds its job ended by another hand (stopped, updated, deleted) chan
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -288,27 +289,30 @@ def _write_datums(home: Home, plan: Plan, writer: ChunkWriter) -> Digest:
 # ---- results -----------------------------------------------------------------------------------------------
 
 
-def accept(home: Home, active: ActiveJob, lease: Lease, report: BatchReport) -> None:
-    """Take the results of one report: its packs into the chunk index and its batch into the catalog, at once."""
-    assert report.batch is not None, "a report of datums names its batch result"
-    job = bytes.fromhex(active.row.set_id)
-    active.record_report(report, lease.datums, job=job)
-    states = [each.state for each in report.datums]
-    with home.catalog.write() as tx:
-        chunk_index.register(tx, report.packs)
-        batches_sql.record(
-            tx,
-            active.row.id,
-            result=report.batch.hex(),
-            run=states.count(DatumState.SUCCESS),
-            recovered=states.count(DatumState.RECOVERED),
-            failed=states.count(DatumState.FAILED),
-            stored_bytes=sum(pack.bytes for pack in report.packs),
-            # What is computed early lies before the job's start, and its times are those of the job from there.
-            spent=batches_sql.NOTHING_SPENT if active.early else report.spent,
+def accept(home: Home, reports: Sequence[tuple[ActiveJob, BatchReport]]) -> None:
+    """Take reports whose datums are recorded with their jobs: packs into the chunk index, batches into the catalog, in one transaction."""
+    jobs = {active.row.id: active for active, _ in reports}
+    by_job: defaultdict[int, list[batches_sql.Accepted]] = defaultdict(list)
+    for active, report in reports:
+        assert report.batch is not None, "a report of datums names its batch result"
+        states = [each.state for each in report.datums]
+        by_job[active.row.id].append(
+            batches_sql.Accepted(
+                result=report.batch.hex(),
+                run=states.count(DatumState.SUCCESS),
+                recovered=states.count(DatumState.RECOVERED),
+                failed=states.count(DatumState.FAILED),
+                stored_bytes=sum(pack.bytes for pack in report.packs),
+                # What is computed early lies before the job's start, and its times are those of the job from there.
+                spent=batches_sql.NOTHING_SPENT if active.early else report.spent,
+            )
         )
-        if not active.early:
-            jobs_sql.update(tx, active.row.id, counts=active.counts)
+    with home.catalog.write() as tx:
+        chunk_index.register(tx, [pack for _, report in reports for pack in report.packs])
+        for id, accepted in by_job.items():
+            batches_sql.record(tx, id, accepted)
+            if not jobs[id].early:
+                jobs_sql.update(tx, id, counts=jobs[id].counts)
 
 
 def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> None:
@@ -332,7 +336,8 @@ def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> No
     active.record(position, DatumState.FAILED, batch=batch, ordinal=0, job=bytes.fromhex(job), reason=reason)
     with home.catalog.write() as tx:
         chunk_index.register(tx, packs)
-        batches_sql.record(tx, active.row.id, result=batch.hex(), run=0, recovered=0, failed=1, stored_bytes=0)
+        lost = batches_sql.Accepted(batch.hex(), run=0, recovered=0, failed=1, stored_bytes=0)
+        batches_sql.record(tx, active.row.id, [lost])
         if not active.early:
             jobs_sql.update(tx, active.row.id, counts=active.counts)
 

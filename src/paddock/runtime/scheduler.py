@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
@@ -34,16 +35,31 @@ LEASE_SECONDS = 30.0
 """Heartbeats come every second; a worker silent for so long is taken for hung, and killed."""
 EXPIRY_SECONDS = 1.0
 """How often the scheduler looks for leases that have ended."""
+LOOK_SECONDS = 0.02
+"""How often it looks for new jobs while reports come in: each of them changes the catalog, and a look at it costs as much as a report."""
 RESCUE_SECONDS = 0.25
 """How often it looks, while workers are idle, for what they could take over from others."""
 TABLE_SECONDS = 0.2
 """A job that ends sooner is not worth a datums table to look at while it runs."""
 BATCHES_MAX = 2
 """A worker holds the batch at work and the next; however often one asks that does not report, it gets no more."""
+TOGETHER_DATUMS = 4_000
+"""Batches for so many datums are looked up together: it is the number of questions that costs, up to some megabytes of answers."""
 LOST_REPORTS_MAX = 3
 FAILED_STARTS_MAX = 3
 
 LOG = logging.getLogger("paddock")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """A lease that a worker has been given and not yet been told of."""
+
+    worker: WorkerId
+    active: ActiveJob
+    lease: Lease
+    gpus: tuple[str, ...]
+    alone: bool
 
 
 class Scheduler:
@@ -62,11 +78,15 @@ class Scheduler:
         self._home = home
         self._engine = engine
         self._workers = workers
+        self._pool_size = max(1, workers)
+        """Workers that there are, or will be once there is work; as of the beginning of a round."""
         self._machines = Machines(capacity, engine, own_workers=workers)
         self._default_engine = default_engine
         self._monotonic = monotonic
         self._now = now
         self._seen_version: int | None = None
+        self._busy = False
+        """Reports came in the last round: the catalog has changed, by what they told."""
         self._active: dict[int, ActiveJob] = {}
         self._early = EarlyWork(home, workers, monotonic, now)
         self._spare = True
@@ -79,6 +99,8 @@ class Scheduler:
         self._held: Counter[WorkerId] = Counter()
         self._serving: defaultdict[int, Counter[WorkerId]] = defaultdict(Counter)
         """Leases of each worker, by job; no zeros."""
+        self._reports: list[tuple[ActiveJob, BatchReport]] = []
+        """Taken, and not yet in the catalog."""
         self._knows: dict[WorkerId, set[str]] = {}
         self._tired: set[WorkerId] = set()
         """Workers whose warm process may hold what others could be given."""
@@ -87,13 +109,8 @@ class Scheduler:
         self._errands: deque[Callable[[], None]] = deque()
         self._failed_starts = 0
         self._told = False
-        self._next_expiry = self._next_rescue = monotonic()
+        self._next_expiry = self._next_rescue = self._next_look = monotonic()
         job_steps.salvage_ended(home, now=now())
-
-    @property
-    def _pool_size(self) -> int:
-        """Workers that there are, or will be once there is work."""
-        return max(1, self._workers, len(self._engine.workers()))
 
     def start_workers(self) -> None:
         """Start all workers now, and not when there is work: the first datum of a job then waits for none."""
@@ -123,19 +140,27 @@ class Scheduler:
 
     def run_once(self, timeout_seconds: float) -> None:
         """One round; waits at most `timeout_seconds` for a worker's message. Errors of one job fail that job only."""
+        self._pool_size = max(1, self._workers, len(self._engine.workers()))
         self._refresh()
         while self._errands:
             self._errands.popleft()()
         self._hand_out()
         for active in list(self._active.values()):
             self._settle(active)
-        for event in self._engine.poll(timeout_seconds):
-            self._handle(event)
+        try:
+            for event in self._engine.poll(timeout_seconds):
+                self._handle(event)
+        finally:
+            self._accept()
         self._expire()
 
     # ---- which jobs are at work ----------------------------------------------------------------------------
 
     def _refresh(self) -> None:
+        now = self._monotonic()
+        if self._busy and now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
         version = self._home.catalog.data_version()
         if version == self._seen_version:
             return
@@ -226,11 +251,7 @@ class Scheduler:
         waiting += self._early.remaining
         if waiting:
             self._engine.scale(min(self._workers, waiting + len(self._leases)))
-        for worker in list(self._claims):
-            active = self._choose(worker, self._active) if self._held[worker] < BATCHES_MAX else None
-            if active is not None:
-                del self._claims[worker]
-                self._send_batch(worker, active)
+        self._serve(self._active, held_max=BATCHES_MAX - 1)
         for worker in self._tired:
             self._engine.send(worker, Rest())
         self._tired.clear()
@@ -250,10 +271,25 @@ class Scheduler:
         for before, after in self._early.plan(self._active):
             if before is not None:
                 self._let_go(before, after)
+        self._serve(self._early.jobs, held_max=0)
+
+    def _serve(self, jobs: Mapping[int, ActiveJob], *, held_max: int) -> None:
+        """Give workers that wait, and hold no more batches than that, one each. What is given to many at once is looked up together."""
+        if not any(active.dispatch.remaining for active in jobs.values()):
+            return
+        granted: list[_Grant] = []
+        datums = 0
         for worker in list(self._claims):
-            if self._held[worker] == 0 and (active := self._choose(worker, self._early.jobs)) is not None:
+            active = self._choose(worker, jobs) if self._held[worker] <= held_max else None
+            if active is not None:
                 del self._claims[worker]
-                self._send_batch(worker, active)
+                grant = self._grant_batch(worker, active)
+                granted.append(grant)
+                datums += len(grant.lease.datums)
+            if datums >= TOGETHER_DATUMS:
+                self._send(granted)
+                granted, datums = [], 0
+        self._send(granted)
 
     def _withdraw(self) -> None:
         """Cancel as much early work as there are datums of ready jobs that wait, the youngest first: it has the least to lose."""
@@ -324,9 +360,9 @@ class Scheduler:
         lease = active.dispatch.take_over(rescue, LeaseId(new_id()), now=self._monotonic(), lease_seconds=LEASE_SECONDS)
         if rescue.keep is not None:
             self._engine.send(self._leases[rescue.victim][1], Trim(rescue.victim, rescue.keep))
-        self._send(worker, active, lease, active.need)
+        self._send([self._grant(worker, active, lease, active.need)])
 
-    def _send_batch(self, worker: WorkerId, active: ActiveJob) -> None:
+    def _grant_batch(self, worker: WorkerId, active: ActiveJob) -> _Grant:
         workers = min(self._pool_size, active.workers_max or self._pool_size)
         active.workers = max(active.workers, workers)
         need, alone = _need(active, self._machines.budget(worker)), active.dispatch.next_alone
@@ -334,27 +370,43 @@ class Scheduler:
             LeaseId(new_id()), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
         )
         assert lease is not None, "a chosen job has datums that wait"
-        self._send(worker, active, lease, need, alone=alone)
+        return self._grant(worker, active, lease, need, alone=alone)
 
-    def _send(self, worker: WorkerId, active: ActiveJob, lease: Lease, need: Need, *, alone: bool = False) -> None:
+    def _grant(self, worker: WorkerId, active: ActiveJob, lease: Lease, need: Need, *, alone: bool = False) -> _Grant:
+        """Enter a lease into the books; it is to be sent."""
         gpus = self._machines.budget(worker).take(worker, lease.id, need)
         self._tired.discard(worker)
         self._idle_since.pop(worker, None)
         self._leases[lease.id] = (active.row.id, worker)
         self._held[worker] += 1
         self._serving[active.row.id][worker] += 1
-        try:
-            batch = active.tasks.batch(lease.id, lease.datums)
-        except PaddockError as error:
-            self._fail(active, f"can't read the inputs: {error}")
-            self._claims[worker] = None
-            return
+        return _Grant(worker, active, lease, gpus, alone)
+
+    def _send(self, granted: Sequence[_Grant]) -> None:
+        by_job: defaultdict[int, list[_Grant]] = defaultdict(list)
+        for grant in granted:
+            by_job[grant.active.row.id].append(grant)
+        for grants in by_job.values():
+            active = grants[0].active
+            try:
+                batches = active.tasks.batches([(grant.lease.id, grant.lease.datums) for grant in grants])
+            except PaddockError as error:
+                self._fail(active, f"can't read the inputs: {error}")
+                self._claims |= {grant.worker: None for grant in grants}
+                continue
+            for grant, batch in zip(grants, batches, strict=True):
+                special = grant.gpus or grant.alone
+                self._tell_of_transform(grant.worker, active)
+                self._engine.send(
+                    grant.worker, dataclasses.replace(batch, gpus=grant.gpus, alone=grant.alone) if special else batch
+                )
+
+    def _tell_of_transform(self, worker: WorkerId, active: ActiveJob) -> None:
         task = active.transform_task
         knows = self._knows.setdefault(worker, set())
         if task.id not in knows:
             knows.add(task.id)
             self._engine.send(worker, task)
-        self._engine.send(worker, dataclasses.replace(batch, gpus=gpus, alone=alone) if gpus or alone else batch)
 
     def _forget(self, lease: LeaseId) -> WorkerId:
         """Take a lease that has ended out of the books; the worker that held it."""
@@ -373,6 +425,7 @@ class Scheduler:
 
     def _fail(self, active: ActiveJob, reason: str) -> None:
         """End a job that can't go on. One with an early plan is planned again when its inputs are finished."""
+        self._accept()
         if active.early:
             self._early.block(active.row.id)
             self._drop_early(active.row.id)
@@ -432,7 +485,7 @@ class Scheduler:
             )
 
     def _report(self, worker: WorkerId, report: BatchReport) -> None:
-        """Accept a report if its lease is current; one transaction. A report of a void lease changes nothing."""
+        """Take a report if its lease is current; `_accept` makes it last. A report of a void lease changes nothing."""
         id = LeaseId(report.lease)
         active = self._holder(id, worker)
         lease = None if active is None else active.dispatch.lease(id)
@@ -444,7 +497,8 @@ class Scheduler:
         if report.batch is not None:
             # Believed like the seconds of datums: no more than has passed since the lease began.
             spent = report.spent.believed(now - lease.started)
-            job_steps.accept(self._home, active, lease, dataclasses.replace(report, spent=spent))
+            active.record_report(report, lease.datums, job=bytes.fromhex(active.row.set_id))
+            self._reports.append((active, dataclasses.replace(report, spent=spent)))
         positions = tuple(lease.datums[each.position] for each in report.datums)
         seconds = sum(each.seconds for each in report.datums)
         starved = {lease.datums[each] for each in report.starved if 0 <= each < len(lease.datums)}
@@ -458,7 +512,18 @@ class Scheduler:
             if active.lost_reports >= LOST_REPORTS_MAX:
                 self._fail(active, f"results could not be stored: {report.error}")
 
+    def _accept(self) -> None:
+        """Enter the reports that were taken into the catalog, all in one transaction: the more come at once, the less each costs.
+
+        Nobody is told of a report before. Unavailable: the scheduler has to end; the next one goes by the catalog.
+        """
+        reports, self._reports = self._reports, []
+        self._busy = bool(reports)
+        if reports:
+            job_steps.accept(self._home, reports)
+
     def _worker_gone(self, event: WorkerGone) -> None:
+        self._accept()
         worker = event.worker
         self._claims.pop(worker, None)
         started = self._knows.pop(worker, None) is not None

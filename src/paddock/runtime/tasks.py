@@ -29,7 +29,7 @@ class _File(NamedTuple):
 
 
 class TaskBuilder:
-    """Builds the batches of one job. Cost of a batch: its files, and the segments in which they lie."""
+    """Builds the batches of one job. Cost of some batches: their files, the segments in which they lie, and one question to the index."""
 
     def __init__(self, home: Home, plan: Plan, *, job: CommitId, transform: str) -> None:
         self._home = home
@@ -42,10 +42,20 @@ class TaskBuilder:
         self._group_by = [group_values(leaf, matches) for leaf, matches in pairs]
         self._pieces = PieceTasks(home)
 
-    def batch(self, lease: str, datums: Sequence[int]) -> BatchTask:
+    def batches(self, leases: Sequence[tuple[str, Sequence[int]]]) -> list[BatchTask]:
+        """One for each (lease, positions in the plan)."""
+        members = [[self._plan.files_of(position) for position in datums] for _, datums in leases]
+        inputs = self._inputs({pair for each in members for pairs in each for pair in pairs})
+        return [self._batch(lease, datums, each, inputs) for (lease, datums), each in zip(leases, members, strict=True)]
+
+    def _batch(
+        self,
+        lease: str,
+        datums: Sequence[int],
+        members: Sequence[Sequence[tuple[int, int]]],
+        inputs: Mapping[tuple[int, int], InputTask],
+    ) -> BatchTask:
         plan = self._plan
-        members = [plan.files_of(position) for position in datums]
-        inputs = self._inputs({pair for pairs in members for pair in pairs})
         return BatchTask(
             lease=lease,
             job=self._job,

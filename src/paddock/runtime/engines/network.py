@@ -22,10 +22,12 @@ from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.model.ids import new_id
 from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.engines.engine import Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
-from paddock.runtime.protocol import Down, Ready, Up, decode, encode
+from paddock.runtime.protocol import Down, Heartbeat, Ready, Up, decode, encode
 
 SILENCE_SECONDS = 15.0
 """An agent exchanges at least every `POLL_SECONDS`; one that is silent for so long is taken for lost, with its workers."""
+LOOK_SECONDS = 0.5
+"""How often it looks for those that are silent."""
 POLL_SECONDS = 5.0
 """How long an exchange with nothing to tell is held open at most."""
 ANSWER_BYTES_MAX = 8 << 20
@@ -117,6 +119,7 @@ class NetworkEngine:
         self._events: deque[WorkerEvent] = deque()
         self._waiting_bytes = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._next_look = 0.0
         self._stopped = False
 
     # ---- the scheduler's side ------------------------------------------------------------------------------
@@ -229,7 +232,8 @@ class NetworkEngine:
             if events:
                 self._events.extend(events)
                 self._waiting_bytes += sum(len(message.line or b"") for message in new)
-                os.eventfd_write(self._wake, 1)
+                if not all(map(_can_wait, events)):
+                    os.eventfd_write(self._wake, 1)
             return as_many_as_fit(agent.outgoing, ANSWER_BYTES_MAX)
 
     def watch(self, agent_id: str, wake: Callable[[], None] | None) -> None:
@@ -291,12 +295,21 @@ class NetworkEngine:
             os.eventfd_write(self._wake, 1)
 
     def _lose_silent(self) -> None:
+        now = self._monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
         with self._lock:
             if self._stopped:
                 return
-            limit = self._monotonic() - SILENCE_SECONDS
+            limit = now - SILENCE_SECONDS
             for agent in [agent for agent in self._agents.values() if agent.seen < limit]:
                 self._lose(agent, f"host {agent.host} has not been heard of for {SILENCE_SECONDS:.0f} s")
+
+
+def _can_wait(event: WorkerEvent) -> bool:
+    """Heartbeats of a thousand workers wake nobody a thousand times a second; the next look takes them in."""
+    return isinstance(event, WorkerMessage) and isinstance(event.message, Heartbeat)
 
 
 def as_many_as_fit(waiting: Iterable[Message], bytes_max: int) -> list[Message]:

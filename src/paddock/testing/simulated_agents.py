@@ -1,0 +1,286 @@
+"""Many agents of simulated workers in one process: the real exchanges with a real server, and no work but the waiting.
+
+Each agent has two connections, as a real one: one waits for what the server says, the other sends what workers say at once, and
+heartbeats once a second. Datums last as long as they are told to, and leave nothing; their reports are stored packs like any other's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from paddock.model.errors import Unavailable
+from paddock.model.records import DatumState
+from paddock.runtime.batch_format import DatumOutcome
+from paddock.runtime.engines.exchange_format import read_down, write_up
+from paddock.runtime.engines.network import FromWorker, ToWorker
+from paddock.runtime.protocol import (
+    BatchReport,
+    BatchTask,
+    Claim,
+    DatumResult,
+    Heartbeat,
+    Ready,
+    Trim,
+    Up,
+    decode,
+    encode,
+)
+from paddock.runtime.report_writer import ReportWriter
+from paddock.storage.chunking import ChunkingParameters
+from paddock.storage.objects import Bytes, LocalObjects, ObjectWriter
+
+BEAT_SECONDS = 1.0
+START_SECONDS = 5.0
+"""Agents join within so long, at random moments."""
+
+
+@dataclass(slots=True)
+class Latencies:
+    """Seconds of what was asked for between `begin` and `end`: of sending heartbeats, and from asking for a batch to having it."""
+
+    begin: float = 0.0
+    end: float = float("inf")
+    heartbeats: list[float] = field(default_factory=list)
+    claims: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+    """By how much this process was late to do what was due: part of the others, and no fault of the server."""
+
+    def add(self, samples: list[float], asked: float, now: float) -> None:
+        if self.begin <= asked < self.end:
+            samples.append(now - asked)
+
+
+class SimulatedAgents:
+    """`run` until cancelled, or for some seconds. datum_seconds: what each datum takes."""
+
+    def __init__(
+        self, url: str, token: str, folder: Path, *, agents: int, slots: int = 1, datum_seconds: float = 0.0
+    ) -> None:
+        """folder: of the home's objects."""
+        parts = urlsplit(url)
+        assert parts.hostname, f"{url} has no host"
+        assert parts.port, f"{url} has no port"
+        self._address = (parts.hostname, parts.port)
+        self._token = token
+        self._objects = _Unsynced(folder)
+        self._agents = agents
+        self._slots = slots
+        self._datum_seconds = datum_seconds
+        self.latencies = Latencies()
+        self.batches = 0
+        self.datums = 0
+
+    async def run(self, seconds: float) -> None:
+        agents = [_Agent(self, number) for number in range(self._agents)]
+        tasks = [asyncio.create_task(agent.run()) for agent in agents]
+        tasks.append(asyncio.create_task(self._watch_lateness()))
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch_lateness(self) -> None:
+        while True:
+            begin = time.perf_counter()
+            await asyncio.sleep(0.05)
+            self.latencies.add(self.latencies.late, begin, time.perf_counter() - 0.05)
+
+
+class _Agent:
+    def __init__(self, owner: SimulatedAgents, number: int) -> None:
+        self._owner = owner
+        self._number = number
+        self._up: list[FromWorker] = []
+        self._next = 0
+        self._received = 0
+        self._news = asyncio.Event()
+        self._asked: dict[int, float] = {}
+        self._slots = {slot: _Slot() for slot in range(owner._slots)}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        await asyncio.sleep(random.random() * START_SECONDS)
+        up, down = _Connection(self._owner), _Connection(self._owner)
+        try:
+            body = {
+                "host": f"host-{self._number}",
+                "cpus": self._owner._slots,
+                "memory_bytes": 1 << 40,
+                "disk_bytes": 1,
+            }
+            joined = json.loads(await up.request("POST", "/agents", json.dumps(body).encode(), "application/json"))
+            self._path = f"/agents/{joined['agent']}/exchange"
+            self._chunking = ChunkingParameters(**joined["chunking"])
+            for slot in self._slots:
+                self._say(slot, Ready(1, "namespaces", ""))
+                self._claim(slot)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send(up))
+                group.create_task(self._receive(down))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            up.close()
+            down.close()
+
+    def _say(self, slot: int, message: Up) -> None:
+        self._up.append(FromWorker(self._next, slot, encode(message)))
+        self._next += 1
+        self._news.set()
+
+    def _claim(self, slot: int) -> None:
+        self._asked[slot] = time.perf_counter()
+        self._say(slot, Claim())
+
+    async def _send(self, connection: _Connection) -> None:
+        latencies = self._owner.latencies
+        beat = time.perf_counter() + random.random() * BEAT_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, beat - time.perf_counter())):
+                    await self._news.wait()
+            self._news.clear()
+            now = time.perf_counter()
+            beats = now >= beat
+            if beats:
+                beat = now + BEAT_SECONDS
+                for slot, state in self._slots.items():
+                    if state.batch is not None:
+                        self._say(slot, Heartbeat(state.batch.lease, 0, 0, state.batch.datums[0].id, now - state.since))
+                self._news.clear()
+            messages = self._up[:]
+            if not messages:
+                continue
+            await self._exchange(connection, messages, wait=False)
+            del self._up[: len(messages)]
+            if beats:
+                latencies.add(latencies.heartbeats, now, time.perf_counter())
+
+    async def _receive(self, connection: _Connection) -> None:
+        while True:
+            for message in await self._exchange(connection, (), wait=True):
+                self._take(message)
+
+    async def _exchange(self, connection: _Connection, up: Sequence[FromWorker], *, wait: bool) -> list[ToWorker]:
+        path = f"{self._path}?received={self._received}&wait={str(wait).lower()}"
+        answer = await connection.request("POST", path, write_up(up), "application/x-paddock-exchange")
+        found = [message for message in read_down(answer) if message.number >= self._received]
+        self._received += len(found)
+        return found
+
+    def _take(self, message: ToWorker) -> None:
+        assert message.line is not None, "nobody ends a simulated worker"
+        now = time.perf_counter()
+        said = decode(message.line)
+        if isinstance(said, BatchTask):
+            latencies = self._owner.latencies
+            asked = self._asked.pop(message.slot)
+            latencies.add(latencies.claims, asked, now)
+            task = asyncio.create_task(self._work(message.slot, said))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif isinstance(said, Trim):
+            state = self._slots[message.slot]
+            if state.batch is not None and state.batch.lease == said.lease:
+                state.keep = min(state.keep, said.keep)
+
+    async def _work(self, slot: int, batch: BatchTask) -> None:
+        state, owner = self._slots[slot], self._owner
+        async with state.busy:
+            state.batch, state.since, state.keep = batch, time.perf_counter(), len(batch.datums)
+            await asyncio.sleep(owner._datum_seconds * len(batch.datums))
+            datums = batch.datums[: state.keep]
+            self._claim(slot)
+            writer = ReportWriter(owner._objects, {}, chunking=self._chunking)
+            results = []
+            for position, datum in enumerate(datums):
+                seconds = owner._datum_seconds
+                outcome = DatumOutcome(datum.id, datum.key, DatumState.SUCCESS, 0, "", "", 1, seconds, (), b"")
+                results.append(DatumResult(position, writer.add(outcome), DatumState.SUCCESS, seconds))
+            digest, packs = writer.finish(batch.job, batch.transform)
+            state.batch = None
+            self._say(slot, BatchReport(batch.lease, final=True, batch=digest, datums=tuple(results), packs=packs))
+            owner.batches += 1
+            owner.datums += len(datums)
+
+
+@dataclass(slots=True)
+class _Slot:
+    batch: BatchTask | None = None
+    since: float = 0.0
+    keep: int = 0
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _Connection:
+    """One connection that is kept open, with one request at a time."""
+
+    def __init__(self, owner: SimulatedAgents) -> None:
+        self._host, self._port = owner._address
+        self._headers = f"Host: {self._host}:{self._port}\r\nAuthorization: Bearer {owner._token}\r\n"
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def request(self, verb: str, path: str, body: bytes, kind: str) -> bytes:
+        """The body of the answer. Unavailable where the server answers otherwise than with success."""
+        head = f"{verb} /api/v1{path} HTTP/1.1\r\n{self._headers}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        while True:
+            fresh = self._streams is None
+            reader, writer = self._streams = self._streams or await asyncio.open_connection(self._host, self._port)
+            try:
+                writer.write(head.encode() + body)
+                answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                break
+            except (ConnectionError, asyncio.IncompleteReadError):
+                # A server closes connections that were idle for long; exchanges may be repeated.
+                self.close()
+                self._streams = None
+                if fresh:
+                    raise
+        length = int(answer.partition("content-length:")[2].partition("\r\n")[0])
+        data = await reader.readexactly(length)
+        if not answer.startswith("http/1.1 2"):
+            raise Unavailable(f"{verb} {path} was answered with {answer.partition(chr(13))[0]}: {data[:500]!r}")
+        return data
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+
+
+class _Unsynced(LocalObjects):
+    """Packs without `fsync`: on as many hosts as are simulated here there would be as many disks."""
+
+    def create(self, key: str) -> ObjectWriter:
+        return _Unfinished(self.root / key)
+
+
+class _Unfinished:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parts: list[bytes] = []
+
+    def write(self, data: Bytes) -> None:
+        self._parts.append(bytes(data))
+
+    def finish(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = f"{self._path}.new"
+        with open(temporary, "wb") as file:  # noqa: PTH123
+            file.writelines(self._parts)
+        os.rename(temporary, self._path)
+
+    def abort(self) -> None:
+        self._parts.clear()
