@@ -16,7 +16,7 @@ from paddock.model.addresses import check_name
 from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.records import DEFAULT_ENGINE, DEFAULT_PROJECT, EngineName
-from paddock.model.sizes import parse_size
+from paddock.model.sizes import parse_cpus, parse_size
 
 POOL_WORKERS_MAX = 16
 
@@ -117,6 +117,78 @@ SETTINGS: tuple[Setting, ...] = (
         "Mostly one virtual environment on a shared disk serves all.",
     ),
     Setting(
+        "PADDOCK_WORKER_IMAGE",
+        "worker_image",
+        "Paddock's own image, for the pods of `engine: kubernetes`.",
+        "image",
+        "none: that engine needs it",
+        "Images are named by who builds or loads them.",
+    ),
+    Setting(
+        "PADDOCK_USER_IMAGE",
+        "user_image",
+        "The image in which commands of `engine: kubernetes` run whose spec names none (`transform.image`).",
+        "image",
+        "that of `PADDOCK_WORKER_IMAGE`",
+        "It is there in any case, and has Python.",
+    ),
+    Setting(
+        "PADDOCK_IMAGE_PULL_POLICY",
+        "image_pull_policy",
+        "When nodes pull the images of pods: `Always`, `IfNotPresent` or `Never`.",
+        "word",
+        "Kubernetes' own: `Always` for images without a tag or with `latest`, else `IfNotPresent`",
+        "Where images are loaded on the nodes by hand, `IfNotPresent` or `Never` is right for all.",
+    ),
+    Setting(
+        "PADDOCK_IMAGE_PULL_SECRETS",
+        "image_pull_secrets",
+        "Secrets with which nodes pull the images of all pods, beside those of the spec.",
+        "names, separated by commas",
+        "none",
+        "Only private registries need them.",
+    ),
+    Setting(
+        "PADDOCK_WORKER_URL",
+        "worker_url",
+        "Where workers that an engine starts reach the server, or any server of the home.",
+        "URL",
+        "where the server is reached (`paddock up --advertise`)",
+        "In a cluster the name of a service goes on when a server is replaced.",
+    ),
+    Setting(
+        "PADDOCK_WORKER_CPU",
+        "worker_cpu",
+        "CPUs that a pod asks for whose spec asks for none (`resource_requests.cpu`).",
+        "CPUs, or thousandths: `0.5`, `500m`",
+        "1",
+        "A datum takes one CPU on one machine, too; small test clusters want less.",
+    ),
+    Setting(
+        "PADDOCK_WORKER_STORAGE_SECRET",
+        "worker_storage_secret",
+        "A Secret whose keys are variables (`AWS_ACCESS_KEY_ID`, …) with which pods reach the object store themselves.",
+        "name",
+        "none: pods read and write through the server",
+        "Credentials are given to workers only by who decides so; the server's bandwidth is enough for small clusters.",
+    ),
+    Setting(
+        "PADDOCK_KUBERNETES_NAMESPACE",
+        "kubernetes_namespace",
+        "The namespace in which pods are started.",
+        "name",
+        "the server's own in a pod, else that of the KUBECONFIG's context, else `default`",
+        "The server's rights are for its own.",
+    ),
+    Setting(
+        "PADDOCK_KUBERNETES_OWNER",
+        "kubernetes_owner",
+        "The server's Deployment, with which everything goes that was made for it.",
+        "name",
+        "none: what was made goes with its pipeline",
+        "Only who installs the server knows what it is called.",
+    ),
+    Setting(
         "PADDOCK_SANDBOX",
         "sandbox",
         "How a datum's `/pfs` is made: `namespaces` (private mounts), `directory` (plain folders named by "
@@ -160,6 +232,8 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+WORKER_CPUS_MAX = 1024
 SANDBOXES = ("auto", "namespaces", "directory")
 GRACE_SECONDS_MAX = 3600.0
 
@@ -178,6 +252,15 @@ class Settings:
     pool_workers_max: int = POOL_WORKERS_MAX
     slurm_folder: str = DEFAULT_SLURM_FOLDER
     slurm_command: str = ""
+    worker_image: str = ""
+    user_image: str = ""
+    image_pull_policy: str = ""
+    image_pull_secrets: tuple[str, ...] = ()
+    worker_url: str = ""
+    worker_cpu: float = 1.0
+    worker_storage_secret: str = ""
+    kubernetes_namespace: str = ""
+    kubernetes_owner: str = ""
     sandbox: str = "auto"
     grace_seconds: float = 5.0
     debug: bool = False
@@ -202,6 +285,17 @@ class Settings:
             pool_workers_max=_count(environment, "PADDOCK_POOL_WORKERS_MAX", "workers") or POOL_WORKERS_MAX,
             slurm_folder=environment.get("PADDOCK_SLURM_FOLDER") or DEFAULT_SLURM_FOLDER,
             slurm_command=_command(environment),
+            worker_image=environment.get("PADDOCK_WORKER_IMAGE", ""),
+            user_image=environment.get("PADDOCK_USER_IMAGE", ""),
+            image_pull_policy=_pull_policy(environment),
+            image_pull_secrets=tuple(
+                name.strip() for name in environment.get("PADDOCK_IMAGE_PULL_SECRETS", "").split(",") if name.strip()
+            ),
+            worker_url=environment.get("PADDOCK_WORKER_URL", ""),
+            worker_cpu=_worker_cpu(environment),
+            worker_storage_secret=environment.get("PADDOCK_WORKER_STORAGE_SECRET", ""),
+            kubernetes_namespace=environment.get("PADDOCK_KUBERNETES_NAMESPACE", ""),
+            kubernetes_owner=environment.get("PADDOCK_KUBERNETES_OWNER", ""),
             sandbox=_sandbox(environment),
             grace_seconds=_grace_seconds(environment),
             debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
@@ -244,6 +338,26 @@ def _command(environment: Mapping[str, str]) -> str:
             f"PADDOCK_SLURM_COMMAND is {text!r}, which is no list of words ({error}); mend its quotes"
         ) from None
     return text
+
+
+def _pull_policy(environment: Mapping[str, str]) -> str:
+    text = environment.get("PADDOCK_IMAGE_PULL_POLICY", "")
+    if text and text not in PULL_POLICIES:
+        raise InvalidInput(
+            f"PADDOCK_IMAGE_PULL_POLICY is {text!r}; set it to one of {', '.join(PULL_POLICIES)}, or unset it"
+        )
+    return text
+
+
+def _worker_cpu(environment: Mapping[str, str]) -> float:
+    text = environment.get("PADDOCK_WORKER_CPU") or "1"
+    try:
+        cpus = parse_cpus(text)
+    except ValueError as error:
+        raise InvalidInput(f"PADDOCK_WORKER_CPU: {error}") from None
+    if not 0 < cpus <= WORKER_CPUS_MAX:
+        raise InvalidInput(f"PADDOCK_WORKER_CPU is {text!r}; set it to more than 0 and at most {WORKER_CPUS_MAX} CPUs")
+    return cpus
 
 
 def _memory(environment: Mapping[str, str]) -> int | None:

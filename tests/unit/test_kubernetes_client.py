@@ -196,6 +196,7 @@ def test_a_watch_tells_what_happens_after_a_version(server: ApiServer, client: K
     with server.objects.changing(PODS, "default", "p") as found:
         found["metadata"]["labels"]["pool"] = "b"
     seen = []
+    assert next(events).type == "OPENED"
     for event in events:
         if event.type == "BOOKMARK":
             assert event.found["metadata"]["resourceVersion"] == str(server.objects.version)

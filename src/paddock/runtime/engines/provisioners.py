@@ -14,5 +14,9 @@ def open_provisioner(engine: EngineName, site: Site) -> Provisioner:
             from paddock.runtime.engines.slurm.provisioner import SlurmProvisioner
 
             return SlurmProvisioner(site)
-        case "kubernetes" | "local":
+        case "kubernetes":
+            from paddock.runtime.engines.kubernetes.provisioner import KubernetesProvisioner
+
+            return KubernetesProvisioner(site)
+        case "local":
             raise InvalidInput(f"nothing here starts workers on {engine}; start some by hand: `paddock worker`")

@@ -43,7 +43,8 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """type: ADDED, MODIFIED, DELETED or BOOKMARK (whose object has a version only)."""
+    """type: OPENED (first, when the server has accepted the watch; no object), ADDED, MODIFIED, DELETED or BOOKMARK (an object with a
+    version only)."""
 
     type: str
     found: Object
@@ -149,6 +150,7 @@ class KubernetesClient:
             connection = response.extensions["network_stream"].get_extra_info("socket")
             self._watched.add(connection)
             try:
+                yield WatchEvent("OPENED", {})
                 for line in response.iter_lines():
                     if line.strip():
                         yield self._watch_event(line, resource)
