@@ -60,7 +60,7 @@ def test_the_users_container_has_its_image_and_nothing_of_ours_but_the_runner() 
     assert user["command"] == ["/paddock/runner", "/paddock/runner.sock"]
     assert "securityContext" not in user
     assert "env" not in user
-    assert [mount["mountPath"] for mount in user["volumeMounts"]] == ["/paddock", "/pfs"]
+    assert [mount["mountPath"] for mount in user["volumeMounts"]] == ["/paddock", "/pfs", "/pfs/out"]
     assert "secret" not in json.dumps(pod).replace('"secretName"', "").replace('"secret": {', ""), (
         "the token is nowhere"
     )
@@ -132,7 +132,7 @@ def test_secrets_are_files_and_variables_of_the_users_container_alone() -> None:
     pod = pod_of({"secrets": secrets, "image_pull_secrets": ["registry"], "memory_volume": True, "user": "1000:100"})
     user = container(pod, "user")
     assert user["env"] == [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]
-    assert [mount["mountPath"] for mount in user["volumeMounts"][2:]] == ["/db", "/ca"]
+    assert [mount["mountPath"] for mount in user["volumeMounts"][3:]] == ["/db", "/ca"]
     assert user["securityContext"] == {"runAsUser": 1000, "runAsGroup": 100}
     assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,11 @@ _ENTER = """
 set -e
 root=$1; shift
 mount --make-rprivate /
-while [ "$1" != -- ]; do mount --rbind "$1" "$root$2"; shift 2; done
+while [ "$1" != -- ]; do
+    mount --rbind "$1" "$root$2"
+    [ "$3" = rw ] || mount -o remount,bind,ro "$root$2"
+    shift 3
+done
 shift
 mount -t proc proc "$root/proc"
 exec chroot "$root" "$@"
@@ -57,8 +61,9 @@ class Container:
         *,
         environment: Mapping[str, str],
         volumes: Mapping[str, Path],
+        read_only: Collection[str] = (),
     ) -> None:
-        """folder: empty. volumes: {path inside: folder here}."""
+        """folder: empty. volumes: {path inside: folder here}; read_only: those of them that can't be written."""
         root = folder / "root"
         self.log = folder / "log"
         for name in ("proc", "tmp"):
@@ -69,7 +74,7 @@ class Container:
         for place in SYSTEM:
             words += _show(root, Path(place), binds)
         for place in sorted(binds):
-            words += _bind(root, place, binds[place])
+            words += _bind(root, place, binds[place], "ro" if place in read_only else "rw")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -132,7 +137,7 @@ def _show(root: Path, place: Path, binds: Mapping[str, Path]) -> list[str]:
     return [word for child in sorted(place.iterdir()) for word in _show(root, child, binds)]
 
 
-def _bind(root: Path, place: str, source: Path) -> list[str]:
+def _bind(root: Path, place: str, source: Path, mode: str = "rw") -> list[str]:
     """What to mount, and its mount point made."""
     inside = root / place.lstrip("/")
     if source.is_dir():
@@ -140,4 +145,4 @@ def _bind(root: Path, place: str, source: Path) -> list[str]:
     else:
         inside.parent.mkdir(parents=True, exist_ok=True)
         inside.touch()
-    return [str(source), place]
+    return [str(source), place, mode]

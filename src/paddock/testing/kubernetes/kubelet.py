@@ -291,13 +291,19 @@ class Kubelet:
         assert here.volumes is not None, "containers start after their volumes are there"
         folder = here.folder / f"{name}-{uuid.uuid4().hex[:8]}"
         folder.mkdir()
-        volumes = {}
+        volumes, read_only = {}, set()
         for mount in container.get("volumeMounts", ()):
             source = here.volumes[mount["name"]] / mount.get("subPath", "")
-            source.mkdir(exist_ok=True)
+            if not source.exists():
+                source.mkdir()
+                source.chmod(0o777)
             volumes[mount["mountPath"]] = source
+            if mount.get("readOnly"):
+                read_only.add(mount["mountPath"])
         command = [*container.get("command", ()), *container.get("args", ())]
-        here.containers[name] = Container(folder, image, command, environment=environment, volumes=volumes)
+        here.containers[name] = Container(
+            folder, image, command, environment=environment, volumes=volumes, read_only=read_only
+        )
         here.states[name] = {"running": {"startedAt": timestamp()}}
 
     def _image(self, here: _Pod, container: Object) -> Image | None:

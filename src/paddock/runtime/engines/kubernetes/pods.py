@@ -191,7 +191,9 @@ def _user_container(spec: PipelineSpec, settings: PodSettings) -> Object:
         "resources": _resources(spec.resource_requests, spec.resource_limits, cpu=settings.cpu, memory=None),
         "volumeMounts": [
             {"name": "paddock", "mountPath": SHARED},
-            {"name": "pfs", "mountPath": "/pfs"},
+            # Inputs are protected by the mount itself (note 035).
+            {"name": "pfs", "mountPath": "/pfs", "readOnly": True},
+            {"name": "pfs", "mountPath": "/pfs/out", "subPath": "out"},
             *(
                 {"name": f"secret-{index}", "mountPath": secret.mount_path, "readOnly": True}
                 for index, secret in enumerate(transform.secrets or ())
