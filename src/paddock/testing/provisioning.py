@@ -27,6 +27,7 @@ from paddock.cli.commands.up import serve_home
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import InvalidInput, Unavailable
 from paddock.model.records import EngineName
+from paddock.runtime import fleet
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.driver import Server
 from paddock.runtime.engines.provisioner import MEMBER_PATIENCE, Member, MemberState, PoolTemplate, Site
@@ -43,7 +44,7 @@ _WRAPPER = 'trap : TERM; "$@" & child=$!; wait $child; wait $child; code=$?; ech
 class Behaviour:
     """What goes wrong, each as a reason; empty: nothing. away: it can't be reached. refuse: it starts nothing.
 
-    fail: what it starts ends at once. hold: what it starts waits, until there is no such reason any more.
+    fail: what it starts ends at once. hold: what it starts waits, until there is no such reason any more (a blank: without a reason).
     """
 
     away: str = ""
@@ -181,7 +182,7 @@ class LocalProvisioner:
             code = int((folder / "exit").read_text())
             return Member(name, pool, MemberState.ENDED, f"it ended with exit code {code}" if code else "")
         if not (folder / "pid").exists():
-            return Member(name, pool, MemberState.WAITING, behaviour.hold)
+            return Member(name, pool, MemberState.WAITING, behaviour.hold.strip())
         if not Path(f"/proc/{(folder / 'pid').read_text()}").exists():
             return Member(name, pool, MemberState.ENDED, "it was killed")
         return Member(name, pool, MemberState.STARTED)
@@ -210,6 +211,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    # Processes of this machine are there sooner than those of a cluster, and tests wait for them.
+    fleet.ROUND_SECONDS, fleet.COUNTS_SECONDS, fleet.UNNEEDED_SECONDS = 0.1, 0.1, 0.5
     settings = Settings(engine="slurm")
     found = EmbeddedPaddock.find(given.home, catalog=given.catalog, storage=given.storage, settings=settings)
     with found as paddock, listen("127.0.0.1", given.port) as listener:
