@@ -8,6 +8,9 @@ for program in slurmctld slurmd munged; do
     [ -x "/usr/sbin/$program" ] || missing="$missing $(echo "$program" | sed s/munged/munge/)"
 done
 [ -x /usr/bin/sbatch ] || missing="$missing slurm-client"
+# The runner of user containers is built and tried in a container of nothing but busybox.
+command -v musl-gcc >/dev/null 2>&1 || missing="$missing musl-tools"
+[ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || missing="$missing busybox-static"
 
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then

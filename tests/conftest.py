@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from paddock.client.embedded import EmbeddedPaddock
+from paddock.testing.containers import build_runner, compiler
 from paddock.testing.object_servers import BUCKET, S3Server, find_s3_server
 from paddock.testing.postgres import RunningPostgres, installed, running_postgres
 from paddock.testing.slurm import RunningSlurm, running_slurm
@@ -56,6 +57,17 @@ def slurm() -> Iterator[RunningSlurm]:
         pytest.skip("Slurm is not installed: apt-get install slurmctld slurmd slurm-client munge")
     with running_slurm() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def runner_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runner, built from this checkout."""
+    if compiler() is None:
+        why = "there is no C compiler: apt-get install musl-tools"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    return build_runner(tmp_path_factory.mktemp("runner") / "runner")
 
 
 @pytest.fixture(scope="session")

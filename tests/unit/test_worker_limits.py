@@ -137,6 +137,7 @@ POLLED = """
 import os, sys
 from paddock.runtime import sandbox
 from paddock.runtime.limits import LimitWatch
+from paddock.runtime.commands import LocalCommands, Workplace
 from paddock.runtime.process import ProcessRunner
 from paddock.runtime.protocol import Limit
 from paddock.runtime.worker_logs import DatumLog
@@ -147,11 +148,11 @@ class Nobody:
     def beat(self): pass
 
 sandbox.adopt_orphans()
-runner = ProcessRunner(Nobody(), owns_namespace=False, grace_seconds=1.0, beat_seconds=1.0)
+runner = ProcessRunner(Nobody(), LocalCommands(owns_namespace=False), grace_seconds=1.0, beat_seconds=1.0)
 watch = LimitWatch((Limit("memory", 100 << 20, "field"),), out="/nowhere", scratch="/nowhere")
 for size in sys.argv[1:]:
     script = sys.executable + " -c 'import sys, time; x = bytearray(%s << 20); time.sleep(0.5)' & wait" % size
-    ended = runner.run("/bin/sh", ["sh", "-c", script], os.environb, cwd="/", stdin=None, timeout_seconds=20,
+    ended = runner.run(["/bin/sh", "-c", script], os.environb, Workplace("/"), stdin=None, timeout_seconds=20,
         log=DatumLog(), watch=watch)
     print(ended.code, ended.breach)
 """

@@ -76,9 +76,15 @@ class Agent:
         *,
         slots: int,
         patience_seconds: float | None = None,
+        place_is_gone: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """patience_seconds: how long to go on without a server, `PATIENCE_SECONDS_MIN` at least; None: for ever."""
+        """patience_seconds: how long to go on without a server, `PATIENCE_SECONDS_MIN` at least; None: for ever.
+
+        place_is_gone: whether workers have nothing to run datums in any more, and none is to be started again.
+        """
+        self._place_is_gone = place_is_gone
+        self.place_was_lost = False
         self._uplink = uplink
         self._engine = engine
         self._slots = slots
@@ -148,6 +154,8 @@ class Agent:
         membership = self._ensure_joined()
         if membership is None:
             return
+        if not self._engine.workers() and self._place_is_gone():
+            self._draining = self.place_was_lost = True
         if self._draining:
             for worker in set(self._engine.workers()) - self._drained:
                 self._drained.add(worker)

@@ -207,10 +207,13 @@ class _TickingReader:
         return os.readv(self._descriptor, [buffer])
 
 
-def clear_folder(path: str) -> None:
-    """Remove everything in a directory, but not itself (it may be a mount point). Raises LimitExceeded, Unavailable."""
+def clear_folder(path: str, *, mode: int = 0o755) -> None:
+    """Remove everything in a directory, but not itself (it may be a mount point), and give it `mode` again.
+
+    Raises LimitExceeded, Unavailable.
+    """
     try:
-        _make_accessible(path)
+        _make_accessible(path, mode)
         with os.scandir(os.fsencode(path)) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -221,19 +224,19 @@ def clear_folder(path: str) -> None:
         raise translate(error, "clear", path) from error
 
 
-def clear_files(path: str, names: Sequence[str]) -> None:
+def clear_files(path: str, names: Sequence[str], *, mode: int = 0o755) -> None:
     """`clear_folder` of a directory that holds just these files; saves listing it. Errors as there."""
     try:
-        _make_accessible(path)
+        _make_accessible(path, mode)
         for name in names:
             os.unlink(f"{path}/{name}")
     except OSError as error:
         raise translate(error, "clear", path) from error
 
 
-def _make_accessible(path: str) -> None:
-    if stat.S_IMODE(os.stat(path).st_mode) != 0o755:
-        os.chmod(path, 0o755)
+def _make_accessible(path: str, mode: int) -> None:
+    if os.stat(path).st_mode & 0o777 != mode:
+        os.chmod(path, mode)
 
 
 def disk_is_full(path: str) -> bool:

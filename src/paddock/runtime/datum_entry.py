@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from paddock.runtime import sandbox
+from paddock.runtime.commands import CannotStart, explain_start_failure, find_program
 from paddock.runtime.limits import LimitWatch
-from paddock.runtime.process import CannotStart, explain_start_failure, find_program
 from paddock.runtime.process_memory import descendants
 from paddock.runtime.protocol import Limit
 

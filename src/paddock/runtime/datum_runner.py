@@ -23,12 +23,13 @@ from paddock.runtime.collect import (
     disk_full_error,
     disk_is_full,
 )
+from paddock.runtime.commands import CannotStart, Commands, Workplace
 from paddock.runtime.datum_folders import DatumFolders, SizeHistory
 from paddock.runtime.laps import CODE, INPUT, OUTPUT, REPORT, START, Laps
 from paddock.runtime.limits import LimitWatch
 from paddock.runtime.materialize import ENVIRONMENT_FILE, OUT_FOLDER
-from paddock.runtime.process import CannotStart, Exit, ProcessRunner, find_program
-from paddock.runtime.process_memory import MemoryGroup, oom_kills
+from paddock.runtime.process import Exit, ProcessRunner
+from paddock.runtime.process_memory import MemoryGroup
 from paddock.runtime.protocol import BatchTask, DatumTask, TransformTask
 from paddock.runtime.warm_format import task_line
 from paddock.runtime.warm_frames import (
@@ -80,6 +81,8 @@ class Slot:
     number: int = 0
     group_name: str = ""
     """Names the slot's memory cgroup; empty for none."""
+    shared: Path | None = None
+    """Where commands run in a container, as another user: a folder that both have under this path, for `TMPDIR`."""
     cpus: tuple[int, ...] = field(default_factory=lambda: tuple(sorted(os.sched_getaffinity(0))))
 
     @property
@@ -89,7 +92,12 @@ class Slot:
     @property
     def temporary(self) -> Path:
         """Where `TMPDIR` is for datums whose scratch is limited."""
-        return self.scratch / "tmp"
+        return self.scratch / "tmp" if self.shared is None else self.shared / "scratch"
+
+    @property
+    def open_mode(self) -> int:
+        """The mode of directories where commands write."""
+        return 0o755 if self.shared is None else 0o777
 
     def memory_group(self) -> MemoryGroup | None:
         """The cgroup in which the kernel counts the memory of this slot's commands; None where the system gives none."""
@@ -104,36 +112,42 @@ class Slot:
 
 @dataclass(slots=True)
 class Transform:
-    """A transform made ready on this worker: environment, working directory, standard inputs; programs found so far."""
+    """A transform made ready on this worker: environment, where its commands run, standard inputs."""
 
     task: TransformTask
     environment: dict[bytes, bytes]
     spec_environment: dict[bytes, bytes]
-    cwd: str
+    place: Workplace
     stdin: int | None
     err_stdin: int | None
     sizes: SizeHistory
     watch: LimitWatch | None = None
-    programs: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
 
-def prepare_transform(task: TransformTask, slot: Slot) -> Transform:
+def prepare_transform(task: TransformTask, slot: Slot, commands: Commands) -> Transform:
     """Do once what is the same for all datums. LimitExceeded: the scratch disk is full."""
-    cwd = working_directory(task, slot.pfs)
-    environment = base_environment(os.environb, task, slot.pfs)
+    cwd = working_directory(task, slot.pfs, commands.cwd)
+    environment = base_environment(commands.environment, task, slot.pfs)
     environment[b"PWD"] = os.fsencode(cwd)
     if _limits_scratch(task):
         slot.temporary.mkdir(exist_ok=True)
+        slot.temporary.chmod(slot.open_mode)
         environment[b"TMPDIR"] = os.fsencode(slot.temporary)
     return Transform(
         task,
         environment,
         spec_environment(task),
-        cwd,
+        Workplace(cwd, task.user),
         _stdin_file(slot.scratch / "stdin", task.stdin),
         _stdin_file(slot.scratch / "stdin", task.err_stdin),
         SizeHistory.of(task),
-        LimitWatch(task.limits, out=slot.out, scratch=str(slot.temporary), group=slot.memory_group())
+        LimitWatch(
+            task.limits,
+            out=slot.out,
+            scratch=str(slot.temporary),
+            group=slot.memory_group(),
+            memory_bytes=commands.memory_bytes,
+        )
         if task.limits
         else None,
     )
@@ -180,6 +194,7 @@ class DatumRunner:
     def __init__(
         self,
         slot: Slot,
+        commands: Commands,
         processes: ProcessRunner,
         warm: WarmProcess,
         read_chunk: Callable[[Digest, Location], bytes],
@@ -189,12 +204,15 @@ class DatumRunner:
     ) -> None:
         self._laps = laps
         self._slot = slot
+        self._commands = commands
         self._processes = processes
         self._warm = warm
         self._warm_transform = ""
         self._gpus: tuple[str, ...] = ()
         self.log: DatumLog | None = None
         """What the datum at work has printed, or the last one did."""
+        self.lost = False
+        """The container of the commands is gone: no datum can be run any more."""
         self._frame_datums = 1
         self._read_chunk = read_chunk
         self._tick = tick
@@ -224,7 +242,8 @@ class DatumRunner:
             self.end_warm()
             self._gpus = batch.gpus
         while position < (limit := end()):
-            count = self._frame_count(batch.datums[position:limit], transform.task)
+            # What runs alone goes by a line, so that its end can be told from that of others.
+            count = 0 if batch.alone else self._frame_count(batch.datums[position:limit], transform.task)
             outcomes: Sequence[DatumOutcome | Starved | None]
             if count:
                 outcomes = self._run_frame(batch, batch.datums[position : position + count], transform, sink)
@@ -264,7 +283,8 @@ class DatumRunner:
             cancelled = not self._try_all(batch, datum, transform, sink, attempts)
             self._clear_out()
             if _limits_scratch(transform.task):
-                clear_folder(str(self._slot.temporary))
+                self._commands.settle_scratch()
+                clear_folder(str(self._slot.temporary), mode=self._slot.open_mode)
             self._laps.lap(OUTPUT)
         except PaddockError as error:
             cancelled = False
@@ -282,11 +302,11 @@ class DatumRunner:
     def _note_kills(self, now: float) -> None:
         """Know how often the kernel has ended something for want of memory, as of a second ago at most."""
         if now - self._kills_noted >= _KILLS_SECONDS:
-            self._kills, self._kills_noted = oom_kills(), now
+            self._kills, self._kills_noted = self._commands.oom_kills(), now
 
     def _was_starved(self, ended: Exit) -> bool:
         """Whether the kernel has ended something since the datum began, which may be why this try failed."""
-        kills = oom_kills()
+        kills = self._commands.oom_kills()
         killed, self._kills = kills > self._kills, kills
         return killed and not (ended.breach or ended.timed_out or ended.cancelled)
 
@@ -297,6 +317,14 @@ class DatumRunner:
             os.sched_setaffinity(0, cpus)
             self._cpus = cpus
 
+    def idle_container_has_ended(self) -> bool:
+        """Whether the container is gone, where something came from it while no datum was at work.
+
+        It may have been the end of a warm process; if it was the end of both, this is to be asked again.
+        """
+        self.lost = not self._warm.look()
+        return self.lost
+
     def end_warm(self) -> None:
         """End the warm process, if there is one, in good order."""
         self._warm.end()
@@ -305,9 +333,9 @@ class DatumRunner:
     def _clear_out(self) -> None:
         """Empty `/pfs/out` if a datum has run since it was last emptied."""
         if self._dirty and self._plain is not None:
-            clear_files(self._slot.out, self._plain)
+            clear_files(self._slot.out, self._plain, mode=self._slot.open_mode)
         elif self._dirty:
-            clear_folder(self._slot.out)
+            clear_folder(self._slot.out, mode=self._slot.open_mode)
         self._dirty = False
         self._plain = None
 
@@ -334,7 +362,7 @@ class DatumRunner:
             if attempts.tries > 1:
                 attempts.log.say(f"try {attempts.tries} of {transform.task.datum_tries}")
             if begun:
-                clear_folder(self._slot.out)
+                clear_folder(self._slot.out, mode=self._slot.open_mode)
                 if self._folders.use(memory=False) or not self._slot.isolated:
                     self._lay_out(transform, datum, variables)
             begun = True
@@ -344,6 +372,8 @@ class DatumRunner:
             self._laps.lap(CODE)
             if isinstance(ended, Exit) and ended.cancelled:
                 return False
+            if isinstance(ended, (Exit, CannotStart)) and ended.lost:
+                return self._lose(ended, batch, attempts)
             if self._folders.in_memory and disk_is_full(self._slot.out):
                 attempts.log.say("it needs more room than there is in memory, so it runs again on disk")
                 transform.sizes.outgrow()
@@ -352,18 +382,34 @@ class DatumRunner:
             self._judge(ended, transform, sink, attempts)
             self._laps.lap(OUTPUT)
             if not attempts.succeeded and isinstance(ended, Exit):
-                last = attempts.tries >= task.datum_tries
-                if (last or ended.code in _KILLED) and self._was_starved(ended):
-                    attempts.starved, attempts.last = not batch.alone, True
-                    attempts.reason = (
-                        f"the machine has too little memory for it, with nothing else beside it: {attempts.reason}"
-                    )
+                self._suspect_hunger(ended, batch, task, attempts)
             if attempts.succeeded or attempts.finished or attempts.starved:
                 return True
             attempts.log.say(attempts.reason)
             if transform.task.err_cmd and not self._handle_error(datum, transform, environment, attempts):
                 return False
             attempts.finished = attempts.last or attempts.tries >= transform.task.datum_tries
+        return True
+
+    def _suspect_hunger(self, ended: Exit, batch: BatchTask, task: TransformTask, attempts: _Attempts) -> None:
+        """Whether a try failed for want of the machine's memory: then it is no try, if others ran beside it."""
+        last = attempts.tries >= task.datum_tries
+        if (last or ended.code in _KILLED) and self._was_starved(ended):
+            attempts.starved, attempts.last = not batch.alone, True
+            attempts.reason = (
+                f"the machine has too little memory for it, with nothing else beside it: {attempts.reason}"
+            )
+
+    def _lose(self, ended: Exit | CannotStart, batch: BatchTask, attempts: _Attempts) -> bool:
+        """The container is gone. If it went while a command ran, that may have been the reason: with `alone` not for the first time."""
+        self.lost = attempts.last = True
+        if isinstance(ended, CannotStart):
+            return False
+        attempts.exit_code, attempts.starved = None, not batch.alone
+        attempts.reason = (
+            "the container of the command ended while it ran, and not for the first time: it probably wanted more memory "
+            "than resource_limits.memory gives it; raise that, or have it use less"
+        )
         return True
 
     def _lay_out(self, transform: Transform, datum: DatumTask, variables: Mapping[bytes, bytes]) -> None:
@@ -426,18 +472,16 @@ class DatumRunner:
         task = transform.task
         if not self._warm.running:
             environment = transform.environment | encoded(gpu_environment(self._gpus)) | transform.spec_environment
-            words = expand(task.cmd, datum, self._slot.pfs) if task.placeholders else list(task.cmd)
-            program = self._find(transform, words[0] if words else "", environment.get(b"PATH", os.defpath.encode()))
-            if isinstance(program, CannotStart):
-                return program
+            words = self._words(transform, task.cmd, datum)
             refused = self._warm.start(
-                program, words, environment, cwd=transform.cwd, stdin=transform.stdin, watch=transform.watch
+                words, environment, transform.place, stdin=transform.stdin, watch=transform.watch
             )
             if refused is not None:
                 return refused
             self._warm_transform = task.id
             self._frame_datums = 1
         answer = self._warm.ask(line, id=datum.id, timeout_seconds=task.datum_timeout_seconds, log=log)
+        self._commands.settle_out()
         self._recycle(task)
         return answer
 
@@ -482,6 +526,9 @@ class DatumRunner:
         self._laps.lap(CODE)
         if isinstance(frame, Exit) and frame.cancelled:
             return (None,)
+        if isinstance(frame, Exit) and frame.lost:
+            self.lost = True
+            return [Starved()] * len(datums)
         answers = frame_answers(frame, datums) if isinstance(frame, Frame) else ""
         if isinstance(answers, str):
             if answers:
@@ -571,6 +618,9 @@ class DatumRunner:
         self._laps.until(self._processes.started_at, START)
         self._laps.lap(CODE)
         match ended:
+            case CannotStart(lost=True) | Exit(lost=True):
+                self.lost = True
+                return False
             case CannotStart():
                 attempts.reason = f"{attempts.reason}; err_cmd: {ended.reason}"
             case Exit(cancelled=True):
@@ -590,29 +640,20 @@ class DatumRunner:
         environment: Mapping[bytes, bytes],
         log: DatumLog,
     ) -> Exit | CannotStart:
-        words = expand(cmd, datum, self._slot.pfs) if transform.task.placeholders else list(cmd)
-        program = self._find(transform, words[0] if words else "", environment.get(b"PATH", os.defpath.encode()))
-        if isinstance(program, CannotStart):
-            return program
         return self._processes.run(
-            program,
-            words,
+            self._words(transform, cmd, datum),
             environment,
-            cwd=transform.cwd,
+            transform.place,
             stdin=stdin,
             timeout_seconds=transform.task.datum_timeout_seconds,
             log=log,
             watch=transform.watch,
         )
 
-    def _find(self, transform: Transform, name: str, search_path: bytes) -> str | CannotStart:
-        known = transform.programs.get((name, search_path))
-        if known is not None:
-            return known
-        found = find_program(name, os.fsdecode(search_path), transform.cwd)
-        if isinstance(found, str):
-            transform.programs[name, search_path] = found
-        return found
+    def _words(self, transform: Transform, cmd: Sequence[str], datum: DatumTask) -> Sequence[str]:
+        if not transform.task.placeholders:
+            return cmd
+        return expand(cmd, datum, self._slot.pfs, self._commands.python)
 
     def _write_environment(self, variables: Mapping[bytes, bytes]) -> None:
         path = f"{self._slot.host_pfs}/{ENVIRONMENT_FILE}"

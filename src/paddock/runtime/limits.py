@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from paddock.model.sizes import format_size
 from paddock.runtime.batch_format import OutputFile
@@ -19,11 +20,24 @@ _COST_SHARE = 10
 """Looking takes a tenth of a processor at most."""
 
 
+class MeasureMemory(Protocol):
+    def __call__(self, *, enough: int = 0) -> int: ...
+
+
 class LimitWatch:
     """The limits of one transform, for one command after another. Not thread-safe."""
 
-    def __init__(self, limits: Sequence[Limit], *, out: str, scratch: str, group: MemoryGroup | None = None) -> None:
+    def __init__(
+        self,
+        limits: Sequence[Limit],
+        *,
+        out: str,
+        scratch: str,
+        group: MemoryGroup | None = None,
+        memory_bytes: MeasureMemory = tree_memory_bytes,
+    ) -> None:
         """out, scratch: the directories where a datum writes. group: where the kernel counts memory."""
+        self._memory_bytes = memory_bytes
         by_kind = {each.kind: each for each in limits}
         self.output = by_kind.get("output")
         self._memory = by_kind.get("memory")
@@ -82,7 +96,7 @@ class LimitWatch:
             return ""
         if self._group is not None and self._group.killed():
             return self._killed(limit)
-        seen = tree_memory_bytes(enough=limit.bytes)
+        seen = self._memory_bytes(enough=limit.bytes)
         return exceeded(limit, seen) if seen > limit.bytes else ""
 
     def _look_at_folders(self) -> str:

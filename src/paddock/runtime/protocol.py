@@ -90,6 +90,7 @@ class TransformTask:
     stdin, err_stdin: lines; None means no standard input. placeholders: replace `{in}` and `{out}` in cmd and
     err_cmd. warm: start the command once, and send it datums as lines (docs/reference/warm-protocol.md);
     warm_datums_max, warm_memory_bytes: after so many datums, or with more memory, it is ended and started anew.
+    user: whom the command runs as in a container, by the container's names (`name`, `1000`, `name:group`); empty: as its image says.
     timeout_field: the field of the spec that `datum_timeout_seconds` comes from. cpus_max: CPUs that the command may use.
     """
 
@@ -100,6 +101,7 @@ class TransformTask:
     stdin: tuple[str, ...] | None = None
     env: Mapping[str, str] | None = None
     working_dir: str = ""
+    user: str = ""
     cwd: str = ""
     accept_return_code: tuple[int, ...] = ()
     err_cmd: tuple[str, ...] = ()
@@ -166,7 +168,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker's first word. pid: of the process to wait for or kill. sandbox: `namespaces` or `none`.
+    """The worker's first word. pid: of the process to wait for or kill. sandbox: `namespaces`, `directory` or `container`.
 
     reason: why there is no sandbox, or which parts of the machine it cannot show; else empty.
     """

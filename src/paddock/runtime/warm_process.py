@@ -7,22 +7,12 @@ import json
 import os
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from paddock.runtime.process import (
-    OUTPUT_PIECE_BYTES,
-    RESET_SIGNALS,
-    Attention,
-    CannotStart,
-    Deadline,
-    Exit,
-    Watch,
-    end_descendants,
-    explain_start_failure,
-)
-from paddock.runtime.process_memory import tree_memory_bytes
+from paddock.runtime.commands import CannotStart, Commands, Ended, Running, Workplace
+from paddock.runtime.process import DESCRIPTORS_MAX, Attention, Deadline, Exit, Output, Watch, open_null
 from paddock.runtime.worker_logs import DatumLog
 
 TASK_FD, ANSWER_FD = 3, 4
@@ -61,8 +51,7 @@ class Frame:
 class _Child:
     """A process that runs."""
 
-    pid: int
-    handle: int
+    running: Running
     tasks: int
     answers: int
     watch: Watch | None = None
@@ -78,41 +67,44 @@ class _Child:
 class WarmProcess:
     """At most one warm process at a time. Not thread-safe.
 
-    The calling process must be the one that orphans fall to (see `ProcessRunner`), and while a warm process
-    runs nothing else may be started: ending one process ends all.
+    While a warm process runs nothing else may be started: ending one process ends all.
     """
 
     def __init__(
         self,
         attention: Attention,
+        commands: Commands,
         *,
-        owns_namespace: bool,
         grace_seconds: float,
         beat_seconds: float,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self._attention = attention
         self._silence_seconds = silence_seconds
-        self._owns_namespace = owns_namespace
+        self._commands = commands
         self._grace_seconds = grace_seconds
         self._beat_seconds = beat_seconds
-        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._output, self._output_end = os.pipe()
-        os.set_blocking(self._output, False)
+        self._null = open_null()
+        self._output = Output()
         self._child: _Child | None = None
         self._breach = ""
         """The limit that was exceeded for the datum that was answered last."""
         self._poll = select.poll()
-        self._poll.register(self._output, select.POLLIN)
+        self._poll.register(self._output.fd, select.POLLIN)
         self._poll.register(attention.poll_fd, select.POLLIN)
 
     @property
     def running(self) -> bool:
         """Whether a process runs; one that has ended since it last answered is put away."""
-        child = self._child
-        if child is not None and os.waitid(os.P_PIDFD, child.handle, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            self._reap(child)
+        self.look()
         return self._child is not None
+
+    def look(self) -> bool:
+        """Put a process away that has ended since it last answered; whether there was one to look at."""
+        child = self._child
+        if child is not None and child.running.ended() is not None:
+            self._put_away(child)
+        return child is not None
 
     @property
     def started_at(self) -> float:
@@ -131,62 +123,42 @@ class WarmProcess:
 
     def start(
         self,
-        program: str,
-        words: list[str],
+        words: Sequence[str],
         environment: Mapping[bytes, bytes],
+        place: Workplace,
         *,
-        cwd: str,
         stdin: int | None,
         watch: Watch | None = None,
     ) -> CannotStart | None:
         """Start the command; None if that went well. No process may be running. watch: looks at it while it is at work."""
         assert self._child is None, "one warm process at a time"
-        try:
-            os.chdir(cwd)
-        except OSError as error:
-            return CannotStart(f"the working directory {cwd} cannot be entered: {error.strerror}")
         if stdin is not None:
             os.lseek(stdin, 0, os.SEEK_SET)
         task_end, tasks = os.pipe()
         answers, answer_end = os.pipe()
         # Above the numbers that the process gets, so that none is overwritten before it is copied.
-        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (task_end, answer_end)]
+        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, DESCRIPTORS_MAX) for fd in (task_end, answer_end)]
         os.close(task_end)
         os.close(answer_end)
         variables = {TASK_VARIABLE: b"%d" % TASK_FD, ANSWER_VARIABLE: b"%d" % ANSWER_FD}
-        try:
-            process = os.posix_spawn(
-                program,
-                words,
-                {**environment, **variables},
-                file_actions=(
-                    (os.POSIX_SPAWN_DUP2, self._null if stdin is None else stdin, 0),
-                    (os.POSIX_SPAWN_DUP2, self._output_end, 1),
-                    (os.POSIX_SPAWN_DUP2, self._output_end, 2),
-                    (os.POSIX_SPAWN_DUP2, theirs[0], TASK_FD),
-                    (os.POSIX_SPAWN_DUP2, theirs[1], ANSWER_FD),
-                ),
-                setsid=True,
-                setsigmask=(),
-                setsigdef=RESET_SIGNALS,
-            )
-        except (OSError, ValueError) as error:
+        first = (self._null if stdin is None else stdin, self._output.end, self._output.end)
+        running = self._commands.start(words, {**environment, **variables}, place, (*first, *theirs))
+        for fd in theirs:
+            os.close(fd)
+        if isinstance(running, CannotStart):
             os.close(tasks)
             os.close(answers)
-            return CannotStart(explain_start_failure(program, error))
-        finally:
-            os.close(theirs[0])
-            os.close(theirs[1])
+            return running
         for pipe in (tasks, answers):
             os.set_blocking(pipe, False)
             try:
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             except OSError:
                 pass  # The user's share of pipe memory is used up; smaller pipes only cost time.
-        self._child = _Child(process, os.pidfd_open(process), tasks, answers, watch, time.perf_counter())
+        self._child = _Child(running, tasks, answers, watch, time.perf_counter())
         if watch is not None:
-            watch.started(process)
-        self._poll.register(self._child.handle, select.POLLIN)
+            watch.started(running.pid)
+        self._poll.register(running.poll_fd, select.POLLIN)
         self._poll.register(answers, select.POLLIN)
         return None
 
@@ -229,22 +201,22 @@ class WarmProcess:
         log = DatumLog(head_bytes_max=0, tail_bytes_max=0)
         while self._child is not None:
             ready = self._wait(deadline)
-            if self._output in ready:
-                self._read_output(log)
+            if self._output.fd in ready:
+                self._output.read(log)
             if child.answers in ready and not self._read(child):
                 self._poll.unregister(child.answers)
-            if child.handle in ready:
-                self._reap(child)
+            if self._ended(child, ready) is not None:
+                self._put_away(child)
             else:
-                deadline.enforce(child.pid, time.monotonic())
+                deadline.enforce(child.running, time.monotonic())
                 self._attention.beat()
 
     def kill(self) -> None:
         """End the process at once."""
         child = self._child
         if child is not None:
-            end_descendants(owns_namespace=self._owns_namespace)
-            self._reap(child)
+            child.running.end()
+            self._put_away(child)
 
     def memory_exceeds(self, limit_bytes: int) -> bool:
         """Whether the process, with what it started, has more memory; looked at now and then."""
@@ -253,7 +225,7 @@ class WarmProcess:
         if child is None or now - child.memory_looked < _MEMORY_LOOK_SECONDS:
             return False
         child.memory_looked = now
-        return tree_memory_bytes(enough=limit_bytes) > limit_bytes
+        return self._commands.memory_bytes(enough=limit_bytes) > limit_bytes
 
     # ---- one exchange --------------------------------------------------------------------------------------
 
@@ -279,7 +251,7 @@ class WarmProcess:
                 return self._misspoke(document, log)
             if document is not None:
                 if not watch.notes(document, child) and not deadline.passed:
-                    self._read_output(log, everything=True)
+                    self._output.read(log, everything=True)
                     self._breach = deadline.last_look()
                     return document
                 continue
@@ -304,8 +276,8 @@ class WarmProcess:
                     pass
                 except BrokenPipeError:
                     sent = len(unsent)
-        if self._output in ready:
-            self._read_output(log)
+        if self._output.fd in ready:
+            self._output.read(log)
         if child.answers in ready:
             if self._read(child):
                 return sent
@@ -313,14 +285,14 @@ class WarmProcess:
             child.closed = not deadline.passed
             # Nothing more can come, so it has to go; mostly it is about to.
             deadline.pass_at(time.monotonic() + self._grace_seconds)
-        if child.handle in ready:
-            timed_out = deadline.passed and not deadline.cancelled and not child.closed
-            code = self._reap(child)
-            self._read_output(log, everything=True)
-            return Exit(code, timed_out=timed_out, cancelled=deadline.cancelled, breach=deadline.last_look())
+        ended = self._ended(child, ready)
+        if ended is not None:
+            self._put_away(child)
+            self._output.read(log, everything=True)
+            return deadline.exit_of(ended, in_time=child.closed)
         if self._attention.poll_fd in ready and self._attention.look():
             deadline.cancel(time.monotonic())
-        deadline.enforce(child.pid, time.monotonic())
+        deadline.enforce(child.running, time.monotonic())
         self._attention.beat()
         return sent
 
@@ -355,15 +327,17 @@ class WarmProcess:
         return document
 
     def _misspoke(self, reason: str, log: DatumLog) -> Misspoke:
-        self._read_output(log, everything=True)
+        self._output.read(log, everything=True)
         self.kill()
-        self._read_output(log, everything=True)
+        self._output.read(log, everything=True)
         return Misspoke(f"the warm command broke the line protocol: {reason}")
 
     # ---- descriptors and processes -------------------------------------------------------------------------
 
     def _wait(self, deadline: Deadline) -> set[int]:
         milliseconds = deadline.wait_milliseconds(time.monotonic(), self._beat_seconds)
+        if self._child is not None and self._child.running.pending:
+            milliseconds = 0.0
         return {fd for fd, _ in self._poll.poll(milliseconds)}
 
     def _read(self, child: _Child) -> bool:
@@ -375,32 +349,21 @@ class WarmProcess:
         child.received += piece
         return bool(piece)
 
-    def _read_output(self, log: DatumLog, *, everything: bool = False) -> None:
-        try:
-            while piece := os.read(self._output, OUTPUT_PIECE_BYTES):
-                log.add(piece)
-                if not everything:
-                    return
-        except BlockingIOError:
-            return
+    def _ended(self, child: _Child, ready: Container[int]) -> Ended | None:
+        running = child.running
+        return running.ended() if running.poll_fd in ready or running.pending else None
 
-    def _reap(self, child: _Child) -> int:
-        """Put a process that has ended away, and what it has left behind; its exit code."""
+    def _put_away(self, child: _Child) -> None:
+        """Let go of a process that has ended."""
         self._child = None
-        self._poll.unregister(child.handle)
+        self._poll.unregister(child.running.poll_fd)
         try:
             self._poll.unregister(child.answers)
         except KeyError:
             pass
-        try:
-            code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
-        except ChildProcessError:
-            code = -9
-        for fd in (child.handle, child.answers, child.tasks):
+        for fd in (child.answers, child.tasks):
             if fd >= 0:
                 os.close(fd)
-        end_descendants(owns_namespace=self._owns_namespace)
-        return code
 
 
 class _Silence:

@@ -3,6 +3,7 @@
     python -m paddock.runtime.worker --socket-fd N --objects ROOT --scratch DIR
         [--sandbox auto|namespaces|directory] [--chunking MIN,AVERAGE,MAX]
         [--grace-seconds S] [--report-seconds S] [--heartbeat-seconds S] [--silence-seconds S]
+        [--runner-fd N --pfs DIR --shared DIR]
 
 Started by an engine, with one end of a socket pair (see `protocol`). DIR is this worker's own and empty. It
 imports neither pyarrow nor SQL, so that it starts in well under 100 ms.
@@ -10,7 +11,8 @@ imports neither pyarrow nor SQL, so that it starts in well under 100 ms.
 Up to three processes: the *guardian* (which the engine started, and may kill) waits; the *slot* does the
 work; between them, with namespaces, the *keeper*, whose only purpose is to have entered them: its child is
 process 1 of the PID namespace. Each dies with the one before it, and all user processes die with the slot: by
-the kernel in a namespace, by the hand of slot or guardian without.
+the kernel in a namespace, by the hand of slot or guardian without. With a connection to a runner (N) there are no user processes here: they run in a
+container beside this one, which has the first DIR as its `/pfs` and the other for scratch, and are ended by the runner when the connection is taken over or ends.
 """
 
 from __future__ import annotations
@@ -32,12 +34,13 @@ from paddock.model.errors import Bug, PaddockError
 from paddock.model.ids import Digest
 from paddock.model.records import DatumState, Location
 from paddock.runtime import sandbox
+from paddock.runtime.commands import Commands, LocalCommands, end_descendants
 from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Starved, Transform, prepare_transform
 from paddock.runtime.laps import OTHER, REPORT, Laps
 from paddock.runtime.live_logs import FOLDER as LIVE_FOLDER
 from paddock.runtime.live_logs import LiveLog
 from paddock.runtime.materialize import OUT_FOLDER, remove_tree
-from paddock.runtime.process import ProcessRunner, end_descendants
+from paddock.runtime.process import ProcessRunner
 from paddock.runtime.process_memory import remove_groups
 from paddock.runtime.protocol import (
     BatchReport,
@@ -55,6 +58,8 @@ from paddock.runtime.protocol import (
 )
 from paddock.runtime.read_ahead import ReadAhead
 from paddock.runtime.report_writer import ReportWriter
+from paddock.runtime.runner_commands import RunnerCommands
+from paddock.runtime.runner_link import RunnerGoneError
 from paddock.runtime.warm_process import SILENCE_SECONDS, WarmProcess
 from paddock.runtime.worker_channel import Channel, EngineGoneError
 from paddock.storage.chunks import CHUNKING, ChunkingParameters
@@ -70,6 +75,7 @@ GC_OBJECTS = 50_000
 _SANDBOXES = ("auto", "namespaces", "directory")
 _REFUSED = 3
 _SERVER = ("http://", "https://")
+_CONTAINER = "container"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,33 +91,42 @@ class Options:
     report_seconds: float
     heartbeat_seconds: float
     silence_seconds: float
+    runner_fd: int | None
+    pfs: Path
+    """Of the container; with `shared`, a folder that it has under the same path."""
+    shared: Path
 
 
 class Worker:
     """The slot's loop: claim, run, report. Its `look` and `beat` are what a running command is interrupted for."""
 
-    def __init__(self, channel: Channel, objects: ObjectStore, slot: Slot, options: Options) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        objects: ObjectStore,
+        slot: Slot,
+        commands: Commands,
+        options: Options,
+    ) -> None:
         self._channel = channel
         self._objects = objects
         self._slot = slot
+        self._commands = commands
         self._options = options
         processes = ProcessRunner(
-            self,
-            owns_namespace=slot.isolated,
-            grace_seconds=options.grace_seconds,
-            beat_seconds=options.heartbeat_seconds,
+            self, commands, grace_seconds=options.grace_seconds, beat_seconds=options.heartbeat_seconds
         )
         self._chunks = ReadAhead(objects)
         warm = WarmProcess(
             self,
-            owns_namespace=slot.isolated,
+            commands,
             grace_seconds=options.grace_seconds,
             beat_seconds=options.heartbeat_seconds,
             silence_seconds=options.silence_seconds,
         )
         self._live = LiveLog(options.scratch)
         self._laps = Laps()
-        self._datums = DatumRunner(slot, processes, warm, self._chunks.read, laps=self._laps, tick=self.beat)
+        self._datums = DatumRunner(slot, commands, processes, warm, self._chunks.read, laps=self._laps, tick=self.beat)
         self._tasks: dict[str, TransformTask] = {}
         self._transforms: dict[str, Transform] = {}
         self._batches: deque[BatchTask] = deque()
@@ -137,7 +152,8 @@ class Worker:
                 self._claim()
                 if not self._channel.received:
                     # Sending a long report takes messages in, perhaps the very batch that would be waited for.
-                    self._channel.wait()
+                    if self._channel.wait(self._commands.fd) and self._datums.idle_container_has_ended():
+                        return
                     self._laps.skip()
                 self._take_messages()
                 continue
@@ -207,6 +223,11 @@ class Worker:
             lease, begun = self._running.batch.lease, self._running.done + 1
             self._keep[lease] = min(begun, self._keep.get(lease, begun))
 
+    def _leave(self, batch: BatchTask, position: int) -> None:
+        """Nothing can be run here any more: what is left of all batches goes back, and this worker ends."""
+        self._drain()
+        self._keep[batch.lease] = position
+
     def _run_batch(self, batch: BatchTask) -> None:
         self._laps.take()
         transform = self._transform(batch)
@@ -255,6 +276,8 @@ class Worker:
 
             def end() -> int:
                 """Where to stop for now; asked before each step."""
+                if self._datums.lost:
+                    self._leave(batch, position)
                 late = time.monotonic() - begin > self._options.report_seconds
                 full = report.output_bytes > REPORT_BYTES_MAX
                 if batch.lease in self._cancelled or (results and (late or full)):
@@ -264,6 +287,9 @@ class Worker:
                 return self._end(batch)
 
             for outcome in self._datums.run_from(batch, position, transform, report.writer, end=end):
+                if self._datums.lost and self._draining:
+                    # The container was told to end, as this worker was: that says nothing of the datum, which goes back.
+                    break
                 if isinstance(outcome, Starved):
                     running.starved.append(position)
                     position += 1
@@ -284,6 +310,8 @@ class Worker:
                 running.done += 1
                 running.failed += outcome.state is DatumState.FAILED
                 self.beat()
+            if self._datums.lost:
+                self._leave(batch, position)
             self._finish_part(running, report, results, final=position >= self._end(batch))
         finally:
             report.abort()
@@ -340,7 +368,7 @@ class Worker:
         if task is None:
             return Bug(f"batch {batch.lease} names transform {batch.transform}, which this worker was never sent")
         try:
-            ready = self._transforms[batch.transform] = prepare_transform(task, self._slot)
+            ready = self._transforms[batch.transform] = prepare_transform(task, self._slot, self._commands)
         except PaddockError as error:
             return error
         return ready
@@ -372,7 +400,7 @@ def main(words: Sequence[str] | None = None) -> int:
     (options.scratch / "root").mkdir(parents=True, exist_ok=True)
     (options.scratch / "pfs" / OUT_FOLDER).mkdir(parents=True, exist_ok=True)
     reason = ""
-    if options.sandbox != "directory":
+    if options.sandbox != "directory" and options.runner_fd is None:
         refusal = _run_slot(options, isolated=True, reason="")
         if isinstance(refusal, int):
             return refusal
@@ -419,7 +447,8 @@ def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason
             code = _keep(options, guardian, tell)
         else:
             signal.signal(signal.SIGTERM, _end)
-            sandbox.die_with_parent(signal.SIGTERM)
+            # Two slots can't share a runner, so one whose guardian is gone goes at once.
+            sandbox.die_with_parent(signal.SIGTERM if options.runner_fd is None else signal.SIGKILL)
             sandbox.adopt_orphans()
             os.close(tell)
             code = _work(options, guardian, isolated=False, memory=False, reason=reason)
@@ -459,9 +488,44 @@ def _keep(options: Options, guardian: int, tell: int) -> int:
 
 def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reason: str) -> int:
     """Be the slot."""
+    commands: LocalCommands | RunnerCommands
+    if options.runner_fd is not None:
+        try:
+            commands = RunnerCommands(_runner_connection(options.runner_fd), options.pfs, options.shared)
+        except RunnerGoneError as gone:
+            sys.stderr.write(f"{gone}: the container of the commands has ended\n")
+            return 1
+        except PaddockError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        slot = _container_slot(options, isolated=commands.protected)
+    else:
+        commands = LocalCommands(owns_namespace=isolated)
+        slot = _local_slot(options, guardian, isolated=isolated, memory=memory)
+    # A batch is some 10,000 objects without a cycle among them, which the collector would look at again and again.
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
+    channel = Channel(socket.socket(fileno=options.socket_fd))
+    try:
+        channel.send(Ready(guardian, _sandbox_name(options, isolated=isolated), reason))
+        Worker(channel, _open_objects(options), slot, commands, options).run()
+    except (EngineGoneError, _EndedError):
+        pass
+    finally:
+        end_descendants(owns_namespace=isolated)
+    return 0
+
+
+def _sandbox_name(options: Options, *, isolated: bool) -> str:
+    if options.runner_fd is not None:
+        return _CONTAINER
+    return "namespaces" if isolated else "directory"
+
+
+def _local_slot(options: Options, guardian: int, *, isolated: bool, memory: bool) -> Slot:
     host_pfs = str(options.scratch / "pfs")
     name = options.scratch.name
-    slot = Slot(
+    return Slot(
         options.scratch,
         host_pfs,
         sandbox.PFS if isolated else host_pfs,
@@ -470,18 +534,20 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
         number=int(name) if name.isdigit() else 0,
         group_name=str(guardian),
     )
-    # A batch is some 10,000 objects without a cycle among them, which the collector would look at again and again.
-    gc.freeze()
-    gc.set_threshold(GC_OBJECTS)
-    channel = Channel(socket.socket(fileno=options.socket_fd))
-    try:
-        channel.send(Ready(guardian, "namespaces" if isolated else "directory", reason))
-        Worker(channel, _open_objects(options), slot, options).run()
-    except (EngineGoneError, _EndedError):
-        pass
-    finally:
-        end_descendants(owns_namespace=isolated)
-    return 0
+
+
+def _container_slot(options: Options, *, isolated: bool) -> Slot:
+    """What this process writes, commands have to read, which are another user."""
+    os.umask(0o022)
+    pfs = str(options.pfs)
+    return Slot(options.scratch, pfs, pfs, isolated, shared=options.shared)
+
+
+def _runner_connection(fd: int) -> socket.socket:
+    """The guardian's connection, which lasts longer than this slot."""
+    connection = socket.socket(fileno=fd)
+    connection.set_inheritable(False)
+    return connection
 
 
 def _open_objects(options: Options) -> ObjectStore:
@@ -520,6 +586,9 @@ def _parse(words: Sequence[str] | None) -> Options:
     parser.add_argument("--report-seconds", type=float, default=REPORT_SECONDS)
     parser.add_argument("--heartbeat-seconds", type=float, default=HEARTBEAT_SECONDS)
     parser.add_argument("--silence-seconds", type=float, default=SILENCE_SECONDS)
+    parser.add_argument("--runner-fd", type=int)
+    parser.add_argument("--pfs", type=Path, default=Path(sandbox.PFS))
+    parser.add_argument("--shared", type=Path)
     found = parser.parse_args(words)
     return Options(
         found.socket_fd,
@@ -532,6 +601,9 @@ def _parse(words: Sequence[str] | None) -> Options:
         found.report_seconds,
         found.heartbeat_seconds,
         found.silence_seconds,
+        found.runner_fd,
+        found.pfs,
+        found.shared or found.scratch.resolve(),
     )
 
 

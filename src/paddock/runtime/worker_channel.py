@@ -42,10 +42,11 @@ class Channel:
                 raise EngineGoneError("the engine has closed the connection")
             self._split(data)
 
-    def wait(self, timeout_seconds: float | None = None) -> None:
-        """Wait until something has arrived, and take it in."""
-        select.select([self._socket], [], [], timeout_seconds)
+    def wait(self, also: int | None = None) -> bool:
+        """Wait until something has arrived, and take it in; or until the descriptor `also` is readable: whether it is."""
+        ready, _, _ = select.select([self._socket, *(() if also is None else (also,))], [], [])
         self.read()
+        return also in ready
 
     def send(self, message: Message) -> None:
         """Write a whole message. Goes on reading while the other end does not take it, as that may be

@@ -78,20 +78,20 @@ def input_path(each: InputTask, pfs: str) -> str:
     return f"{pfs}/{each.name}{each.path.rstrip('/')}"
 
 
-def expand(words: Sequence[str], datum: DatumTask, pfs: str) -> list[str]:
+def expand(words: Sequence[str], datum: DatumTask, pfs: str, python: str = sys.executable) -> list[str]:
     """Replace `{in}` by the path of the datum's first input, `{out}` by the output directory, and `{python}` by
-    the Python that runs this worker; nothing else.
+    `python` (by default the one that runs this worker); nothing else.
     """
     first = input_path(datum.inputs[0], pfs) if datum.inputs else pfs
-    values = {"in": first, "out": f"{pfs}/{OUT_FOLDER}", "python": sys.executable}
+    values = {"in": first, "out": f"{pfs}/{OUT_FOLDER}", "python": python}
     return [_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in words]
 
 
-def working_directory(transform: TransformTask, pfs: str) -> str:
-    """`working_dir` if given (a relative one counts from where commands run by default), else the code,
-    else `cwd`, else `/`.
+def working_directory(transform: TransformTask, pfs: str, container: str | None = None) -> str:
+    """`working_dir` if given (a relative one counts from where commands run by default), else the code, else that of the
+    `container`, where commands run in one, else `cwd`, else `/`.
     """
-    default = f"{pfs}/{CODE_FOLDER}" if transform.code is not None else transform.cwd or "/"
+    default = f"{pfs}/{CODE_FOLDER}" if transform.code is not None else container or transform.cwd or "/"
     wanted = transform.working_dir
     if wanted == "/pfs" or wanted.startswith("/pfs/"):
         return pfs + wanted.removeprefix("/pfs")

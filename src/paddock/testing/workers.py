@@ -72,9 +72,18 @@ class WorkerHarness:
     """One worker process and a store. A context manager: on leaving, the worker is killed if it still lives."""
 
     def __init__(
-        self, folder: Path, *, sandbox: str = "auto", options: Sequence[str] = (), prefix: Sequence[str] = ()
+        self,
+        folder: Path,
+        *,
+        sandbox: str = "auto",
+        options: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
-        """folder: empty; will hold the objects and the worker's scratch. prefix: a program that starts the worker."""
+        """folder: empty; will hold the objects and the worker's scratch. prefix: a program that starts the worker.
+
+        pass_fds: descriptors that it gets under the same numbers.
+        """
         self.objects = LocalObjects(folder / "objects")
         self.index = MemoryIndex()
         self.chunks = ChunkStore(self.objects, self.index)
@@ -90,7 +99,7 @@ class WorkerHarness:
         command = [*prefix, sys.executable, "-P", "-m", "paddock.runtime.worker"]
         command += ["--socket-fd", str(theirs.fileno()), "--objects", str(folder / "objects")]
         command += ["--scratch", str(self.scratch), "--sandbox", sandbox, *options]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *pass_fds], stderr=subprocess.PIPE)
         theirs.close()
         self._socket = ours
         self._socket.settimeout(REPLY_SECONDS)

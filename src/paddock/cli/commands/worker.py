@@ -20,9 +20,10 @@ from paddock.client.agent import RETRY_SECONDS_MAX, Agent
 from paddock.client.agent_uplink import HttpUplink, Terms
 from paddock.model.errors import InvalidInput, Unavailable
 from paddock.pipelines.durations import parse_duration
-from paddock.runtime.engines.local import LocalEngine, WorkerOptions
+from paddock.runtime.engines.local import LocalEngine, RunnerOptions, WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
-from paddock.settings import Settings
+from paddock.runtime.runner_link import connect_runner, has_ended
+from paddock.runtime.sandbox import PFS
 from paddock.storage.chunking import ChunkingParameters
 
 TOKEN_VARIABLE = "PADDOCK_WORKER_TOKEN"
@@ -56,6 +57,16 @@ def worker(
             " for ever after that.",
         ),
     ] = None,
+    runner: Annotated[
+        Path | None,
+        typer.Option(
+            "--runner",
+            help="Run datums in the container beside this one, whose runner listens at this socket; with one slot.",
+        ),
+    ] = None,
+    pfs: Annotated[
+        Path, typer.Option("--pfs", help="With --runner: the folder that both containers have as /pfs.")
+    ] = Path(PFS),
     name: Annotated[str | None, typer.Option("--name", help="What people call this host. Default: its name.")] = None,
 ) -> None:
     """Run datums for a server on another machine.
@@ -64,6 +75,8 @@ def worker(
 
     SIGTERM and the first Ctrl-C let the datums that run come to their end and give the rest of their batches back; the second
     Ctrl-C ends at once. A broken connection is taken up again; after a long one the server has given the work to others.
+
+    With --runner it joins when the runner is there, however long that takes, and ends with exit code 1 when the runner does.
     """
     session = session_of(context)
     url = session.url or session.settings.url
@@ -73,13 +86,17 @@ def worker(
     patience_seconds = None if patience is None else _seconds(patience)
     token = _token(token_file)
     settings = session.settings
-    count = slots or settings.workers or len(os.sched_getaffinity(0))
+    count = slots or (1 if runner is not None else settings.workers or len(os.sched_getaffinity(0)))
+    if runner is not None and count > 1:
+        raise InvalidInput(f"one runner serves one slot, and not {count}: leave --slots out, or start more containers")
+    place = None if runner is None else RunnerOptions(connect_runner(runner), pfs.resolve(), runner.resolve().parent)
     with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
+            options = WorkerOptions(settings.sandbox, settings.grace_seconds, settings.memory, settings.gpus, place)
             terms = _terms(uplink, patience_seconds or 0.0)
             _work(
-                settings, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
+                options, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
             )
 
 
@@ -99,7 +116,7 @@ def _terms(uplink: HttpUplink, patience_seconds: float) -> Terms:
 
 
 def _work(
-    settings: Settings,
+    options: WorkerOptions,
     url: str,
     token: str,
     uplink: HttpUplink,
@@ -122,15 +139,24 @@ def _work(
         token_file=own_token,
         scratch=folder / "slots",
         chunking=ChunkingParameters(**terms.chunking),
-        options=WorkerOptions(settings.sandbox, settings.grace_seconds, settings.memory, settings.gpus),
+        options=options,
     )
-    agent = Agent(uplink, engine, slots=slots, patience_seconds=patience)
+    runner = options.runner
+    agent = Agent(
+        uplink,
+        engine,
+        slots=slots,
+        patience_seconds=patience,
+        place_is_gone=lambda: runner is not None and has_ended(runner.connection),
+    )
     _obey_signals(agent)
     output.note(f"working for {url} with {slots} slots; Ctrl-C ends it")
     try:
         agent.run()
     finally:
         engine.stop()
+    if agent.place_was_lost:
+        raise Unavailable("the container of the commands has ended, so nothing can be run here any more")
 
 
 def _seconds(patience: str) -> float:

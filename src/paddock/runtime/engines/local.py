@@ -32,6 +32,18 @@ _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """Commands run in a container beside this one. connection: to its runner; it ends with the last process that has it.
+
+    pfs: what user code there knows by the same path. shared: another folder of both, for scratch.
+    """
+
+    connection: socket.socket
+    pfs: Path
+    shared: Path
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """sandbox: `auto` (namespaces where the system allows them), `namespaces` or `directory`. grace_seconds: from SIGTERM
     to SIGKILL for a datum that must end. memory_bytes, gpus: what datums may ask for, in place of what the machine has."""
@@ -40,6 +52,16 @@ class WorkerOptions:
     grace_seconds: float = 5.0
     memory_bytes: int | None = None
     gpus: tuple[str, ...] | None = None
+    runner: RunnerOptions | None = None
+    """Where commands run in a container; then there is one worker at most."""
+
+    def words(self) -> list[str]:
+        """For the worker's command line."""
+        words = ["--sandbox", self.sandbox, "--grace-seconds", str(self.grace_seconds)]
+        if self.runner is not None:
+            words += ["--runner-fd", str(self.runner.connection.fileno())]
+            words += ["--pfs", str(self.runner.pfs), "--shared", str(self.runner.shared)]
+        return words
 
 
 @dataclass(slots=True)
@@ -137,6 +159,7 @@ class LocalEngine:
     def _start(self) -> None:
         worker = WorkerId(self._next)
         self._next += 1
+        runner = self._options.runner
         ours, theirs = socket.socketpair()
         scratch = self._scratch / str(worker)
         scratch.mkdir(parents=True)
@@ -147,14 +170,13 @@ class LocalEngine:
             "--objects", self._objects,
             "--scratch", str(scratch),
             "--chunking", self._chunking,
-            "--sandbox", self._options.sandbox,
-            "--grace-seconds", str(self._options.grace_seconds),
+            *self._options.words(),
             *(("--token-file", str(self._token_file)) if self._token_file is not None else ()),
         ]  # fmt: skip
         try:
             popen = subprocess.Popen(
                 command,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *([] if runner is None else [runner.connection.fileno()])],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,

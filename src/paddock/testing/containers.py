@@ -1,0 +1,138 @@
+"""Containers for tests, made of namespaces and one static program: what a pod has in one, with nothing of an image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from paddock.runtime.commands import children_of
+from paddock.runtime.runner_link import connect_runner
+
+SOURCES = Path(__file__).resolve().parents[3] / "runner"
+WITHOUT_POWER = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+"""Starts a program as a root that may do no more than another user: not read what is others', nor remove it."""
+START_SECONDS = 20.0
+_UNSHARE = ("unshare", "--mount", "--pid", "--fork")
+_ENTER = """
+set -e
+mount --make-rprivate /
+mount --bind "$1/paddock" "$2$1/paddock"
+mount --bind "$1/pfs" "$2$1/pfs"
+mount -o remount,bind,ro "$2$1/pfs"
+mount --bind "$1/pfs/out" "$2$1/pfs/out"
+mount -t proc proc "$2/proc"
+if [ -n "$4" ]; then
+    mkdir -p "$2/sys/fs/cgroup/memory"
+    mount --bind "$4" "$2/sys/fs/cgroup/memory"
+    echo $$ >"$4/cgroup.procs"
+fi
+exec chroot --userspec="$3" "$2" "$1/paddock/runner" "$1/paddock/socket"
+"""
+
+
+def compiler() -> str | None:
+    """What builds runners here; None where there is nothing."""
+    return shutil.which("musl-gcc") or shutil.which("gcc")
+
+
+def build_runner(target: Path) -> Path:
+    """Build the runner from this checkout; takes a second."""
+    subprocess.run(["sh", str(SOURCES / "build.sh"), str(target)], check=True)
+    return target
+
+
+def busybox() -> str | None:
+    """A busybox that needs no libraries (Debian: busybox-static)."""
+    found = shutil.which("busybox")
+    return found if found is not None and _is_static(Path(found)) else None
+
+
+def _is_static(program: Path) -> bool:
+    """Whether an ELF program of 64 bits names no loader (a program header of type 3)."""
+    data = program.read_bytes()
+    (first,), (size, count) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<HH", data, 54)
+    return all(struct.unpack_from("<I", data, first + index * size)[0] != 3 for index in range(count))
+
+
+class Container:
+    """A runner as process 1 of its own root, which holds a busybox (or nothing), `/proc`, and two folders that are shared.
+
+    The folders are `shared/pfs` (read-only there, but for `out`) and `shared/paddock`, under the same path inside and outside;
+    inside, `/pfs` is a link to the first. Needs root. A context manager: on leaving, all of it is killed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        runner: Path,
+        *,
+        user: str = "1234:1234",
+        tools: Sequence[str] = ("sh",),
+        environment: Mapping[str, str] | None = None,
+        memory_group: Path | None = None,
+    ) -> None:
+        """folder: empty, and every user can get there. tools: of busybox. memory_group: a cgroup (of the first version) to be in."""
+        self.shared = folder / "shared"
+        self.pfs = self.shared / "pfs"
+        self.socket_path = self.shared / "paddock" / "socket"
+        self.root = folder / "root"
+        for path in (
+            self.pfs / "out",
+            self.shared / "paddock",
+            self.root / "proc",
+            self.root / "bin",
+            self.root / "dev",
+        ):
+            path.mkdir(parents=True)
+        for path in (self.pfs, self.shared / "paddock"):
+            (self.root / path.relative_to("/")).mkdir(parents=True)
+        (self.root / "tmp").mkdir(exist_ok=True)
+        for path in (self.pfs / "out", self.shared / "paddock", self.root / "tmp"):
+            path.chmod(0o777)
+        (self.root / "pfs").symlink_to(self.pfs)
+        shutil.copy(runner, self.shared / "paddock" / "runner")
+        for name, minor in (("null", 3), ("zero", 5)):
+            os.mknod(self.root / "dev" / name, 0o020666, os.makedev(1, minor))
+            (self.root / "dev" / name).chmod(0o666)
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            (self.root / "dev" / name).symlink_to(f"/proc/self/fd/{number}")
+        program = busybox()
+        if tools and program is not None:
+            shutil.copy(program, self.root / "bin" / "busybox")
+            for tool in tools:
+                (self.root / "bin" / tool).symlink_to("busybox")
+        group = "" if memory_group is None else str(memory_group)
+        self.process = subprocess.Popen(
+            [*_UNSHARE, "sh", "-c", _ENTER, "enter", str(self.shared), str(self.root), user, group],
+            env={"PATH": "/bin:/usr/bin:/sbin:/usr/sbin", **(environment or {})},
+            cwd="/",
+        )
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def connect(self) -> socket.socket:
+        """The one connection that its runner takes."""
+        return connect_runner(self.socket_path, wait_seconds=START_SECONDS)
+
+    def kill(self) -> None:
+        """End everything in it at once, as the kernel does where the container has too little memory."""
+        for child in children_of(self.process.pid):
+            os.kill(child, signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self) -> int:
+        """Wait for the runner's end; its exit code."""
+        return self.process.wait(START_SECONDS)
