@@ -100,11 +100,11 @@ class RunningSlurm:
             assert time.monotonic() < deadline, f"jobs don't end: {self.jobs()}"
 
     def kill_node(self, name: str) -> None:
-        """SIGKILL for a node's daemon and for all that it runs, and Slurm is told (it would notice in half a minute by itself)."""
+        """SIGKILL for a node's daemon and for all that it runs; Slurm is told (it would notice in half a minute by itself)."""
         self.nodes[name].kill()
         self.nodes[name].wait()
-        _end_leftovers(f"{self.folder}/spool-{name}")
         self.run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=killed")
+        _end_leftovers(str(self.folder), f"SLURMD_NODENAME={name}")
 
     def start_node(self, name: str) -> None:
         """Start a node's daemon (again) and wait until Slurm can use it."""
@@ -221,9 +221,9 @@ def _end(*processes: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _end_leftovers(marker: str) -> None:
-    """Kill what jobs have left: what carries the folder in its command line or environment."""
-    for process in processes_with(marker):
+def _end_leftovers(*markers: str) -> None:
+    """Kill what jobs have left: what carries all of these in its command line or environment."""
+    for process in set[int].intersection(*(set(processes_with(marker)) for marker in markers)):
         try:
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
