@@ -29,7 +29,9 @@ class StandIn:
         self._slurm = slurm
         self._folder = folder
         self.program = folder / "paddock"
-        self.becomes('trap "exit 0" TERM; echo "$PADDOCK_WORKER_TOKEN" > "$0.slurm-${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"; sleep 60 & wait')
+        self.becomes(
+            'trap "exit 0" TERM; echo "$PADDOCK_WORKER_TOKEN" > "$0.slurm-${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"; sleep 60 & wait'
+        )
         self.provisioner = self.open(new_id())
 
     def becomes(self, script: str) -> None:

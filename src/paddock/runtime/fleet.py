@@ -25,7 +25,7 @@ from paddock.model.errors import InvalidInput, PaddockError, Unavailable
 from paddock.model.records import DEFAULT_POOL, EngineName, PipelineState
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.engines.network import AgentInfo, NetworkEngine
-from paddock.runtime.engines.provisioner import Member, PoolTemplate, Provisioner, Site
+from paddock.runtime.engines.provisioner import Member, MemberState, PoolTemplate, Provisioner, Site
 from paddock.runtime.engines.provisioners import open_provisioner
 from paddock.runtime.load import Load
 from paddock.runtime.pool_needs import PoolNeed, Served, pool_needs
@@ -252,6 +252,7 @@ class Fleet:
             joined = {agent.host: agent for agent in agents if agent.pool == name}
             pool.watched.see([member for member in members if member.pool == name], joined, load, now)
             need = needs.get(name)
+            self._lose_ended(members, joined)
             try:
                 if need is not None:
                     self._scale(pool, need, now)
@@ -260,6 +261,13 @@ class Fleet:
             except PaddockError as error:
                 # What was asked of the engine can't be done now. It is decided anew in the next round.
                 pool.watched.trouble = error.message
+
+    def _lose_ended(self, members: Sequence[Member], joined: Mapping[str, AgentInfo]) -> None:
+        """Give the work of agents whose member has ended badly to others at once, not when they have been silent for long enough."""
+        for member in members:
+            agent = joined.get(member.name)
+            if agent is not None and member.state is MemberState.ENDED and member.reason:
+                self._network.leave(agent.id, f"worker {member.name}: {member.reason}")
 
     def _members(self, engine: _Engine, now: float) -> Sequence[Member] | None:
         """None: the engine can't be asked, and `trouble` says why."""
