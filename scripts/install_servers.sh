@@ -11,6 +11,8 @@ done
 # The runner of user containers is built and tried in a container of nothing but busybox.
 command -v musl-gcc >/dev/null 2>&1 || missing="$missing musl-tools"
 [ -e /bin/busybox ] || [ -e /usr/bin/busybox ] || missing="$missing busybox-static"
+# Hosts as network namespaces.
+command -v ip >/dev/null 2>&1 || [ -x /usr/sbin/ip ] || missing="$missing iproute2"
 
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -95,6 +95,7 @@ class Agent:
         self._changed = threading.Condition()
         self._membership: Membership | None = None
         self._joins = 0
+        self._receiver: threading.Thread | None = None
         self._up: deque[FromWorker] = deque()
         """Not yet known to have arrived."""
         self._urgent = False
@@ -112,12 +113,8 @@ class Agent:
         """Join, work, and leave. Raises PermissionDenied or InvalidInput where the server refuses for good, Unavailable where none was
         heard of for too long.
         """
-        threads = [
-            threading.Thread(target=self._send_forever, name="agent-up", daemon=True),
-            threading.Thread(target=self._receive_forever, name="agent-down", daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
+        sender = threading.Thread(target=self._send_forever, name="agent-up", daemon=True)
+        sender.start()
         try:
             while not self._over():
                 self._round()
@@ -126,8 +123,9 @@ class Agent:
             self._flush()
         finally:
             self._finish()
-            for thread in threads:
-                thread.join(RETRY_SECONDS_MAX)
+            for thread in (sender, self._receiver):
+                if thread is not None:
+                    thread.join(RETRY_SECONDS_MAX)
 
     def drain(self) -> None:
         """End after the datums that run now; the rest of their batches goes to others. May be called in a signal handler."""
@@ -197,9 +195,11 @@ class Agent:
             self._up.clear()
             self._down.clear()
             self._next = self._received = 0
-            self._membership = Membership(agent, self._joins)
+            membership = self._membership = Membership(agent, self._joins)
             self._changed.notify_all()
-            return self._membership
+        self._receiver = threading.Thread(target=self._receive, args=(membership,), name="agent-down", daemon=True)
+        self._receiver.start()
+        return membership
 
     def _deliver(self) -> None:
         with self._changed:
@@ -268,14 +268,14 @@ class Agent:
                             self._up.popleft()
                         self._changed.notify_all()
 
-    def _receive_forever(self) -> None:
+    def _receive(self, membership: Membership) -> None:
+        """Wait for what the scheduler says, as long as the membership lasts. Each has a thread of its own: one that waits for a host
+        that is gone may have to wait for long, and the next membership does not with it."""
         while not self._stopped:
             with self._changed:
-                membership = self._membership
+                if self._membership is not membership:
+                    return
                 received = self._received
-                if membership is None:
-                    self._changed.wait(BEAT_SECONDS)
-                    continue
             self._exchange(membership, received, (), wait=True)
 
     def _exchange(self, membership: Membership, received: int, messages: Sequence[FromWorker], *, wait: bool) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,18 @@ def running_server(
     storage: str = "",
     module: str = "paddock",
     options: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
 ) -> Iterator[RunningServer]:
     """`paddock up` on a home (a folder, or a catalog on a server), ready for requests; SIGTERM at the end, and SIGKILL where that
-    was not enough. module: what is run in place of the command, with equal arguments. options: more of them.
+    was not enough. module: what is run in place of the command, with equal arguments. options: more of them. prefix: a program
+    that starts it. environment: added to this process's.
     """
     place = [] if home is None else ["--home", str(home)]
     shared = ["--catalog", catalog, "--storage", storage] if catalog else []
-    command = [sys.executable, "-m", module, *place, "up", "--port", str(port), *shared, *options]
-    with subprocess.Popen([*command, "--workers", str(workers), "--json"], stdout=subprocess.PIPE) as process:
+    command = [*prefix, sys.executable, "-m", module, *place, "up", "--port", str(port), *shared, *options]
+    words = [*command, "--workers", str(workers), "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, **environment}) as process:
         assert process.stdout is not None
         try:
             yield RunningServer(_url(process.stdout), process)
@@ -51,14 +56,23 @@ def running_server(
 
 @contextmanager
 def running_agent(
-    url: str, token: str, folder: Path, *, slots: int = 1, options: Sequence[str] = ()
+    url: str,
+    token: str,
+    folder: Path,
+    *,
+    slots: int = 1,
+    options: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] = {},
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`paddock worker` for a server; SIGKILL at the end, where it has not ended before. folder: for its token."""
+    """`paddock worker` for a server; SIGKILL at the end, where it has not ended before. folder: for its token. prefix, environment:
+    as for a server.
+    """
     file = folder / f"token-{uuid.uuid4().hex}"
     file.write_text(token)
     words = ["worker", "--token-file", str(file), "--slots", str(slots), *options]
-    command = [sys.executable, "-m", "paddock", "--url", url, *words]
-    with subprocess.Popen(command) as process:
+    command = [*prefix, sys.executable, "-m", "paddock", "--url", url, *words]
+    with subprocess.Popen(command, env={**os.environ, **environment}) as process:
         try:
             yield process
         finally:
