@@ -113,6 +113,17 @@ def key_bytes(array: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.ui
     return offsets, np.frombuffer(data, dtype=np.uint8)[start:end]
 
 
+def number_array(values: npt.NDArray[Any]) -> pa.Array:
+    """As an Arrow array, without a copy; `pa.array` would load numpy.ma for it, 25 ms of a command."""
+    values = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def flag_array(values: npt.NDArray[np.bool_]) -> pa.Array:
+    """As an Arrow array of booleans; see `number_array`."""
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(np.packbits(values, bitorder="little"))])
+
+
 def single_array(column: pa.ChunkedArray) -> pa.Array:
     """The one array of a column in one piece."""
     if column.num_chunks == 1:

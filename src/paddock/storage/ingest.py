@@ -25,7 +25,7 @@ from paddock.model.limits import PATH_BYTES_MAX
 from paddock.model.services import OnTransfer
 from paddock.storage.chunking import ChunkingParameters, Reader, StoredFile, stored_file
 from paddock.storage.chunks import ChunkStore, ChunkWriter
-from paddock.storage.columnar import arrow_schema, key_bytes, single_array
+from paddock.storage.columnar import arrow_schema, key_bytes, number_array, single_array
 from paddock.storage.file_reading import SMALL_BYTES, Changed, Grown, Stamp, open_regular, read_small, stamp_of
 from paddock.storage.ingest_helpers import Batch, Helpers
 from paddock.storage.ingest_worker import CHANGED, EMPTY, GROWN, OK
@@ -109,9 +109,9 @@ def add_tree(
     columns = [
         pc.binary_join_element_wise(stem, paths, "") if stem else paths,
         pa.nulls(len(scan), pa.binary()).fill_null(b""),
-        pa.array(reading.stamps.size),
+        number_array(reading.stamps.size),
         digests,
-        pa.array(reading.stamps.executable),
+        number_array(reading.stamps.executable),
         chunks,
     ]
     table = pa.Table.from_arrays(columns, schema=arrow_schema(TREE))
@@ -192,7 +192,7 @@ class _Reading:
         for position, chunks in self._chunks.items():
             counts[position + 1] = len(chunks)
         values = [chunk for position in sorted(self._chunks) for chunk in self._chunks[position]]
-        offsets = pa.array(np.cumsum(counts, dtype=np.int32))
+        offsets = number_array(np.cumsum(counts, dtype=np.int32))
         return pa.ListArray.from_arrays(offsets, pa.array(values, pa.binary(32)))
 
     def _still_stored(self, digests: Sequence[Digest]) -> bool:

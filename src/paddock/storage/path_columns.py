@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
-from paddock.storage.columnar import key_bytes, single_array
+from paddock.storage.columnar import flag_array, key_bytes, number_array, single_array
 
 DIRECTORY_PREFIX = b"paddock.directory.v1\0"
 _SLASH = 47
@@ -72,7 +72,7 @@ class PathColumn:
 
     def at_depth(self, depth: int) -> pa.Table:
         """The rows of the files with exactly `depth` parts."""
-        return self.rows.filter(pa.array(self.depths == depth))
+        return self.rows.filter(flag_array(self.depths == depth))
 
     def below(self, depth: int) -> Below | None:
         """The rows that lie inside directories of `depth` parts (0: the root); None where there are none."""
@@ -105,7 +105,7 @@ class Below:
         names = _pick(self._column.data, self._starts, self._cuts, pa.string())
         changes = np.flatnonzero(pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)) + 1
         starts = np.concatenate(([0], changes))
-        return names.take(pa.array(starts)), starts
+        return names.take(number_array(starts)), starts
 
     def sizes(self, starts: Ints) -> Ints:
         """The sum of sizes in each group."""
@@ -116,7 +116,7 @@ class Below:
     def records(self) -> tuple[memoryview, Ints]:
         """What the directory digest is over: joined bytes, and where each row's part starts (and the last one ends)."""
         names = _pick(self._column.data, self._cuts + 1, self._ends, pa.binary())
-        chosen = pa.array(self._chosen)
+        chosen = number_array(self._chosen)
         digests = single_array(self._column.rows.column("digest")).take(chosen).cast(pa.binary())
         executable = single_array(self._column.rows.column("executable")).take(chosen)
         flags = pa.array([b"\0", b"\1"], type=pa.binary()).take(executable)

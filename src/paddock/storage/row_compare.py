@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paddock.storage.columnar import single_array
+from paddock.storage.columnar import flag_array, number_array, single_array
 
 
 def differing(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -48,7 +48,7 @@ def _unequal(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
     differ = np.zeros(old.num_rows, dtype=bool)
     for number in range(1, old.num_columns):
         differ |= ~_equal(single_array(old.column(number)), single_array(new.column(number)))
-    chosen = pa.array(np.flatnonzero(differ))
+    chosen = number_array(np.flatnonzero(differ))
     return old.take(chosen), new.take(chosen)
 
 
@@ -61,8 +61,8 @@ def _by_key(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
     equal = np.ones(len(new_rows), dtype=bool)
     for number in range(1, old.num_columns):
         equal &= _equal(
-            single_array(old.column(number)).take(pa.array(old_rows)),
-            single_array(new.column(number)).take(pa.array(new_rows)),
+            single_array(old.column(number)).take(number_array(old_rows)),
+            single_array(new.column(number)).take(number_array(new_rows)),
         )
     return _without(old, old_rows[equal]), _without(new, new_rows[equal])
 
@@ -70,17 +70,19 @@ def _by_key(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
 def _without(table: pa.Table, rows: npt.NDArray[Any]) -> pa.Table:
     keep = np.ones(table.num_rows, dtype=bool)
     keep[rows] = False
-    return table.filter(pa.array(keep))
+    return table.filter(flag_array(keep))
 
 
 def _equal(old: pa.Array, new: pa.Array) -> npt.NDArray[np.bool_]:
+    if old.equals(new):  # as most columns are in most segments, and told from their bytes
+        return np.ones(len(old), dtype=bool)
     if not pa.types.is_list(old.type):
         return np.asarray(pc.equal(old, new).to_numpy(zero_copy_only=False), dtype=bool)
     equal = np.asarray(
         pc.equal(pc.list_value_length(old), pc.list_value_length(new)).to_numpy(zero_copy_only=False),
         dtype=bool,
     )
-    alike = pa.array(np.flatnonzero(equal))
+    alike = number_array(np.flatnonzero(equal))
     old, new = old.take(alike), new.take(alike)
     lengths = pc.list_value_length(old).to_numpy()
     unequal_items = ~_equal(pc.list_flatten(old), pc.list_flatten(new))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.model.errors import Corrupt
-from paddock.storage.columnar import decode_segment, empty_table, encode_table, single_array
+from paddock.storage.columnar import decode_segment, empty_table, encode_table, flag_array, number_array, single_array
 from paddock.storage.remembered_scans import RACY_NS, SCAN, RememberedScan
 from paddock.storage.scan import Ints, Stamps
 from paddock.storage.segments import TableKind
@@ -72,6 +72,6 @@ def settled(stamps: Stamps, started_ns: int) -> npt.NDArray[np.bool_]:
 
 def cache_table(paths: pa.Array, stamps: Stamps, digests: pa.Array, chunks: pa.Array, keep: Any) -> pa.Table:
     """Rows of SCAN for the files where `keep` is true."""
-    columns = [paths, *(pa.array(getattr(stamps, name)) for name in _STAMPS), digests, chunks]
+    columns = [paths, *(number_array(getattr(stamps, name)) for name in _STAMPS), digests, chunks]
     table = pa.Table.from_arrays(columns, names=[column.name for column in SCAN.columns])
-    return table.filter(pa.array(keep))
+    return table.filter(flag_array(keep))

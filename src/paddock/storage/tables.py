@@ -29,6 +29,7 @@ from paddock.storage.columnar import (
     decode_segment,
     empty_table,
     encode_table,
+    number_array,
     segment_ends,
     sort_by_key,
 )
@@ -297,13 +298,16 @@ class _Feed:
     def _read(
         tables: Tables, kind: TableKind, segments: Sequence[SegmentRef], first: Key | None, last: Key | None
     ) -> Iterator[pa.Table]:
-        for segment in segments:
-            if (first is None or segment.last >= first) and (last is None or segment.first < last):
-                table = tables._segment(kind, segment)
-                start = 0 if first is None else bisect_key(table.column(0), first)
-                end = table.num_rows if last is None else bisect_key(table.column(0), last)
-                if start < end:
-                    yield table.slice(start, end - start)
+        chosen = [
+            segment
+            for segment in segments
+            if (first is None or segment.last >= first) and (last is None or segment.first < last)
+        ]
+        for table in tables._read_ahead(kind, chosen):
+            start = 0 if first is None else bisect_key(table.column(0), first)
+            end = table.num_rows if last is None else bisect_key(table.column(0), last)
+            if start < end:
+                yield table.slice(start, end - start)
 
     def fill(self) -> bool:
         """Have rows where there are any left; whether there are."""
@@ -408,7 +412,7 @@ def _apply(table: pa.Table, upserts: pa.Table, upsert_keys: list[Key], deletions
     keep[deleted[hits]] = False
     kept_before = np.concatenate(([0], np.cumsum(keep)))
     rows = np.insert(np.flatnonzero(keep), kept_before[positions], table.num_rows + np.arange(upserts.num_rows))
-    return pa.concat_tables([table, upserts]).take(pa.array(rows)).combine_chunks()
+    return pa.concat_tables([table, upserts]).take(number_array(rows)).combine_chunks()
 
 
 def _positions(keys: pa.ChunkedArray, wanted: Sequence[Key]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

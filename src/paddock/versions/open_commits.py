@@ -24,7 +24,7 @@ from paddock.model.errors import Conflict, NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import CommitState
 from paddock.storage.clashes import below
-from paddock.storage.columnar import bisect_key
+from paddock.storage.columnar import bisect_key, flag_array, number_array
 from paddock.storage.trees import Trees, tree_table
 from paddock.versions.home import Home
 
@@ -115,7 +115,9 @@ def combine(trees: Trees, writes: Sequence[WriteRow]) -> Waiting:
     files, written = _in_order(tables, numbers)
     keep = _newest(files.column("path"))
     keep &= _alive(files.column("path"), written, deleted_paths, deleted_prefixes)
-    return Waiting(files if keep.all() else files.filter(pa.array(keep)), tuple(deleted_paths), tuple(deleted_prefixes))
+    return Waiting(
+        files if keep.all() else files.filter(flag_array(keep)), tuple(deleted_paths), tuple(deleted_prefixes)
+    )
 
 
 def _in_order(tables: Sequence[pa.Table], numbers: Sequence[Numbers]) -> tuple[pa.Table, Numbers]:
@@ -124,7 +126,7 @@ def _in_order(tables: Sequence[pa.Table], numbers: Sequence[Numbers]) -> tuple[p
     paths = files.column("path")
     if len(paths) < 2 or pc.all(pc.less(paths[:-1], paths[1:])).as_py():
         return files, written
-    keys = pa.table({"path": paths, "write": pa.array(written)})
+    keys = pa.table({"path": paths, "write": number_array(written)})
     order = pc.sort_indices(keys, sort_keys=[("path", "ascending"), ("write", "ascending")])
     return files.take(order), written[order.to_numpy()]
 
