@@ -154,7 +154,7 @@ def test_from_no_pod_to_many_and_back_and_nothing_is_left(world: World) -> None:
 
 def test_what_holds_pods_up_is_told_and_what_heals_goes_on(world: World) -> None:
     put(world, "late", 1)
-    apply(world, "late", "cp $data /pfs/out/", transform={"image": "late:1"})
+    apply(world, "late", "(cat $data; id -u; id -g) > /pfs/out/f0", transform={"image": "late:1", "user": "1000:100"})
     put(world, "large", 1)
     apply(world, "large", "cp $data /pfs/out/", resource_requests={"cpu": 64})
     pull = "image late:1 can't be pulled: "
@@ -163,7 +163,7 @@ def test_what_holds_pods_up_is_told_and_what_heals_goes_on(world: World) -> None
     until(lambda: room in job_of(world, "large").reason, lambda: f"{job_of(world, 'large')} {world.pods()}")
     world.kubelet.images["late:1"] = SYSTEM_IMAGE
     finish(world, "late")
-    assert read(world, "late:/f0") == b"text 0\n"
+    assert read(world, "late:/f0") == b"text 0\n1000\n100\n"
     for name in ("late", "large"):
         world.paddock.pipelines.delete(name)
     until(

@@ -92,3 +92,11 @@ def test_what_can_never_run_is_unrunnable(home_path: Path, asks: dict[str, Any],
     (job,) = paddock.jobs.list(pipeline="p")
     assert job.state is JobState.UNRUNNABLE
     assert reason in job.reason
+
+
+def test_what_only_pods_are_given_does_not_run_without_them(home_path: Path) -> None:
+    transform = {"cmd": ["sh", "-c", SPAN], "user": "nobody"}
+    paddock = run(home_path, {"p": {"engine": "kubernetes", "transform": transform}}, workers=1)
+    (job,) = paddock.jobs.list(pipeline="p")
+    assert job.state is JobState.UNRUNNABLE
+    assert "transform.user is for pods only; let a server with `engine: kubernetes` run the pipeline" in job.reason

@@ -91,6 +91,16 @@ def test_what_never_fits_names_field_and_machine() -> None:
     assert other == "resource_limits.gpu asks for amd.com/gpu, and only nvidia.com/gpu is known here"
 
 
+def test_what_only_pods_are_given_fits_them_alone() -> None:
+    transform = {"cmd": ["true"], "user": "nobody", "secrets": [{"name": "s", "mount_path": "/s"}]}
+    wanted = spec(engine="kubernetes", transform=transform, resource_limits={"gpu": {"type": "amd.com/gpu"}})
+    assert not never_fits(wanted, MACHINE, in_pods=True)
+    assert never_fits(wanted, MACHINE).split("; ")[:2] == [
+        "transform.secrets is for pods only",
+        "let a server with `engine: kubernetes` run the pipeline",
+    ]
+
+
 def test_a_worker_holds_the_most_that_its_batches_need() -> None:
     budget = Budget(MACHINE)
     one, other = WorkerId(1), WorkerId(2)

@@ -51,10 +51,13 @@ def need_of(spec: PipelineSpec) -> Need:
     )
 
 
-def never_fits(spec: PipelineSpec, capacity: Capacity) -> str:
-    """Why no datum of this pipeline can ever run here: each field that asks for too much; empty if one can."""
+def never_fits(spec: PipelineSpec, capacity: Capacity, *, in_pods: bool = False) -> str:
+    """Why no datum of this pipeline can ever run here: each field that asks for too much; empty if one can.
+
+    in_pods: the machines are pods that were made for it, with whatever kind of GPU it asks for.
+    """
     need = need_of(spec)
-    lacks: list[str] = []
+    lacks = [] if in_pods else _only_in_pods(spec)
     if need.millicpus > 1000 * capacity.cpus:
         cpus = need.millicpus / 1000
         lacks.append(f"{_field(spec, 'cpu')} asks for {cpus:g} CPUs, and this machine has {capacity.cpus:g}")
@@ -67,7 +70,7 @@ def never_fits(spec: PipelineSpec, capacity: Capacity) -> str:
                 f"{_field(spec, name)} asks for {format_size(int(wanted))} of {name}, and this machine has "
                 f"{format_size(int(there))}{' free' if name == 'disk' else ''}"
             )
-    if need.gpus and need.gpu_type not in _GPU_TYPES:
+    if need.gpus and need.gpu_type not in _GPU_TYPES and not in_pods:
         lacks.append(f"{_field(spec, 'gpu')} asks for {need.gpu_type}, and only {_GPU_TYPES[1]} is known here")
     elif need.gpus > len(capacity.gpus):
         has = (
@@ -75,6 +78,16 @@ def never_fits(spec: PipelineSpec, capacity: Capacity) -> str:
         )
         lacks.append(f"{_field(spec, 'gpu')} asks for {need.gpus} GPUs, and this machine has {has}")
     return "; ".join(lacks)
+
+
+def _only_in_pods(spec: PipelineSpec) -> list[str]:
+    """What would change a result if it were left out. A server refuses it; a spec for pods may be processed without one."""
+    given = {"secrets": spec.transform.secrets, "user": spec.transform.user}
+    return [
+        f"transform.{name} is for pods only; let a server with `engine: kubernetes` run the pipeline"
+        for name, value in given.items()
+        if value
+    ]
 
 
 def _field(spec: PipelineSpec, name: str) -> str:

@@ -18,7 +18,7 @@ from paddock.catalog.jobs import JobRow
 from paddock.model.errors import PaddockError, Unavailable
 from paddock.model.ids import new_id
 from paddock.model.records import EngineName
-from paddock.pipelines.worker_pools import worker_pool
+from paddock.pipelines.worker_pools import engine_of, worker_pool
 from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.capacity import UNLIMITED, Capacity
@@ -196,7 +196,7 @@ class Scheduler:
             self._let_go(early, active)
             for lease in active.dispatch.leases:
                 self._withdrawn.discard(lease.id)
-        lacks = self._machines.never_fits(active.spec, self._pool(active)) if active.dispatch.remaining else ""
+        lacks = self._never_fits(active) if active.dispatch.remaining else ""
         if lacks:
             job_steps.refuse(self._home, row, f"its datums can't run here: {lacks}", now=self._now())
             self._drop(active)
@@ -326,6 +326,11 @@ class Scheduler:
             if not load:
                 short |= lacks
         return None
+
+    def _never_fits(self, active: ActiveJob) -> str:
+        default = self._default_engine
+        in_pods = default is not None and engine_of(active.spec, default) == "kubernetes"
+        return self._machines.never_fits(active.spec, self._pool(active), in_pods=in_pods)
 
     def _pool(self, active: ActiveJob) -> str:
         if not active.pool:

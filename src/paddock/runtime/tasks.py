@@ -138,6 +138,7 @@ def transform_task(
         stdin=transform.stdin or None,
         env=transform.env,
         working_dir=transform.working_dir,
+        user=transform.user or "",
         accept_return_code=transform.accept_return_code,
         err_cmd=transform.err_cmd,
         err_stdin=transform.err_stdin or None,

@@ -23,19 +23,23 @@ while [ "$1" != -- ]; do
 done
 shift
 mount -t proc proc "$root/proc"
-exec chroot "$root" "$@"
+exec chroot $AS "$root" env -u AS "$@"
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What stands in for an image. files: {path inside: path here}; environment: as the image has it."""
+    """What stands in for an image. files: {path inside: path here}; environment: as the image has it.
+
+    any_user: its files can be read by whoever a pod asks to run as; else it runs as root.
+    """
 
     files: Mapping[str, Path] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    any_user: bool = False
 
 
-SYSTEM_IMAGE = Image(environment={"PATH": SYSTEM_PATH})
+SYSTEM_IMAGE = Image(environment={"PATH": SYSTEM_PATH}, any_user=True)
 """The programs of this machine, and nothing of Paddock."""
 
 
@@ -62,8 +66,9 @@ class Container:
         environment: Mapping[str, str],
         volumes: Mapping[str, Path],
         read_only: Collection[str] = (),
+        user: str = "",
     ) -> None:
-        """folder: empty. volumes: {path inside: folder here}; read_only: those of them that can't be written."""
+        """folder: empty. volumes: {path inside: folder here}; read_only: those of them that can't be written. user: `uid:gid`, or root."""
         root = folder / "root"
         self.log = folder / "log"
         for name in ("proc", "tmp"):
@@ -92,7 +97,7 @@ class Container:
                     "--",
                     *command,
                 ],
-                env={**image.environment, **environment},
+                env={**image.environment, **environment, "AS": f"--userspec={user}" if user and image.any_user else ""},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

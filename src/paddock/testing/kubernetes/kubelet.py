@@ -301,8 +301,10 @@ class Kubelet:
             if mount.get("readOnly"):
                 read_only.add(mount["mountPath"])
         command = [*container.get("command", ()), *container.get("args", ())]
+        security = container.get("securityContext", {})
+        user = f"{security['runAsUser']}:{security.get('runAsGroup', 0)}" if "runAsUser" in security else ""
         here.containers[name] = Container(
-            folder, image, command, environment=environment, volumes=volumes, read_only=read_only
+            folder, image, command, environment=environment, volumes=volumes, read_only=read_only, user=user
         )
         here.states[name] = {"running": {"startedAt": timestamp()}}
 

@@ -27,6 +27,8 @@ from paddock.settings import Settings
 
 FAILED_KEPT_SECONDS = 300.0
 """A pod that failed is deleted after so long: till then its log can be read (`kubectl logs`)."""
+START_MAX = 50
+"""Pods asked for in one call, at some 10 ms each: other pools wait for as long, and the next call asks for the rest."""
 MOUNTING_SECONDS = 4.0
 """A pod that has a node and runs nothing for so long may lack a volume: its events are read, again after each such time."""
 
@@ -80,7 +82,7 @@ class KubernetesProvisioner:
     def start(self, template: PoolTemplate, count: int) -> None:
         identity = PoolIdentity(self._home, template.name)
         secret = self._put_secret(identity, template.token)
-        for _ in range(count):
+        for _ in range(min(count, START_MAX)):
             name = f"{identity.prefix}-{secrets.token_hex(4)}"
             pod = build_pod(template.spec, self._settings, identity, name, secret)
             try:
