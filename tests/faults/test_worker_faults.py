@@ -11,6 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -224,12 +225,47 @@ class TestDeath:
         wait_gone(processes)
         assert mortal.process.wait(GONE_SECONDS) == 0
 
-    def test_interrupt_and_terminate(self, mortal: WorkerHarness, tmp_path: Path) -> None:
+    def test_signals_for_its_group_do_not_end_it(self, mortal: WorkerHarness, tmp_path: Path) -> None:
         processes = self.begin(mortal, tmp_path)
         mortal.process.send_signal(signal.SIGINT)
-        assert isinstance(next(iter(_of_kind(mortal, Heartbeat))), Heartbeat)
         mortal.process.terminate()
+        assert isinstance(next(iter(_of_kind(mortal, Heartbeat))), Heartbeat)
+        mortal.close()
         wait_gone(processes)
+
+    @pytest.mark.parametrize("last", ["user code", "worker"])
+    def test_sigterm_for_all_of_its_processes_gives_the_datum_back(
+        self, mortal: WorkerHarness, tmp_path: Path, last: str
+    ) -> None:
+        reached = Signal(tmp_path)
+        mark = f"MARK={uuid.uuid4().hex}"
+        script = f"[ $(cat $in) = a ] || {{ echo >{reached.path}; sleep 1000; }}"
+        task = shell(script, env=dict([mark.split("=")]), datum_tries=1)
+        lease = mortal.start(
+            task, [mortal.file_datum(each, f"/{number}") for number, each in enumerate((b"a", b"b", b"c"))]
+        )
+        reached.wait()
+        user, own = wait_for_processes(mark, 2), processes_with(f"{mortal.scratch}")
+        for process in [*own, *user] if last == "user code" else [*user, *own]:
+            # The end of one may be the end of others.
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+        batch = mortal.finish(lease)
+        assert [datum.state for datum in batch.datums] == [DatumState.SUCCESS]
+        assert not batch.reports[-1].cancelled
+        assert mortal.process.wait(GONE_SECONDS) == 0
+
+    def test_a_command_that_outlives_sigterm_is_waited_for(self, mortal: WorkerHarness, tmp_path: Path) -> None:
+        reached, released = Signal(tmp_path), Signal(tmp_path)
+        script = f"trap '' TERM; echo >{reached.path}; read x <{released.path}; echo done >$PADDOCK_PFS/out/done"
+        lease = mortal.start(shell(script), [mortal.file_datum(b"a"), mortal.file_datum(b"b", "/b")])
+        reached.wait()
+        for process in processes_with(f"{mortal.scratch}"):
+            os.kill(process, signal.SIGTERM)
+        released.path.write_text("go on\n")
+        (datum,) = mortal.finish(lease).datums
+        assert datum.files == {"/done": b"done\n"}
+        assert mortal.process.wait(GONE_SECONDS) == 0
 
 
 def _of_kind(worker: WorkerHarness, kind: type) -> Iterator[object]:

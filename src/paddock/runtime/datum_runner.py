@@ -58,6 +58,8 @@ from paddock.storage.os_errors import translate
 _LAST_LINE_MAX = 200
 _ERROR_MAX = 2000
 _KILLS_SECONDS = 1.0
+_TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
+_SAME_HAND_SECONDS = 0.1
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """How a command ends that is killed, or a shell whose last command was."""
 _FRAME_SECONDS = 0.05
@@ -201,8 +203,11 @@ class DatumRunner:
         *,
         laps: Laps,
         tick: Callable[[], None],
+        interrupted: Callable[[], bool],
     ) -> None:
+        """interrupted: whether something from outside ends the processes of this worker."""
         self._laps = laps
+        self._interrupted = interrupted
         self._slot = slot
         self._commands = commands
         self._processes = processes
@@ -310,6 +315,15 @@ class DatumRunner:
         killed, self._kills = kills > self._kills, kills
         return killed and not (ended.breach or ended.timed_out or ended.cancelled)
 
+    def _was_interrupted(self, ended: Exit) -> bool:
+        """Whether a command failed that was ended together with everything else here, most likely."""
+        if ended.code == 0 or ended.timed_out or ended.breach:
+            return False
+        if ended.code in _TERMINATED and not self._interrupted():
+            # This process may get the same signal a moment later.
+            time.sleep(_SAME_HAND_SECONDS)
+        return self._interrupted()
+
     def _use_cpus(self, task: TransformTask) -> None:
         """Run this process, and so the commands that it starts, on as many CPUs as the transform may use."""
         cpus = self._slot.cpus_for(task.cpus_max)
@@ -370,7 +384,7 @@ class DatumRunner:
             ended = run()
             self._laps.until(self._warm.started_at if task.warm else self._processes.started_at, START)
             self._laps.lap(CODE)
-            if isinstance(ended, Exit) and ended.cancelled:
+            if isinstance(ended, Exit) and (ended.cancelled or self._was_interrupted(ended)):
                 return False
             if isinstance(ended, (Exit, CannotStart)) and ended.lost:
                 return self._lose(ended, batch, attempts)

@@ -27,6 +27,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -126,13 +127,23 @@ class Worker:
         )
         self._live = LiveLog(options.scratch)
         self._laps = Laps()
-        self._datums = DatumRunner(slot, commands, processes, warm, self._chunks.read, laps=self._laps, tick=self.beat)
+        self._datums = DatumRunner(
+            slot,
+            commands,
+            processes,
+            warm,
+            self._chunks.read,
+            laps=self._laps,
+            tick=self.beat,
+            interrupted=lambda: self._interrupted,
+        )
         self._tasks: dict[str, TransformTask] = {}
         self._transforms: dict[str, Transform] = {}
         self._batches: deque[BatchTask] = deque()
         self._cancelled: set[str] = set()
         self._keep: dict[str, int] = {}
         self._draining = False
+        self._interrupted = False
         self._resting = False
         self._claimed = False
         self._running: _Running | None = None
@@ -163,6 +174,15 @@ class Worker:
             self._cancelled.discard(batch.lease)
             self._keep.pop(batch.lease, None)
         self._datums.end_warm()
+
+    def interrupt(self) -> None:
+        """Drain, because something ends all processes here (a batch system, say), and most likely the command at work too.
+
+        May be called in a signal handler. A command that fails from now on may have been ended by the same hand, so its datum is
+        given back like those that were not begun.
+        """
+        self._interrupted = True
+        self._drain()
 
     def look(self) -> bool:
         """Take in messages; whether the batch at work is cancelled."""
@@ -312,6 +332,8 @@ class Worker:
                 self.beat()
             if self._datums.lost:
                 self._leave(batch, position)
+            if self._interrupted:
+                self._keep[batch.lease] = min(position, self._end(batch))
             self._finish_part(running, report, results, final=position >= self._end(batch))
         finally:
             report.abort()
@@ -394,8 +416,10 @@ def main(words: Sequence[str] | None = None) -> int:
     fault, told on stderr.
     """
     options = _parse(words)
-    # Ctrl-C reaches the whole foreground group; ending in good order is the engine's business.
+    # Ctrl-C reaches the whole foreground group, and SIGTERM all that a batch system or service manager has started; ending in good
+    # order is the engine's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.set_inheritable(options.socket_fd, False)
     (options.scratch / "root").mkdir(parents=True, exist_ok=True)
     (options.scratch / "pfs" / OUT_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -446,7 +470,6 @@ def _child(options: Options, guardian: int, tell: int, *, isolated: bool, reason
             sandbox.die_with_parent(signal.SIGKILL)
             code = _keep(options, guardian, tell)
         else:
-            signal.signal(signal.SIGTERM, _end)
             # Two slots can't share a runner, so one whose guardian is gone goes at once.
             sandbox.die_with_parent(signal.SIGTERM if options.runner_fd is None else signal.SIGKILL)
             sandbox.adopt_orphans()
@@ -507,8 +530,13 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
     gc.set_threshold(GC_OBJECTS)
     channel = Channel(socket.socket(fileno=options.socket_fd))
     try:
+        worker = Worker(channel, _open_objects(options), slot, commands, options)
+        parent = os.getppid() if isolated else guardian
+        signal.signal(signal.SIGTERM, partial(_terminate, worker, parent))
+        if os.getppid() != parent:
+            raise _EndedError
         channel.send(Ready(guardian, _sandbox_name(options, isolated=isolated), reason))
-        Worker(channel, _open_objects(options), slot, commands, options).run()
+        worker.run()
     except (EngineGoneError, _EndedError):
         pass
     finally:
@@ -567,11 +595,14 @@ def _exit_code(status: int) -> int:
 
 
 class _EndedError(Exception):
-    """The guardian is gone (or someone sent SIGTERM)."""
+    """The guardian is gone."""
 
 
-def _end(_signal: int, _frame: object) -> NoReturn:
-    raise _EndedError
+def _terminate(worker: Worker, parent: int, _signal: int, _frame: object) -> None:
+    """SIGTERM: from the kernel, because the parent is gone, or from outside."""
+    if os.getppid() != parent:
+        raise _EndedError
+    worker.interrupt()
 
 
 def _parse(words: Sequence[str] | None) -> Options:
