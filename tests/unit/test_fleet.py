@@ -54,6 +54,7 @@ def server(paddock: EmbeddedPaddock, members: LocalProvisioner, monkeypatch: pyt
     started.start()
     yield started
     started.stop()
+    members.kill_all()
     assert started.error is None
 
 
@@ -102,7 +103,7 @@ def test_whatever_keeps_workers_from_starting_is_said(
     until(lambda: says(paddock, "the image is being fetched"), "that it is there again")
 
     # A change of what workers are like makes another pool; the old one goes, with what waits in it.
-    members.behave(Behaviour(refuse="partition gpu does not exist; name another"))
+    members.behave(Behaviour(refuse="partition gpu does not exist; name another", hold="no node is free"))
     apply(paddock, resource_requests={"memory": "1Gi"})
     until(lambda: says(paddock, "partition gpu does not exist"), "why a start is refused")
     (other,) = paddock.pools.list()

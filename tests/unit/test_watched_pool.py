@@ -135,6 +135,21 @@ def test_failed_starts_count_once_a_look_and_one_is_tried_after_a_while() -> Non
     assert pool.reason(need()) == ""
 
 
+def test_workers_that_run_well_do_not_hide_that_no_more_can_start() -> None:
+    pool = WatchedPool(POOL)
+    many = need(most=5)
+    look(pool, 0, [started("a")], "a", busy=["a"])
+    assert pool.decide(many, 0) == Decision(start=4)
+    for now, starts in ((1, 0), (2, 0), (3, 1), (4, 0)):
+        ends = [ended(f"b{now}", "the quota is used up")] if now in (1, 4) else []
+        look(pool, now, [started("a"), *ends], "a", busy=["a"])
+        assert pool.decide(many, now) == Decision(start=starts)
+    assert pool.reason(many) == "1 worker runs, and no more can start: the quota is used up; it is tried again"
+    look(pool, 9, [started("a"), started("c")], "a", "c", busy=["a", "c"])
+    assert pool.decide(many, 9) == Decision(start=3)
+    assert pool.reason(many) == ""
+
+
 def test_what_no_repetition_helps_is_tried_seldom() -> None:
     pool = WatchedPool(POOL)
     pool.fail("partition gpu does not exist", retry=False, now=0)

@@ -202,7 +202,7 @@ class Server:
             self._home,
             scheduler,
             network,
-            site=Site(self._home.id, cluster.url, cluster.storage, self._settings),
+            site=Site(self._home.id, self._settings.worker_url or cluster.url, cluster.storage, self._settings),
             own_workers=_workers_of(self._workers),
             open=self._open_provisioner,
         )

@@ -35,7 +35,7 @@ from paddock.versions.home import Home
 from paddock.versions.pools import PoolService
 
 ROUND_SECONDS = 1.0
-"""A member takes seconds to start, so looking more often would bring nothing."""
+"""A member takes seconds to start, so looking more often would bring nothing; a new job is looked at at once."""
 ANSWER_SECONDS = 60.0
 """The scheduler answers between two rounds of its own; only the plan of a very large job, or the end of one, takes longer."""
 LOOK_SECONDS = 0.1
@@ -138,6 +138,7 @@ class Fleet:
     def stop(self) -> None:
         """Let go of the engines; members go on. Waits for a call that is under way, some seconds at most."""
         self._stop.set()
+        self._scheduler.work_came.set()
         if self._thread.ident is not None:
             self._thread.join(CALL_SECONDS)
         for engine in self._engines.values():
@@ -154,7 +155,8 @@ class Fleet:
                 LOG.warning("workers on other systems are not looked after: %s", error)
             except Exception:
                 LOG.exception("workers on other systems are not looked after; this is a fault of Paddock")
-            self._stop.wait(ROUND_SECONDS)
+            self._scheduler.work_came.wait(ROUND_SECONDS)
+            self._scheduler.work_came.clear()
 
     def run_once(self) -> None:
         """One look at everything, and what follows from it. Unavailable: the scheduler or the catalog does not answer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -107,6 +108,8 @@ class Scheduler:
         self._idle_since: dict[WorkerId, float] = {}
         """Workers that hold nothing."""
         self._errands: deque[Callable[[], None]] = deque()
+        self.work_came = threading.Event()
+        """Set when a job with datums to run is there; whoever waits for that clears it."""
         self._failed_starts = 0
         self._told = False
         self._next_expiry = self._next_rescue = self._next_look = monotonic()
@@ -196,6 +199,8 @@ class Scheduler:
             self._let_go(early, active)
             for lease in active.dispatch.leases:
                 self._withdrawn.discard(lease.id)
+        if active.dispatch.remaining:
+            self.work_came.set()
         lacks = self._never_fits(active) if active.dispatch.remaining else ""
         if lacks:
             job_steps.refuse(self._home, row, f"its datums can't run here: {lacks}", now=self._now())

@@ -5,6 +5,7 @@ All of it can be seen again by the fleet of another server, but for how long sta
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,8 @@ class WatchedPool:
     _looked: bool = False
     _backoff: Backoff = field(default_factory=Backoff)
     _failure: str = ""
+    _failed_at: float = -math.inf
+    """Only a start after the last failure shows that it is over: others may run well all the time."""
     _starts: deque[float] = field(default_factory=lambda: deque(maxlen=STARTS_KEPT))
 
     @property
@@ -127,7 +130,8 @@ class WatchedPool:
         known.busy = not load.busy.isdisjoint(agent.workers)
         idle = [load.idle_since.get(worker, now) for worker in agent.workers]
         self._idle[known.member.name] = max(idle, default=known.joined)
-        if known.busy or now - known.joined >= STEADY_SECONDS:
+        good = known.busy or now - known.joined >= STEADY_SECONDS
+        if good and known.joined > self._failed_at:
             self._backoff, self._failure = Backoff(), ""
 
     def _see_running(self, known: _Watched, now: float) -> None:
@@ -145,7 +149,7 @@ class WatchedPool:
 
     def fail(self, reason: str, retry: bool, now: float) -> None:
         """A start failed. Several at once count as one."""
-        self._failure = reason
+        self._failure, self._failed_at = reason, now
         if not self._backoff.holds(now):
             self._backoff = self._backoff.failed(now, retry=retry)
 

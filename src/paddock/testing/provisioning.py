@@ -62,9 +62,7 @@ class LocalProvisioner:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def behave(self, behaviour: Behaviour = Behaviour()) -> None:
-        new = self._folder / "behaviour.new"
-        new.write_text(json.dumps(asdict(behaviour)))
-        new.replace(self._folder / _BEHAVIOUR)
+        _write(self._folder / _BEHAVIOUR, json.dumps(asdict(behaviour)))
 
     def pids(self) -> dict[str, int]:
         """Process ids by name of the members that run."""
@@ -111,10 +109,10 @@ class LocalProvisioner:
             name = f"member-{uuid.uuid4().hex[:8]}"
             folder = self._folder / name
             folder.mkdir(mode=0o700)
-            (folder / "token").write_text(template.token)
-            (folder / "pool").write_text(template.name)
+            _write(folder / "token", template.token)
+            _write(folder / "pool", template.name)
             if behaviour.fail:
-                (folder / "failed").write_text(behaviour.fail)
+                _write(folder / "failed", behaviour.fail)
                 continue
             command = [sys.executable, "-m", "paddock", "--url", self._url, "worker", "--name", name]
             command += [
@@ -127,7 +125,7 @@ class LocalProvisioner:
                 "--scratch",
                 str(folder),
             ]
-            (folder / "command").write_text(json.dumps(command))
+            _write(folder / "command", json.dumps(command))
             if not behaviour.hold:
                 self._launch(folder)
 
@@ -142,7 +140,7 @@ class LocalProvisioner:
                     pass
             elif (folder / "command").exists():
                 (folder / "command").unlink()
-                (folder / "exit").write_text("0")
+                _write(folder / "exit", "0")
 
     def remove_pool(self, name: str) -> None:
         self.cancel([folder.name for folder in self._members() if (folder / "pool").read_text() == name])
@@ -172,7 +170,7 @@ class LocalProvisioner:
                 start_new_session=True,
             )
         self._children.append(child)
-        (folder / "pid").write_text(str(child.pid))
+        _write(folder / "pid", str(child.pid))
 
     def _member(self, folder: Path, behaviour: Behaviour) -> Member:
         name, pool = folder.name, (folder / "pool").read_text()
@@ -186,6 +184,13 @@ class LocalProvisioner:
         if not Path(f"/proc/{(folder / 'pid').read_text()}").exists():
             return Member(name, pool, MemberState.ENDED, "it was killed")
         return Member(name, pool, MemberState.STARTED)
+
+
+def _write(file: Path, text: str) -> None:
+    """At once: others look while it is written."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)
 
 
 @contextmanager

@@ -209,7 +209,7 @@ def pod_settings(site: Site) -> PodSettings:
         )
     return PodSettings(
         worker_image=settings.worker_image,
-        url=settings.worker_url or site.url,
+        url=site.url,
         user_image=settings.user_image,
         pull_policy=settings.image_pull_policy,
         pull_secrets=settings.image_pull_secrets,
