@@ -143,7 +143,8 @@ def _text(place: str, key: str, value: Any) -> str:
         case int() | float() if kind != "bool":
             return str(value)
         case list() if kind.startswith("tuple") and all(isinstance(item, str | int) for item in value):
-            return ",".join(str(item) for item in value) or "none"
+            nothing = "none" if kind.endswith("None") else ""
+            return ",".join(str(item) for item in value) or nothing
     meant = {"bool": "true or false", "int | None": "a number", "float": "a number"}.get(kind, "a string in quotes")
     raise InvalidInput(f"{place}: {key} is {value!r}; set it to {meant}, or take the line out")
 

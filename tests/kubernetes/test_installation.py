@@ -152,6 +152,7 @@ def test_examples(
             document["transform"]["image"] = user_image
         if "code" in document["transform"]:
             document["transform"]["code"] = str(EXAMPLES / folder / document["transform"]["code"])
+        document.pop("parallelismSpec", None)
         document["parallelism_spec"] = {"constant": 2, "cool_down": "5s"}
     (tmp_path / "specs.yaml").write_text(yaml.safe_dump_all(documents))
     project = f"{folder}-{Path(file).stem}"

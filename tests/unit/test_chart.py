@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from paddock.settings import SETTINGS
 from paddock.testing.helm import HelmError, Release, helm_installed, lint, render
 from paddock.testing.kubernetes import schemas
 
@@ -155,6 +156,16 @@ def test_images_policies_and_pull_secrets_reach_every_pod(variants: dict[str, Ob
     for (kind, _), item in objects.items():
         if kind in ("Deployment", "StatefulSet"):
             assert pod_of(item)["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
+
+
+def test_every_variable_of_ours_is_a_setting(variants: dict[str, Objects]) -> None:
+    (direct,) = rendered(Release({"workers": {"storageSecret": "s3"}}))
+    known = {setting.variable for setting in SETTINGS}
+    for objects in (*variants.values(), direct):
+        (server,) = pod_of(objects["Deployment", "paddock"])["containers"]
+        ours = {entry["name"] for entry in server["env"] if entry["name"].startswith("PADDOCK_")}
+        assert ours
+        assert ours <= known
 
 
 def test_two_releases_in_one_namespace_share_no_name(variants: dict[str, Objects]) -> None:

@@ -90,6 +90,16 @@ def test_the_place_of_the_data_is_not_mixed_from_two_sources(tmp_path: Path, var
     )
 
 
+def test_a_list_may_be_empty(tmp_path: Path, machine_file: Path) -> None:
+    write(machine_file, 'image_pull_secrets = ["one", "two"]\ngpus = [0]\n')
+    environment = {"XDG_CONFIG_HOME": str(tmp_path)}
+    found = load_settings(environment)
+    assert (found.image_pull_secrets, found.gpus) == (("one", "two"), ("0",))
+    write(tmp_path / "paddock" / "config.toml", "image_pull_secrets = []\ngpus = []\n")
+    found = load_settings(environment)
+    assert (found.image_pull_secrets, found.gpus) == ((), ())
+
+
 def test_a_storage_of_the_environment_goes_with_the_catalog_of_a_file(tmp_path: Path) -> None:
     environment = write(tmp_path / "c.toml", 'catalog = "postgresql://file/db"\nstorage = "s3://file"\n')
     found = load_settings(environment | {"PADDOCK_STORAGE": "s3://other"})

@@ -56,6 +56,8 @@ class Kubelet:
         self._folder = folder
         self.images = dict(images)
         self._pods: dict[str, _Pod] = {}
+        self._nodes = frozenset(nodes)
+        """Pods that are on others are somebody else's."""
         self._lost: set[str] = set()
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -151,7 +153,7 @@ class Kubelet:
         if not node:
             self._schedule(pod)
             return
-        if node in self._lost:
+        if node in self._lost or node not in self._nodes:
             return
         here = self._pods.get(uid)
         if here is None:
