@@ -91,10 +91,14 @@ def test_what_never_fits_names_field_and_machine() -> None:
     assert other == "resource_limits.gpu asks for amd.com/gpu, and only nvidia.com/gpu is known here"
 
 
+def test_a_cluster_gives_its_workers_the_kind_of_gpu_that_they_ask_for() -> None:
+    assert not never_fits(spec(resource_limits={"gpu": {"type": "a100"}}), MACHINE, "slurm")
+
+
 def test_what_only_pods_are_given_fits_them_alone() -> None:
     transform = {"cmd": ["true"], "user": "nobody", "secrets": [{"name": "s", "mount_path": "/s"}]}
     wanted = spec(engine="kubernetes", transform=transform, resource_limits={"gpu": {"type": "amd.com/gpu"}})
-    assert not never_fits(wanted, MACHINE, in_pods=True)
+    assert not never_fits(wanted, MACHINE, "kubernetes")
     assert never_fits(wanted, MACHINE).split("; ")[:2] == [
         "transform.secrets is for pods only",
         "let a server with `engine: kubernetes` run the pipeline",

@@ -317,7 +317,7 @@ class DatumRunner:
 
     def _was_interrupted(self, ended: Exit) -> bool:
         """Whether a command failed that was ended together with everything else here, most likely."""
-        if ended.code == 0 or ended.timed_out or ended.breach:
+        if ended.code == 0 or ended.timed_out or ended.breach or ended.lost:
             return False
         if ended.code in _TERMINATED and not self._interrupted():
             # This process may get the same signal a moment later.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paddock.model.records import DEFAULT_POOL
+from paddock.model.records import DEFAULT_POOL, EngineName
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.engine import Engine, Place, WorkerId
@@ -40,10 +40,10 @@ class Machines:
             found = self._others[place] = Budget(there.get(place, Capacity(cpus=0)))
         return found
 
-    def never_fits(self, spec: PipelineSpec, pool: str, *, in_pods: bool) -> str:
+    def never_fits(self, spec: PipelineSpec, pool: str, engine: EngineName) -> str:
         """Why no machine of the pool can ever run the pipeline; empty where one can, or where none has joined yet."""
         there = [capacity for place, capacity in self._engine.machines().items() if place.pool == pool]
         if pool == DEFAULT_POOL and self._own_workers:
             there.insert(0, self._own.capacity)
-        lacks = [never_fits(spec, capacity, in_pods=in_pods) for capacity in there]
+        lacks = [never_fits(spec, capacity, engine) for capacity in there]
         return lacks[0] if lacks and all(lacks) else ""

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from paddock.model.records import EngineName
 from paddock.model.sizes import format_size
 from paddock.pipelines.models import PipelineSpec, Resources
 from paddock.runtime.capacity import Capacity
@@ -51,13 +52,13 @@ def need_of(spec: PipelineSpec) -> Need:
     )
 
 
-def never_fits(spec: PipelineSpec, capacity: Capacity, *, in_pods: bool = False) -> str:
+def never_fits(spec: PipelineSpec, capacity: Capacity, engine: EngineName = "local") -> str:
     """Why no datum of this pipeline can ever run here: each field that asks for too much; empty if one can.
 
-    in_pods: the machines are pods that were made for it, with whatever kind of GPU it asks for.
+    engine: what started the workers there; where it was asked for them, they have whatever kind of GPU the pipeline wants.
     """
     need = need_of(spec)
-    lacks = [] if in_pods else _only_in_pods(spec)
+    lacks = [] if engine == "kubernetes" else _only_in_pods(spec)
     if need.millicpus > 1000 * capacity.cpus:
         cpus = need.millicpus / 1000
         lacks.append(f"{_field(spec, 'cpu')} asks for {cpus:g} CPUs, and this machine has {capacity.cpus:g}")
@@ -70,7 +71,7 @@ def never_fits(spec: PipelineSpec, capacity: Capacity, *, in_pods: bool = False)
                 f"{_field(spec, name)} asks for {format_size(int(wanted))} of {name}, and this machine has "
                 f"{format_size(int(there))}{' free' if name == 'disk' else ''}"
             )
-    if need.gpus and need.gpu_type not in _GPU_TYPES and not in_pods:
+    if need.gpus and need.gpu_type not in _GPU_TYPES and engine == "local":
         lacks.append(f"{_field(spec, 'gpu')} asks for {need.gpu_type}, and only {_GPU_TYPES[1]} is known here")
     elif need.gpus > len(capacity.gpus):
         has = (

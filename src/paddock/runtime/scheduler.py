@@ -334,8 +334,8 @@ class Scheduler:
 
     def _never_fits(self, active: ActiveJob) -> str:
         default = self._default_engine
-        in_pods = default is not None and engine_of(active.spec, default) == "kubernetes"
-        return self._machines.never_fits(active.spec, self._pool(active), in_pods=in_pods)
+        engine = "local" if default is None else engine_of(active.spec, default)
+        return self._machines.never_fits(active.spec, self._pool(active), engine)
 
     def _pool(self, active: ActiveJob) -> str:
         if not active.pool:
