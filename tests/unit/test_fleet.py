@@ -13,6 +13,7 @@ from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import NotFound
 from paddock.model.records import EngineName, JobState
 from paddock.runtime import fleet as fleet_module
+from paddock.runtime.capacity import Capacity
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.driver import Server
 from paddock.runtime.engines.provisioner import Provisioner, Site
@@ -30,7 +31,14 @@ def members(tmp_path: Path) -> LocalProvisioner:
 
 
 @pytest.fixture
-def server(paddock: EmbeddedPaddock, members: LocalProvisioner, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def cluster(paddock: EmbeddedPaddock) -> Cluster:
+    return Cluster(paddock.home, url="http://127.0.0.1:1")
+
+
+@pytest.fixture
+def server(
+    paddock: EmbeddedPaddock, members: LocalProvisioner, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
     """A scheduler with its fleet; nobody can join, since there is no HTTP."""
     monkeypatch.setattr(fleet_module, "ROUND_SECONDS", 0.02)
     monkeypatch.setattr(fleet_module, "REOPEN_SECONDS", 0.02)
@@ -47,7 +55,7 @@ def server(paddock: EmbeddedPaddock, members: LocalProvisioner, monkeypatch: pyt
     started = Server(
         paddock.home,
         workers=0,
-        cluster=Cluster(paddock.home, url="http://127.0.0.1:1"),
+        cluster=cluster,
         settings=Settings(engine="slurm", pool_workers_max=3),
         open_provisioner=open,
     )
@@ -143,10 +151,10 @@ def test_a_job_says_that_its_first_worker_comes_and_a_minimum_is_there_without_w
 
 
 def test_engines_that_can_not_be_used_and_pools_without_workers_say_so(
-    paddock: EmbeddedPaddock, server: Server
+    paddock: EmbeddedPaddock, server: Server, cluster: Cluster
 ) -> None:
     apply(paddock, engine="kubernetes")
-    apply(paddock, "q", engine="local", pool="lab")
+    apply(paddock, "q", engine="local", pool="lab", resource_requests={"memory": "1Gi"})
     paddock.files.put("data@main:/a", b"a")
 
     def reason(pipeline: str) -> str:
@@ -156,3 +164,11 @@ def test_engines_that_can_not_be_used_and_pools_without_workers_say_so(
     until(lambda: "no worker of pool lab has joined: start one with `paddock worker`" in reason("q"), "the pool's")
     assert paddock.pipelines.inspect("q").reason == reason("q")
     assert paddock.jobs.inspect("p@head").state == JobState.RUNNING
+
+    # One joins that is too small for its datums.
+    assert cluster.engine is not None
+    cluster.engine.join(pool="lab", host="small", capacity=Capacity(4, 1 << 20, 1 << 30))
+    until(lambda: "resource_requests.memory asks for 1" in reason("q"), "what is too small")
+    assert reason("q").startswith("datums don't fit on the workers that have joined: ")
+    (lab,) = [pool for pool in paddock.pools.list() if pool.name == "lab"]
+    assert (lab.engine, lab.idle, lab.pipelines) == ("local", 1, ("default/q",))

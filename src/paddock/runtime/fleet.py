@@ -387,6 +387,9 @@ class Fleet:
         else:
             watched = self._pools[need.name].watched
             counts, reason = watched.counts(), watched.reason(need)
+        lacks = next((job.lacks for job in need.jobs if job.lacks), "")
+        if lacks and not reason:
+            reason = f"datums don't fit on the workers that have joined: {lacks}"
         return PoolRow(
             need.name,
             need.engine,

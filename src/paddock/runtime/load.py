@@ -15,6 +15,7 @@ class JobLoad:
     """A job at work. id: its row's. waiting: datums that no worker holds. running: those that workers hold.
 
     seconds: of a worker that a datum costs, measured; before the first has ended, how long it runs by now. None: nothing has begun.
+    lacks: why no worker that has joined can run it; empty where one can, or none has joined.
     """
 
     id: int
@@ -24,6 +25,7 @@ class JobLoad:
     waiting: int
     running: int
     seconds: float | None
+    lacks: str = ""
 
     @property
     def datums(self) -> int:
@@ -39,11 +41,11 @@ class Load:
     idle_since: Mapping[WorkerId, float]
 
 
-def job_load(active: ActiveJob, pool: str, now: float) -> JobLoad:
+def job_load(active: ActiveJob, pool: str, now: float, *, lacks: str) -> JobLoad:
     """Of early work only what runs counts: it is done while nothing else needs a worker, and no reason to have more."""
     dispatch = active.dispatch
     seconds = dispatch.seconds_per_datum()
     if seconds is None:
         seconds = dispatch.running_seconds(now)
     waiting = 0 if active.early else dispatch.remaining
-    return JobLoad(active.row.id, active.row.pipeline_id, active.spec, pool, waiting, dispatch.leased, seconds)
+    return JobLoad(active.row.id, active.row.pipeline_id, active.spec, pool, waiting, dispatch.leased, seconds, lacks)

@@ -134,11 +134,13 @@ class Scheduler:
         self._errands.append(errand)
 
     def load(self) -> Load:
-        """What there is to do and who does it. Cost: a look at each lease and each worker."""
+        """What there is to do and who does it. Cost: a look at each lease and each worker, and for jobs that nobody serves, each machine."""
         now = self._monotonic()
-        jobs = [
-            job_load(active, self._pool(active), now) for active in [*self._active.values(), *self._early.jobs.values()]
-        ]
+        jobs = []
+        for active in [*self._active.values(), *self._early.jobs.values()]:
+            stuck = active.dispatch.remaining and not active.dispatch.leases and not active.early
+            lacks = self._never_fits(active) if stuck else ""
+            jobs.append(job_load(active, self._pool(active), now, lacks=lacks))
         return Load(tuple(jobs), frozenset(self._held), dict(self._idle_since))
 
     def run_once(self, timeout_seconds: float) -> None:
