@@ -132,18 +132,14 @@ static void obey(struct message *request) {
 
 static void report_end(void) {
     struct ended ended;
-    char failed[PATH_BYTES] = "";
     if (!command_reap(&ended))
         return;
-    int error = settle(OUT, failed);
     answer_begin(&answer, EXITED, running);
     put_u32(&answer, (uint32_t)ended.code);
     put_u32(&answer, ended.oom_kills);
     put_u64(&answer, ended.user_us);
     put_u64(&answer, ended.system_us);
     put_u64(&answer, ended.resident_kib_max);
-    put_u32(&answer, (uint32_t)error);
-    put_text(&answer, error != 0 ? failed : "");
     answer_send(&answer, worker);
 }
 

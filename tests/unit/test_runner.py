@@ -266,7 +266,9 @@ def test_what_a_command_leaves_is_opened_up(runner: Started) -> None:
         chmod 000 a/b/c/file a/b/c a/b a
     """
     before = Path("/etc/shadow").stat().st_mode
-    assert run(runner.commands(), "sh", "-ec", script) == (Ended(0), b"")
+    commands = runner.commands()
+    assert run(commands, "sh", "-ec", script) == (Ended(0), b"")
+    commands.settle_out()
     assert Path("/etc/shadow").stat().st_mode == before
     modes = {path: path.lstat().st_mode & 0o7777 for path in out.rglob("*") if not path.is_symlink()}
     folders = {mode for path, mode in modes.items() if path.is_dir()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,7 +40,8 @@ class Collector:
 
     pfs: directory that user code knows as `/pfs`, by its real path. shown: what messages call it (`/pfs`).
     host_pfs: the same directory by the path where the worker may write.
-    present: files in place as inputs, by path below `pfs`. sink: where bytes go. tick: called often.
+    present: files in place as inputs, by path below `pfs`. sink: where bytes go. tick: called often. settle: called where
+    something is another user's and closed to this one.
     """
 
     pfs: str
@@ -48,6 +50,7 @@ class Collector:
     present: Mapping[str, Placed]
     sink: ChunkSink
     tick: Callable[[], None]
+    settle: Callable[[], None] = lambda: None
     rows: list[OutputFile] = field(default_factory=list)
     plain: list[str] | None = None
     """Names of all that was in `/pfs/out`, where that was nothing but files."""
@@ -72,7 +75,7 @@ class Collector:
         """Collect a directory (host path) as `name`. above: real paths of the directories that led here by links."""
         if name.count("/") > _DEPTH_MAX:
             raise OutputError(f"{self._say(name)[:120]}… is nested more than {_DEPTH_MAX} directories deep; flatten it")
-        for entry in _entries(path):
+        for entry in self._entries(path):
             inner = f"{name}/{entry.name}"
             if not entry.name.isascii():
                 self._check_name(inner)
@@ -91,11 +94,36 @@ class Collector:
 
     def _file(self, path: str, name: str) -> None:
         self.tick()
-        descriptor = _open(path)
+        descriptor = self._open(path)
         try:
             self._store(descriptor, name)
         finally:
             os.close(descriptor)
+
+    def _entries(self, path: str) -> Iterator[os.DirEntry[str]]:
+        """Entries of a directory in name order, so that equal outputs give equal rows."""
+        try:
+            found = list(os.scandir(path))
+        except PermissionError:
+            self._unlock(path, stat.S_IRWXU)
+            found = list(os.scandir(path))
+        if len(found) > 1:
+            found.sort(key=lambda entry: entry.name)
+        return iter(found)
+
+    def _open(self, path: str) -> int:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            return os.open(path, flags)
+        except PermissionError:
+            self._unlock(path, stat.S_IRUSR | (os.lstat(path).st_mode & stat.S_IXUSR))
+            return os.open(path, flags)
+
+    def _unlock(self, path: str, mode: int) -> None:
+        """Make readable what this user or another one has closed."""
+        self.settle()
+        with suppress(PermissionError):
+            os.chmod(path, mode)
 
     def _store(self, descriptor: int, name: str) -> None:
         state = os.fstat(descriptor)
@@ -247,27 +275,6 @@ def disk_is_full(path: str) -> bool:
 
 def disk_full_error(path: str) -> LimitExceeded:
     return LimitExceeded(f"the disk that holds {path} is full; free some space and run the job again")
-
-
-def _entries(path: str) -> Iterator[os.DirEntry[str]]:
-    """Entries of a directory in name order, so that equal outputs give equal rows."""
-    try:
-        found = list(os.scandir(path))
-    except PermissionError:
-        os.chmod(path, stat.S_IRWXU)
-        found = list(os.scandir(path))
-    if len(found) > 1:
-        found.sort(key=lambda entry: entry.name)
-    return iter(found)
-
-
-def _open(path: str) -> int:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        return os.open(path, flags)
-    except PermissionError:
-        os.chmod(path, stat.S_IRUSR | (os.lstat(path).st_mode & stat.S_IXUSR))
-        return os.open(path, flags)
 
 
 def _row(name: str, placed: Placed) -> OutputFile:

@@ -93,10 +93,8 @@ class Commands(Protocol):
         """Start a program in a session of its own. descriptors: what it gets as 0, 1, 2, …; each number is above 9."""
 
     def settle_out(self) -> None:
-        """Let this process read and remove what the running command has left in `/pfs/out`; after its end that is so already.
-
-        Best effort: what can't be opened up is found when it is read.
-        """
+        """Let this process read and remove what commands have left in `/pfs/out`. Best effort: what can't be opened up is found when
+        it is read."""
 
     def settle_scratch(self) -> None:
         """The same of what commands have left in `TMPDIR`."""

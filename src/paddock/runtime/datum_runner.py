@@ -349,9 +349,13 @@ class DatumRunner:
         if self._dirty and self._plain is not None:
             clear_files(self._slot.out, self._plain, mode=self._slot.open_mode)
         elif self._dirty:
-            clear_folder(self._slot.out, mode=self._slot.open_mode)
+            self._empty_out()
         self._dirty = False
         self._plain = None
+
+    def _empty_out(self) -> None:
+        self._commands.settle_out()
+        clear_folder(self._slot.out, mode=self._slot.open_mode)
 
     def _try_all(
         self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink, attempts: _Attempts
@@ -376,7 +380,7 @@ class DatumRunner:
             if attempts.tries > 1:
                 attempts.log.say(f"try {attempts.tries} of {transform.task.datum_tries}")
             if begun:
-                clear_folder(self._slot.out, mode=self._slot.open_mode)
+                self._empty_out()
                 if self._folders.use(memory=False) or not self._slot.isolated:
                     self._lay_out(transform, datum, variables)
             begun = True
@@ -495,7 +499,6 @@ class DatumRunner:
             self._warm_transform = task.id
             self._frame_datums = 1
         answer = self._warm.ask(line, id=datum.id, timeout_seconds=task.datum_timeout_seconds, log=log)
-        self._commands.settle_out()
         self._recycle(task)
         return answer
 
@@ -608,7 +611,8 @@ class DatumRunner:
 
     def _collect(self, transform: Transform, sink: ChunkSink, attempts: _Attempts) -> None:
         slot = self._slot
-        collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, self._folders.inputs.present, sink, self._tick)
+        present, settle = self._folders.inputs.present, self._commands.settle_out
+        collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, present, sink, self._tick, settle)
         try:
             files = collector.collect()
             self._plain = collector.plain

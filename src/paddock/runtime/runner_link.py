@@ -109,8 +109,6 @@ class Exited:
     user_seconds: float
     system_seconds: float
     resident_bytes_max: int
-    settle_error: int
-    settle_path: str
 
 
 class RunnerLink:
@@ -235,9 +233,8 @@ def refused_of(body: bytes) -> Refused:
 
 
 def exited_of(body: bytes) -> Exited:
-    code, kills, user, system, resident, error = struct.unpack_from("<iIQQQI", body)
-    path = body[36:].rstrip(b"\0")
-    return Exited(code, kills, user / 1e6, system / 1e6, resident << 10, error, os.fsdecode(path))
+    code, kills, user, system, resident = struct.unpack("<iIQQQ", body)
+    return Exited(code, kills, user / 1e6, system / 1e6, resident << 10)
 
 
 def measured_of(body: bytes) -> int:

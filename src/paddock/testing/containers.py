@@ -8,7 +8,9 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -61,6 +63,43 @@ def _is_static(program: Path) -> bool:
     return all(struct.unpack_from("<I", data, first + index * size)[0] != 3 for index in range(count))
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker and a runner share."""
+
+    pfs: Path
+    shared: Path
+
+    @property
+    def socket_path(self) -> Path:
+        return self.shared / "socket"
+
+    def worker_options(self, connection: socket.socket) -> list[str]:
+        """For the command line of a worker process, which has to get the connection under the same number."""
+        return ["--runner-fd", str(connection.fileno()), "--pfs", str(self.pfs), "--shared", str(self.shared)]
+
+    def make(self) -> None:
+        """Make the folders, with those where commands write open to all."""
+        (self.pfs / "out").mkdir(parents=True)
+        self.shared.mkdir(parents=True, exist_ok=True)
+        for path in (self.pfs / "out", self.shared):
+            path.chmod(0o777)
+
+
+@contextmanager
+def running_runner(program: Path, folder: Path) -> Iterator[Place]:
+    """A runner as a process of this machine and this user, which ends with the connection that it is given."""
+    place = Place(folder / "pfs", folder)
+    place.make()
+    process = subprocess.Popen([program, place.socket_path])
+    try:
+        yield place
+        process.wait(START_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+
+
 class Container:
     """A runner as process 1 of its own root, which holds a busybox (or nothing), `/proc`, and two folders that are shared.
 
@@ -79,25 +118,17 @@ class Container:
         memory_group: Path | None = None,
     ) -> None:
         """folder: empty, and every user can get there. tools: of busybox. memory_group: a cgroup (of the first version) to be in."""
-        self.shared = folder / "shared"
-        self.pfs = self.shared / "pfs"
-        self.socket_path = self.shared / "paddock" / "socket"
+        self.place = Place(folder / "shared" / "pfs", folder / "shared" / "paddock")
+        self.place.make()
         self.root = folder / "root"
-        for path in (
-            self.pfs / "out",
-            self.shared / "paddock",
-            self.root / "proc",
-            self.root / "bin",
-            self.root / "dev",
-        ):
-            path.mkdir(parents=True)
-        for path in (self.pfs, self.shared / "paddock"):
+        for name in ("proc", "bin", "dev"):
+            (self.root / name).mkdir(parents=True)
+        for path in (self.place.pfs, self.place.shared):
             (self.root / path.relative_to("/")).mkdir(parents=True)
         (self.root / "tmp").mkdir(exist_ok=True)
-        for path in (self.pfs / "out", self.shared / "paddock", self.root / "tmp"):
-            path.chmod(0o777)
-        (self.root / "pfs").symlink_to(self.pfs)
-        shutil.copy(runner, self.shared / "paddock" / "runner")
+        (self.root / "tmp").chmod(0o777)
+        (self.root / "pfs").symlink_to(self.place.pfs)
+        shutil.copy(runner, self.place.shared / "runner")
         for name, minor in (("null", 3), ("zero", 5)):
             os.mknod(self.root / "dev" / name, 0o020666, os.makedev(1, minor))
             (self.root / "dev" / name).chmod(0o666)
@@ -110,7 +141,7 @@ class Container:
                 (self.root / "bin" / tool).symlink_to("busybox")
         group = "" if memory_group is None else str(memory_group)
         self.process = subprocess.Popen(
-            [*_UNSHARE, "sh", "-c", _ENTER, "enter", str(self.shared), str(self.root), user, group],
+            [*_UNSHARE, "sh", "-c", _ENTER, "enter", str(folder / "shared"), str(self.root), user, group],
             env={"PATH": "/bin:/usr/bin:/sbin:/usr/sbin", **(environment or {})},
             cwd="/",
         )
@@ -125,7 +156,7 @@ class Container:
 
     def connect(self) -> socket.socket:
         """The one connection that its runner takes."""
-        return connect_runner(self.socket_path, wait_seconds=START_SECONDS)
+        return connect_runner(self.place.socket_path, wait_seconds=START_SECONDS)
 
     def kill(self) -> None:
         """End everything in it at once, as the kernel does where the container has too little memory."""
