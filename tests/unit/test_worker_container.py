@@ -266,7 +266,8 @@ def test_without_root_there_is_no_other_user(pod: Pod) -> None:
 
 def test_a_worker_that_dies_takes_its_commands_with_it_and_the_next_one_goes_on(pods: Pods) -> None:
     pod = pods.make()
-    pod.worker.start(shell("sleep 7654322 & sleep 7654322"), [pod.worker.file_datum(CONTENT)])
+    script = "mkdir -m 700 /pfs/out/x; echo left >/pfs/out/x/y; sleep 7654322 & sleep 7654322"
+    pod.worker.start(shell(script), [pod.worker.file_datum(b"other", "/a.txt")])
     while len(processes_with("sleep\x007654322")) < 2:
         select.select([], [], [], 0.005)
     pod.worker.process.kill()

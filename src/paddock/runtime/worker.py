@@ -522,6 +522,7 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
             sys.stderr.write(f"{error}\n")
             return 1
         slot = _container_slot(options, isolated=commands.protected)
+        _remove_leftovers(slot, commands)
     else:
         commands = LocalCommands(owns_namespace=isolated)
         slot = _local_slot(options, guardian, isolated=isolated, memory=memory)
@@ -569,6 +570,15 @@ def _container_slot(options: Options, *, isolated: bool) -> Slot:
     os.umask(0o022)
     pfs = str(options.pfs)
     return Slot(options.scratch, pfs, pfs, isolated, shared=options.shared)
+
+
+def _remove_leftovers(slot: Slot, commands: RunnerCommands) -> None:
+    """What a worker that was killed had laid out, and its command had written: this one finds the folders as if they were new."""
+    commands.settle_out()
+    commands.settle_scratch()
+    for left in [*Path(slot.host_pfs).iterdir(), *Path(slot.out).iterdir(), slot.temporary]:
+        if str(left) != slot.out:
+            remove_tree(str(left))
 
 
 def _runner_connection(fd: int) -> socket.socket:
