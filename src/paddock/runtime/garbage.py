@@ -8,7 +8,7 @@ unused. A crash between any two steps leaves a valid home, and at most garbage t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,16 +20,16 @@ from paddock.catalog.database import Transaction
 from paddock.catalog.garbage import PackRow, RootRow
 from paddock.model.errors import Conflict, Corrupt, NotFound
 from paddock.model.ids import Digest, PackId, new_id
-from paddock.model.records import Location, PackRecord
+from paddock.model.records import Location
 from paddock.model.store_records import GarbageReport, PackFate, PackGarbage
 from paddock.runtime.cache_limits import evict
 from paddock.runtime.marking import Marking
-from paddock.runtime.pack_census import PackUse, chunk_pages
+from paddock.runtime.pack_census import LOOK_UP_CHUNKS, PackUse, chunk_pages
 from paddock.runtime.remembered_marks import mark, remember
 from paddock.storage.digest_set import heads_of
 from paddock.storage.objects import LocalObjects, ObjectInfo
 from paddock.storage.pack_rewriting import PackRewriter
-from paddock.storage.packs import pack_key, read_pack_index
+from paddock.storage.packs import ENTRY, pack_key, pack_record, read_index_bytes
 from paddock.versions.home import Home
 
 GRACE_SECONDS = 3600.0
@@ -41,6 +41,9 @@ CUTS_KEPT_SECONDS = 30 * 86400.0
 SPARSE_BELOW = 0.5
 """A pack is rewritten when less than this part of it is in use: a byte is then copied about once in its life."""
 _POLL_SECONDS = 0.05
+_SLICE_CHUNKS = 1 << 16
+_ROUND_CHUNKS = 2 << 20
+"""Chunks of packs that are rewritten in one transaction: 49 bytes of memory each. Fewer would write the pages of the index more often."""
 _LOCK = "gc"
 
 
@@ -197,27 +200,33 @@ class _Collection:
         self.garbage[name] = PackGarbage(PackId(name), fate, size, garbage)
 
     def _condemn(self, doomed: Sequence[PackRow]) -> None:
-        """Copy what is in use out of sparse packs; then, in one transaction, point the index to the copies and condemn."""
-        if not doomed:
-            return
+        """Copy what is in use out of sparse packs; then, in one transaction, point the index to the copies and condemn. So many packs at
+        a time that the copies' chunks fit in memory."""
+        counts = self._counts(doomed)
+        for some in _rounds(doomed):
+            self._condemn_some(some, counts)
+
+    def _condemn_some(self, doomed: Sequence[PackRow], counts: Mapping[int, int]) -> None:
         with PackRewriter(self.home.objects) as rewriter:
             for pack in doomed:
                 if self.garbage[pack.name].fate is PackFate.SPARSE:
-                    self._rewrite(pack, rewriter)
+                    self._rewrite(pack, rewriter, counts)
             copies = rewriter.finish()
-        self.rewritten_bytes = sum(place.stored for copy in copies for _, place in copy.chunks)
+        self.rewritten_bytes += sum(copy.chunk_bytes for copy in copies)
         kept = [pack for pack in doomed if self.garbage[pack.name].fate is not PackFate.PARTLY_USED]
         with self.home.catalog.write() as tx:
             self.generation = garbage_sql.generation(tx)
             garbage_sql.condemn(tx, [pack.id for pack in kept], self.generation)
             garbage_sql.set_epoch(tx, new_id())
             garbage_sql.next_generation(tx)
-            chunk_index.register(tx, copies)
+            for copy in copies:
+                chunk_index.register(tx, [copy.record()])
         self.condemned |= {pack.id: pack for pack in kept}
 
-    def _rewrite(self, pack: PackRow, rewriter: PackRewriter) -> None:
+    def _rewrite(self, pack: PackRow, rewriter: PackRewriter, counts: Mapping[int, int]) -> None:
         try:
-            rewriter.copy(self._used_of(pack))
+            for used in self._used_of(pack, counts):
+                rewriter.copy(used)
         except (Corrupt, NotFound):
             # Left as it is, for fsck to name and repair; a copy of part of it does no harm.
             self._refate(pack.name, PackFate.PARTLY_USED)
@@ -230,44 +239,63 @@ class _Collection:
         roots, rows = self._used()
         packs = {pack.id: pack for pack in rows}
         self.marking.add(roots)
+        counts = self._counts([packs[id] for id in self.condemned])
         for id in self.condemned:
             pack = packs[id]
             if pack.condemned > drained:
                 self._refate(pack.name, PackFate.HELD)
-            elif self._used_of(pack):
+            elif any(self._used_of(pack, counts)):
                 with self.home.catalog.write() as tx:
                     garbage_sql.restore(tx, id)
                 self._refate(pack.name, PackFate.PARTLY_USED)
             else:
-                self._drop(pack)
+                self._drop(pack, counts)
         self._remove_strays({pack.name for pack in packs.values()}, drained)
 
-    def _used_of(self, pack: PackRow) -> list[tuple[Digest, Location]]:
-        """The chunks in use that the index has in this pack."""
-        chunks = self._chunks_of(pack)
-        if not chunks:
-            return []
-        used = self.marking.live.contains(heads_of([digest for digest, _ in chunks]))
-        return [chunk for chunk, use in zip(chunks, used.tolist(), strict=True) if use]
+    def _counts(self, packs: Sequence[PackRow]) -> Mapping[int, int]:
+        """{pack id: chunks that the index has in it}, where a pass over the index is less work than to look for their chunks."""
+        if sum(pack.chunks for pack in packs) <= LOOK_UP_CHUNKS:
+            return {}
+        with self.home.catalog.read() as tx:
+            return {pack.id: 0 for pack in packs} | garbage_sql.chunk_counts(tx)
 
-    def _chunks_of(self, pack: PackRow) -> list[tuple[Digest, Location]]:
-        """The chunks that the index has in this pack."""
+    def _used_of(self, pack: PackRow, counts: Mapping[int, int]) -> Iterator[list[tuple[Digest, Location]]]:
+        """The chunks in use that the index has in this pack, some at a time; never none."""
+        for chunks in self._chunks_of(pack, counts):
+            used = self.marking.live.contains(heads_of([digest for digest, _ in chunks])).tolist()
+            if any(used):
+                yield [chunk for chunk, use in zip(chunks, used, strict=True) if use]
+
+    def _chunks_of(self, pack: PackRow, counts: Mapping[int, int]) -> Iterator[list[tuple[Digest, Location]]]:
+        """The chunks that the index has in this pack, some at a time; never none."""
+        if counts.get(pack.id) == 0:
+            return
         try:
-            record = self._index_of(pack)
+            info = self.stored.get(pack.name)
+            size, index = read_index_bytes(
+                self.home.objects, PackId(pack.name), size=None if info is None else info.size
+            )
         except (Corrupt, NotFound):
-            return chunks_by_pack(self.home, [pack.id])[pack.id]
-        places = self.home.chunks.locate([digest for digest, _ in record.chunks])
-        return [(digest, place) for digest, place in places.items() if place.pack == pack.name]
+            chunks = chunks_by_pack(self.home, [pack.id])[pack.id]
+            if chunks:
+                yield chunks
+            return
+        for start in range(0, len(index), _SLICE_CHUNKS * ENTRY.size):
+            own = pack_record(PackId(pack.name), size, index[start : start + _SLICE_CHUNKS * ENTRY.size]).chunks
+            if counts.get(pack.id) == pack.chunks:
+                yield list(own)
+                continue
+            places = self.home.chunks.locate([digest for digest, _ in own])
+            here = [(digest, place) for digest, place in places.items() if place.pack == pack.name]
+            if here:
+                yield here
 
-    def _index_of(self, pack: PackRow) -> PackRecord:
-        info = self.stored.get(pack.name)
-        return read_pack_index(self.home.objects, PackId(pack.name), size=None if info is None else info.size)
-
-    def _drop(self, pack: PackRow) -> None:
+    def _drop(self, pack: PackRow, counts: Mapping[int, int]) -> None:
         """First the index, then the object: a crash between them leaves an orphan, never a row without its pack."""
-        digests = sorted(digest for digest, _ in self._chunks_of(pack))
+        here = [sorted(digest for digest, _ in chunks) for chunks in self._chunks_of(pack, counts)]
         with self.home.catalog.write() as tx:
-            garbage_sql.drop_chunks(tx, pack.id, digests)
+            for digests in here:
+                garbage_sql.drop_chunks(tx, pack.id, digests)
             garbage_sql.drop_pack(tx, pack.id)
         self._delete(pack_key(PackId(pack.name)), pack.size_bytes)
 
@@ -320,6 +348,20 @@ class _Collection:
 
 
 _REMOVED = (PackFate.UNUSED, PackFate.SPARSE, PackFate.ORPHAN, PackFate.UNFINISHED)
+
+
+def _rounds(packs: Sequence[PackRow]) -> Iterator[Sequence[PackRow]]:
+    """Packs in groups that do not have too many chunks; a larger pack is a group of its own."""
+    some: list[PackRow] = []
+    chunks = 0
+    for pack in packs:
+        if some and chunks + pack.chunks > _ROUND_CHUNKS:
+            yield some
+            some, chunks = [], 0
+        some.append(pack)
+        chunks += pack.chunks
+    if some:
+        yield some
 
 
 def chunks_by_pack(home: Home, pack_ids: Sequence[int]) -> dict[int, list[tuple[Digest, Location]]]:

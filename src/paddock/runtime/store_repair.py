@@ -62,7 +62,7 @@ class Repair:
             copies = rewriter.finish()
         with self._home.catalog.write() as tx:
             garbage_sql.condemn(tx, [row.id for row in lost_packs], garbage_sql.generation(tx))
-            chunk_index.register(tx, copies)
+            chunk_index.register(tx, [copy.record() for copy in copies])
             for pack in set(lost_chunks.values()):
                 garbage_sql.drop_chunks(tx, pack, sorted(digest for digest, at in lost_chunks.items() if at == pack))
             for row in lost_packs:
@@ -73,7 +73,7 @@ class Repair:
         if lost_chunks:
             self.done.append(f"took {_chunks(len(lost_chunks))} that can't be read out of the index")
         if lost_packs:
-            saved = sum(len(copy.chunks) for copy in copies)
+            saved = sum(copy.chunks for copy in copies)
             self.done.append(f"gave up {_packs(len(lost_packs))}; {_chunks(saved)} of what they held could be saved")
 
     def _rebuild(self) -> None:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from paddock.model.ids import Digest
+from paddock.model.ids import Digest, PackId
 from paddock.model.records import Location, PackRecord
 from paddock.storage.chunks import decode_chunk
 from paddock.storage.objects import ObjectStore
 from paddock.storage.pack_sink import PACK_BYTES
-from paddock.storage.packs import PackWriter, pack_key
+from paddock.storage.packs import PackWriter, encode_index, pack_key, pack_record
 
 _GAP_BYTES = 64 << 10
 _RUN_BYTES = 16 << 20
+_PACK_CHUNKS = 1 << 17
+"""More in one pack would take hundreds of megabytes as objects."""
+
+
+class Copy(NamedTuple):
+    """A new pack, durable; its chunks as the 49 bytes each of its own index."""
+
+    pack: PackId
+    pack_bytes: int
+    chunks: int
+    chunk_bytes: int
+    entries: bytes
+
+    def record(self) -> PackRecord:
+        return pack_record(self.pack, self.pack_bytes, self.entries)
 
 
 class PackRewriter:
@@ -22,7 +38,8 @@ class PackRewriter:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
         self._current: PackWriter | None = None
-        self._finished: list[PackRecord] = []
+        self._finished: list[Copy] = []
+        self._count = 0
 
     def copy(self, chunks: Sequence[tuple[Digest, Location]]) -> None:
         """Copy chunks of one pack, verified. Corrupt names the first that is damaged; nothing refers to the copies then."""
@@ -37,7 +54,7 @@ class PackRewriter:
                 decode_chunk(digest, place, stored)
                 self._add(digest, bytes(stored), place)
 
-    def finish(self) -> tuple[PackRecord, ...]:
+    def finish(self) -> tuple[Copy, ...]:
         """Make the copies durable; the new packs. The index does not know them yet."""
         self._end_pack()
         return tuple(self._finished)
@@ -53,13 +70,16 @@ class PackRewriter:
         if self._current is None:
             self._current = PackWriter(self._objects)
         self._current.add(digest, stored, place.size, place.codec)
-        if self._current.bytes >= PACK_BYTES:
+        self._count += 1
+        if self._current.bytes >= PACK_BYTES or self._count >= _PACK_CHUNKS:
             self._end_pack()
 
     def _end_pack(self) -> None:
         if self._current is not None:
-            self._finished.append(self._current.finish())
-            self._current = None
+            record = self._current.finish()
+            stored = sum(place.stored for _, place in record.chunks)
+            self._finished.append(Copy(record.pack, record.bytes, self._count, stored, encode_index(record)))
+            self._current, self._count = None, 0
 
 
 def _runs(chunks: Sequence[tuple[Digest, Location]]) -> Iterable[Sequence[tuple[Digest, Location]]]:
