@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from paddock.client.connection import connect
-from paddock.model.errors import Corrupt, Unavailable
+from paddock.model.errors import Corrupt, LimitExceeded, Unavailable
 from paddock.model.records import JobState
 from paddock.model.services import Paddock
-from paddock.storage.network_objects import NetworkObjects, Retrying
+from paddock.storage.network_objects import REQUEST_RETRIES, NetworkObjects, Retrying
 from paddock.storage.object_urls import open_objects, parse_store_url
 from paddock.testing.object_servers import S3Server
-from paddock.testing.store_proxy import StoreFault, StoreProxy, fault_at, random_faults
+from paddock.testing.store_proxy import StoreFault, StoreProxy, StoreRequest, fault_at, random_faults
 
 SMALL = b"one small object"
 LARGE = bytes(range(256)) * (36 << 10)
@@ -190,3 +193,80 @@ def test_a_bit_that_flips_in_the_store_is_named_each_time(proxy: StoreProxy, s3_
             b"".join(paddock.files.read("data:/a"))
         proxy.reset()
         assert b"".join(paddock.files.read("data:/a")) == b"first"
+
+
+# ---- a put that is killed, and a server without room -----------------------------------------------------------
+
+
+class _Killer:
+    """Kills a process while its `number`-th request is at the proxy: before the server sees it, or after."""
+
+    def __init__(self, number: int, *, before: bool) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self._number = number
+        self._before = before
+
+    def __call__(self, request: StoreRequest) -> StoreFault | None:
+        if request.number != self._number or self.process is None:
+            return None
+        self.process.kill()
+        self.process.wait()
+        return StoreFault.ERROR if self._before else None
+
+
+def put_command(home: Path, source: Path) -> list[str]:
+    return [sys.executable, "-m", "paddock", "--home", str(home), "put", "data@main", str(source)]
+
+
+@pytest.mark.slow
+def test_a_put_that_is_killed_in_its_upload_leaves_the_old_state_and_is_put_again(
+    proxy: StoreProxy, s3_url: str, tmp_path: Path
+) -> None:
+    wanted = fill(tmp_path / "in")
+    home = tmp_path / "home"
+    with connect(home, storage=s3_url, environment={}) as paddock:
+        packs_put(paddock)
+        kills = 0
+        for number in range(1, 60, 2):
+            # Other parts each time, sent at the same time, so that it is not always the same one that is cut off.
+            (tmp_path / "in" / "large").write_bytes(wanted["large"][: 6 << 20] + os.urandom(6 << 20))
+            before = paddock.files.inspect("data@main").digest
+            killer = _Killer(number, before=number % 4 == 1)
+            proxy.reset(killer)
+            killed = subprocess.Popen(put_command(home, tmp_path / "in"), stdout=subprocess.DEVNULL)
+            killer.process = killed
+            if killed.wait() == 0:
+                break
+            proxy.reset()
+            kills += 1
+
+            assert killed.returncode == -signal.SIGKILL
+            assert paddock.files.inspect("data@main").digest == before
+            assert paddock.store.check().damages == ()
+        assert kills >= 2
+        (tmp_path / "in" / "large").write_bytes(wanted["large"])
+        report = paddock.files.put_tree("data@main", tmp_path / "in")
+        assert report.changed >= 1
+        paddock.store.collect_garbage(grace_seconds=0)
+        assert paddock.store.check(data=True).damages == ()
+        paddock.files.get_tree("data@main", tmp_path / "out")
+        assert contents(tmp_path / "out") == {**contents(tmp_path / "in"), "a": b"first"}
+
+
+def test_a_server_without_room_is_named_and_nothing_is_lost(
+    proxy: StoreProxy, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REQUEST_RETRIES, "max_retries", 1)  # which wait 12 s for room
+    wanted = fill(tmp_path / "in")
+    with connect(tmp_path / "home", storage=s3_url, environment={}) as paddock:
+        packs_put(paddock)
+        before = paddock.files.inspect("data@main").digest
+        proxy.reset(lambda request: StoreFault.FULL if request.method in ("PUT", "POST") else None)
+
+        with pytest.raises(LimitExceeded, match=r"can't write s3://.*no room"):
+            paddock.files.put_tree("data@main", tmp_path / "in")
+
+        assert paddock.files.inspect("data@main").digest == before
+        proxy.reset()
+        assert paddock.files.put_tree("data@main", tmp_path / "in").changed == len(wanted)
+        assert paddock.store.check(data=True).damages == ()

@@ -22,6 +22,7 @@ class StoreFault(enum.Enum):
 
     ERROR = "answered with a 500; nothing was done"
     BUSY = "answered with a 503; nothing was done"
+    FULL = "answered with a 507; nothing was done"
     ERROR_AFTER = "done, then answered with a 500"
     RESET_AFTER = "done, then the connection is reset"
     TRUNCATED = "done; the body of the answer breaks off in the middle"
@@ -41,6 +42,8 @@ class StoreRequest:
     def lists(self) -> bool:
         return self.method == "GET" and "list-type=2" in self.path
 
+
+_REFUSALS: dict[StoreFault | None, int] = {StoreFault.ERROR: 500, StoreFault.BUSY: 503, StoreFault.FULL: 507}
 
 Plan = Callable[[StoreRequest], StoreFault | None]
 
@@ -128,8 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request, fault = self.proxy.next_fault(self.command, self.path)
-        if fault in (StoreFault.ERROR, StoreFault.BUSY):
-            self._refuse(500 if fault is StoreFault.ERROR else 503)
+        refused = _REFUSALS.get(fault)
+        if refused is not None:
+            self._refuse(refused)
             return
         status, headers, answer = self._forward(body)
         if request.lists:
@@ -179,8 +183,11 @@ class _Handler(BaseHTTPRequestHandler):
         if status not in (204, 304) and length is not None:
             self.send_header("Content-Length", length)
         self.end_headers()
-        self.wfile.write(body if sent is None else body[:sent])
-        self.wfile.flush()
+        try:
+            self.wfile.write(body if sent is None else body[:sent])
+            self.wfile.flush()
+        except BrokenPipeError:
+            self.close_connection = True  # whoever asked is gone
 
     def _refuse(self, status: int) -> None:
         self._answer(status, [], b"<Error><Code>InternalError</Code><Message>injected</Message></Error>")
