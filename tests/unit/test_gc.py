@@ -16,8 +16,10 @@ from paddock.model.errors import Conflict, Corrupt, NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import Location
 from paddock.model.store_records import GarbageReport, PackFate
+from paddock.runtime import garbage, pack_census
 from paddock.runtime.fsck import check_store
 from paddock.runtime.garbage import collect_garbage
+from paddock.storage import pack_rewriting
 from paddock.storage.chunks import DetachedWriter
 from paddock.storage.splitting.kinds import CUT_FILES
 from paddock.storage.trees import TreeRow, tree_table
@@ -109,7 +111,17 @@ def test_garbage_younger_than_the_grace_period_is_kept(paddock: EmbeddedPaddock,
     assert fates(gc(home, grace_seconds=HOUR)) == [PackFate.UNUSED]
 
 
-def test_a_sparse_pack_is_rewritten(paddock: EmbeddedPaddock, home: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize("many", [False, True], ids=["few chunks", "many chunks"])
+def test_a_sparse_pack_is_rewritten(
+    paddock: EmbeddedPaddock, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """many: as where a pass over the index is less work than to look chunks up, and packs are rewritten in rounds."""
+    if many:
+        for module in (garbage, pack_census):
+            monkeypatch.setattr(module, "LOOK_UP_CHUNKS", 0)
+        monkeypatch.setattr(garbage, "_ROUND_CHUNKS", 1)
+        monkeypatch.setattr(garbage, "_SLICE_CHUNKS", 1)
+        monkeypatch.setattr(pack_rewriting, "_PACK_CHUNKS", 1)
     source = tmp_path / "source"
     source.mkdir()
     for name in range(10):

@@ -8,7 +8,7 @@ unused. A crash between any two steps leaves a valid home, and at most garbage t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -42,6 +42,8 @@ SPARSE_BELOW = 0.5
 """A pack is rewritten when less than this part of it is in use: a byte is then copied about once in its life."""
 _POLL_SECONDS = 0.05
 _SLICE_CHUNKS = 1 << 16
+_FEW_PART = 8
+"""Less than this part of a pack's chunks are few."""
 _ROUND_CHUNKS = 2 << 20
 """Chunks of packs that are rewritten in one transaction: 49 bytes of memory each. Fewer would write the pages of the index more often."""
 _LOCK = "gc"
@@ -83,6 +85,16 @@ def store_upkeep(home: Home) -> Iterator[None]:
     with lock:
         home.check_storage()
         yield
+
+
+@dataclass(frozen=True, slots=True)
+class _InIndex:
+    """What is known, of all at once, about the chunks that the index has in packs."""
+
+    whole: Collection[int] = ()
+    """Packs (row ids) all of whose chunks the index has there."""
+    few: Mapping[int, Sequence[tuple[Digest, Location]]] = field(default_factory=dict)
+    """The chunks of packs of which it has few, or none."""
 
 
 @dataclass(slots=True)
@@ -202,15 +214,15 @@ class _Collection:
     def _condemn(self, doomed: Sequence[PackRow]) -> None:
         """Copy what is in use out of sparse packs; then, in one transaction, point the index to the copies and condemn. So many packs at
         a time that the copies' chunks fit in memory."""
-        counts = self._counts(doomed)
+        known = self._in_index(doomed)
         for some in _rounds(doomed):
-            self._condemn_some(some, counts)
+            self._condemn_some(some, known)
 
-    def _condemn_some(self, doomed: Sequence[PackRow], counts: Mapping[int, int]) -> None:
+    def _condemn_some(self, doomed: Sequence[PackRow], known: _InIndex) -> None:
         with PackRewriter(self.home.objects) as rewriter:
             for pack in doomed:
                 if self.garbage[pack.name].fate is PackFate.SPARSE:
-                    self._rewrite(pack, rewriter, counts)
+                    self._rewrite(pack, rewriter, known)
             copies = rewriter.finish()
         self.rewritten_bytes += sum(copy.chunk_bytes for copy in copies)
         kept = [pack for pack in doomed if self.garbage[pack.name].fate is not PackFate.PARTLY_USED]
@@ -223,9 +235,9 @@ class _Collection:
                 chunk_index.register(tx, [copy.record()])
         self.condemned |= {pack.id: pack for pack in kept}
 
-    def _rewrite(self, pack: PackRow, rewriter: PackRewriter, counts: Mapping[int, int]) -> None:
+    def _rewrite(self, pack: PackRow, rewriter: PackRewriter, known: _InIndex) -> None:
         try:
-            for used in self._used_of(pack, counts):
+            for used in self._used_of(pack, known):
                 rewriter.copy(used)
         except (Corrupt, NotFound):
             # Left as it is, for fsck to name and repair; a copy of part of it does no harm.
@@ -239,36 +251,45 @@ class _Collection:
         roots, rows = self._used()
         packs = {pack.id: pack for pack in rows}
         self.marking.add(roots)
-        counts = self._counts([packs[id] for id in self.condemned])
+        known = self._in_index([packs[id] for id in self.condemned])
         for id in self.condemned:
             pack = packs[id]
             if pack.condemned > drained:
                 self._refate(pack.name, PackFate.HELD)
-            elif any(self._used_of(pack, counts)):
+            elif any(self._used_of(pack, known)):
                 with self.home.catalog.write() as tx:
                     garbage_sql.restore(tx, id)
                 self._refate(pack.name, PackFate.PARTLY_USED)
             else:
-                self._drop(pack, counts)
+                self._drop(pack, known)
         self._remove_strays({pack.name for pack in packs.values()}, drained)
 
-    def _counts(self, packs: Sequence[PackRow]) -> Mapping[int, int]:
-        """{pack id: chunks that the index has in it}, where a pass over the index is less work than to look for their chunks."""
+    def _in_index(self, packs: Sequence[PackRow]) -> _InIndex:
+        """What the chunk index has in these packs, where a pass over the index is less work than to look for their chunks."""
         if sum(pack.chunks for pack in packs) <= LOOK_UP_CHUNKS:
-            return {}
+            return _InIndex()
         with self.home.catalog.read() as tx:
-            return {pack.id: 0 for pack in packs} | garbage_sql.chunk_counts(tx)
+            counts = {pack.id: 0 for pack in packs} | garbage_sql.chunk_counts(tx)
+            few = [pack.id for pack in packs if counts[pack.id] < pack.chunks // _FEW_PART]
+            rows = garbage_sql.chunks_of(tx, few)
+        names = {pack.id: PackId(pack.name) for pack in packs}
+        found: dict[int, list[tuple[Digest, Location]]] = {id: [] for id in few}
+        for id, digest, *place in rows:
+            found[id].append((Digest(digest), Location(names[id], *place)))
+        return _InIndex({pack.id for pack in packs if counts[pack.id] == pack.chunks}, found)
 
-    def _used_of(self, pack: PackRow, counts: Mapping[int, int]) -> Iterator[list[tuple[Digest, Location]]]:
+    def _used_of(self, pack: PackRow, known: _InIndex) -> Iterator[list[tuple[Digest, Location]]]:
         """The chunks in use that the index has in this pack, some at a time; never none."""
-        for chunks in self._chunks_of(pack, counts):
+        for chunks in self._chunks_of(pack, known):
             used = self.marking.live.contains(heads_of([digest for digest, _ in chunks])).tolist()
             if any(used):
                 yield [chunk for chunk, use in zip(chunks, used, strict=True) if use]
 
-    def _chunks_of(self, pack: PackRow, counts: Mapping[int, int]) -> Iterator[list[tuple[Digest, Location]]]:
+    def _chunks_of(self, pack: PackRow, known: _InIndex) -> Iterator[list[tuple[Digest, Location]]]:
         """The chunks that the index has in this pack, some at a time; never none."""
-        if counts.get(pack.id) == 0:
+        if pack.id in known.few:
+            if known.few[pack.id]:
+                yield list(known.few[pack.id])
             return
         try:
             info = self.stored.get(pack.name)
@@ -282,7 +303,7 @@ class _Collection:
             return
         for start in range(0, len(index), _SLICE_CHUNKS * ENTRY.size):
             own = pack_record(PackId(pack.name), size, index[start : start + _SLICE_CHUNKS * ENTRY.size]).chunks
-            if counts.get(pack.id) == pack.chunks:
+            if pack.id in known.whole:
                 yield list(own)
                 continue
             places = self.home.chunks.locate([digest for digest, _ in own])
@@ -290,9 +311,9 @@ class _Collection:
             if here:
                 yield here
 
-    def _drop(self, pack: PackRow, counts: Mapping[int, int]) -> None:
+    def _drop(self, pack: PackRow, known: _InIndex) -> None:
         """First the index, then the object: a crash between them leaves an orphan, never a row without its pack."""
-        here = [sorted(digest for digest, _ in chunks) for chunks in self._chunks_of(pack, counts)]
+        here = [sorted(digest for digest, _ in chunks) for chunks in self._chunks_of(pack, known)]
         with self.home.catalog.write() as tx:
             for digests in here:
                 garbage_sql.drop_chunks(tx, pack.id, digests)
