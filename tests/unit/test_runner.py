@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from paddock.model.errors import InvalidInput, Unavailable
 from paddock.runtime.commands import CannotStart, Ended, Running, Workplace
 from paddock.runtime.runner_commands import RunnerCommands
 from paddock.runtime.runner_link import (
@@ -317,6 +318,16 @@ def test_its_end_is_noticed_wherever_it_is_waited_for(runner: Started) -> None:
         runner.commands()
     runner.process.wait()
     runner.process.returncode = 0  # As expected here.
+
+
+def test_what_is_no_runner_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="is no socket; give the one at which a runner listens"):
+        connect_runner(tmp_path / "file")
+    with pytest.raises(InvalidInput, match="no runner can be reached at"):
+        connect_runner(tmp_path / "file" / "socket")
+    with pytest.raises(Unavailable, match="see how the user's container fares"):
+        connect_runner(tmp_path / "none", wait_seconds=0)
 
 
 def test_it_installs_itself(runner_program: Path, tmp_path: Path) -> None:

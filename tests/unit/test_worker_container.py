@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import pytest
 
 from paddock.model.records import DatumState
 from paddock.runtime.batch_results import NOT_STARTED
+from paddock.runtime.commands import children_of
 from paddock.runtime.protocol import Limit
 from paddock.testing.containers import WITHOUT_POWER, Container, Place, busybox
 from paddock.testing.workers import RanDatum, WorkerHarness, input_of, processes_with, shell
@@ -147,6 +151,17 @@ def test_outputs_are_kept_whatever_modes_they_have(pod: Pod) -> None:
     refused = pod.run("mkfifo /pfs/out/pipe")
     assert "/out/pipe is a FIFO: only files" in refused.reason
     assert list((pod.container.place.pfs / "out").iterdir()) == []
+
+
+def test_the_folder_of_outputs_may_be_closed_by_root(pods: Pods) -> None:
+    pod = pods.make(user="0:0")
+    out = pod.container.place.pfs / "out"
+    os.chown(out, 4321, 4321)
+    for script in ("cp $in /pfs/out/x; chmod -R 700 /pfs/out", "cp $in /pfs/out/x; chmod 755 /pfs/out"):
+        for _ in range(2):
+            ran = pod.run(script)
+            assert (ran.reason, ran.files) == ("", {"/x": CONTENT})
+            assert list(out.iterdir()) == []
 
 
 def test_both_outputs_are_logged_and_can_be_opened_once_more(pod: Pod) -> None:
@@ -307,6 +322,25 @@ def test_a_container_that_ends_while_nothing_runs_ends_the_worker(pods: Pods) ->
     pod.worker.await_claim()
     pod.container.kill()
     assert pod.worker.process.wait(20) == 0
+
+
+def test_as_process_1_it_ends_at_sigterm_while_it_waits_for_a_container(tmp_path: Path) -> None:
+    words = [
+        "unshare",
+        "--pid",
+        "--fork",
+        str(Path(sys.executable).with_name("paddock")),
+        "--url",
+        "http://127.0.0.1:1",
+    ]
+    words += ["worker", "--runner", str(tmp_path / "socket")]
+    environment = {**os.environ, "PADDOCK_WORKER_TOKEN": "x"}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().decode().strip() == f"waiting for the runner at {tmp_path / 'socket'}"
+        for worker in children_of(process.pid):
+            os.kill(worker, signal.SIGTERM)
+        assert process.wait(20) == 0
 
 
 def test_a_folder_that_is_not_shared_is_noticed(pods: Pods) -> None:

@@ -346,12 +346,18 @@ class DatumRunner:
 
     def _clear_out(self) -> None:
         """Empty `/pfs/out` if a datum has run since it was last emptied."""
-        if self._dirty and self._plain is not None:
-            clear_files(self._slot.out, self._plain, mode=self._slot.open_mode)
-        elif self._dirty:
+        if self._dirty and not (self._plain is not None and self._remove(self._plain)):
             self._empty_out()
         self._dirty = False
         self._plain = None
+
+    def _remove(self, names: Sequence[str]) -> bool:
+        """Remove just these files from `/pfs/out`; False where the command has closed that to this process."""
+        try:
+            clear_files(self._slot.out, names, mode=self._slot.open_mode)
+        except PaddockError:
+            return False
+        return True
 
     def _empty_out(self) -> None:
         self._commands.settle_out()

@@ -167,7 +167,7 @@ class RunnerLink:
 def connect_runner(path: Path, *, wait_seconds: float | None = None) -> socket.socket:
     """Connect to the runner that listens at `path`, which may be started later than this process.
 
-    Waits for as long as it takes, or `wait_seconds`: Unavailable after that. The connection may be handed to a child process.
+    Waits for as long as it takes, or `wait_seconds`: Unavailable after that. InvalidInput: what is there can't be a runner. The connection may be handed to a child process.
     """
     deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
     while True:
@@ -176,6 +176,8 @@ def connect_runner(path: Path, *, wait_seconds: float | None = None) -> socket.s
             connection.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
+            if path.exists() and not path.is_socket():
+                raise InvalidInput(f"{path} is no socket; give the one at which a runner listens") from None
         except OSError as error:
             connection.close()
             raise InvalidInput(

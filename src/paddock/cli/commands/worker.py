@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -89,7 +90,9 @@ def worker(
     count = slots or (1 if runner is not None else settings.workers or len(os.sched_getaffinity(0)))
     if runner is not None and count > 1:
         raise InvalidInput(f"one runner serves one slot, and not {count}: leave --slots out, or start more containers")
-    place = None if runner is None else RunnerOptions(connect_runner(runner), pfs.resolve(), runner.resolve().parent)
+    # As process 1 of a container it would not end by itself before there is something to drain.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    place = None if runner is None else _beside(runner, pfs)
     with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
@@ -98,6 +101,12 @@ def worker(
             _work(
                 options, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
             )
+
+
+def _beside(runner: Path, pfs: Path) -> RunnerOptions:
+    """Wait for the runner of the container beside this one."""
+    output.note(f"waiting for the runner at {runner}")
+    return RunnerOptions(connect_runner(runner), pfs.resolve(), runner.resolve().parent)
 
 
 def _terms(uplink: HttpUplink, patience_seconds: float) -> Terms:
