@@ -343,9 +343,10 @@ def make_certificates(folder: Path) -> None:
     """An authority of our own, and a certificate for 127.0.0.1 and for a client, signed by it."""
     (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1\n")
     (folder / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
-    commands = ["req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"]
+    curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1"
+    commands = [f"req -x509 {curve} -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"]
     for name in ("server", "client"):
-        commands.append(f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr")
+        commands.append(f"req {curve} -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr")
         commands.append(
             f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile {name}.ext -out {name}.pem"
         )

@@ -87,7 +87,8 @@ def test_a_pod_is_found_by_its_labels_and_goes_with_its_secret() -> None:
     assert pod["metadata"]["labels"][HOME_LABEL] == HOME
     assert pod["metadata"]["labels"][POOL_LABEL] == IDENTITY.pool
     assert pod["metadata"]["annotations"] == {"why": "because"}
-    assert pod["metadata"]["ownerReferences"][0]["uid"] == "42"
+    (owner,) = pod["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Secret", "42", True)
     assert len(pod["metadata"]["name"]) <= 63
 
 

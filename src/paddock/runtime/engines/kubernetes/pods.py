@@ -103,7 +103,8 @@ def build_pod(spec: PipelineSpec, settings: PodSettings, identity: PoolIdentity,
             "name": name,
             "labels": {**spec.metadata.labels, **identity.labels},
             "annotations": {**spec.metadata.annotations},
-            "ownerReferences": [reference_to(secret)],
+            # As its controller: `kubectl drain` evicts pods that have one, and refuses those that nobody would start again.
+            "ownerReferences": [{**reference_to(secret), "controller": True}],
         },
         "spec": pod_spec,
     }
