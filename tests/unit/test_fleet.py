@@ -172,3 +172,27 @@ def test_engines_that_can_not_be_used_and_pools_without_workers_say_so(
     assert reason("q").startswith("datums don't fit on the workers that have joined: ")
     (lab,) = [pool for pool in paddock.pools.list() if pool.name == "lab"]
     assert (lab.engine, lab.idle, lab.pipelines) == ("local", 1, ("default/q",))
+
+
+def test_the_next_server_removes_what_nobody_needs_any_more(
+    paddock: EmbeddedPaddock, server: Server, members: LocalProvisioner
+) -> None:
+    apply(paddock, parallelism_spec={"minimum": 1})
+    until(lambda: [pool.waiting for pool in paddock.pools.list()] == [1], "a worker that waits")
+    # The engine is away when the pipeline goes, and the server ends before it is back.
+    members.behave(Behaviour(away="the cluster can't be reached"))
+    paddock.pipelines.delete("p")
+    until(lambda: [pool.pipelines for pool in paddock.pools.list()] == [()], "a pool that serves nobody")
+    server.stop()
+    members.behave(Behaviour(hold="no node is free"))
+    following = Server(
+        paddock.home,
+        workers=0,
+        cluster=Cluster(paddock.home, url="http://127.0.0.1:1"),
+        settings=Settings(engine="slurm"),
+        open_provisioner=lambda _engine, _site: members,
+    )
+    following.start()
+    until(lambda: not paddock.pools.list() and not paddock.pools.list_tokens(), "a pool that is removed")
+    following.stop()
+    assert [member.state for member in members.members()] == ["ended"]

@@ -7,6 +7,7 @@ again, so the fleet of the next server goes on with the members of this one.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import threading
@@ -44,6 +45,8 @@ CALL_SECONDS = 10.0
 """A call of a provisioner that is under way when the fleet is stopped is waited for so long."""
 REOPEN_SECONDS = 5.0
 """How often an engine that can't be used is tried."""
+FAULT_SECONDS = 30.0
+"""After a fault of our own, which may come again with the next look."""
 UNNEEDED_SECONDS = 5.0
 """A pool that no pipeline needs is removed after so long: a pipeline that is deleted and made anew finds its workers."""
 COUNTS_SECONDS = 2.0
@@ -155,6 +158,7 @@ class Fleet:
                 LOG.warning("workers on other systems are not looked after: %s", error)
             except Exception:
                 LOG.exception("workers on other systems are not looked after; this is a fault of Paddock")
+                self._stop.wait(FAULT_SECONDS)
             self._scheduler.work_came.wait(ROUND_SECONDS)
             self._scheduler.work_came.clear()
 
@@ -187,7 +191,7 @@ class Fleet:
                 pools_sql.delete_pool(tx, row.name)
                 for engine in PROVISIONED:
                     if row.engine == engine:
-                        pools_sql.put_pool(tx, row)
+                        pools_sql.put_pool(tx, dataclasses.replace(row, reason=""))
                         self._pool(row.name, engine)
         self._began = True
 
@@ -354,6 +358,7 @@ class Fleet:
     def _write_down(self, needs: Mapping[str, PoolNeed], agents: Sequence[AgentInfo], load: Load) -> None:
         now = self._monotonic()
         rows = {need.name: row for need in needs.values() if (row := self._row(need, agents, load, now)) is not None}
+        rows |= {name: self._leaving_row(pool) for name, pool in self._pools.items() if name not in needs}
         changed = [row for row in rows.values() if self._is_news(row, now)]
         gone = [name for name in self._told if name not in rows]
         reasons = {
@@ -399,6 +404,21 @@ class Fleet:
             counts.idle,
             counts.busy,
             reason,
+            self._home.now(),
+        )
+
+    def _leaving_row(self, pool: _Pool) -> PoolRow:
+        """A pool that nobody needs stays written down until it is removed: if this server ends, the next one removes it."""
+        counts = pool.watched.counts()
+        return PoolRow(
+            pool.watched.name,
+            pool.engine.name,
+            (),
+            counts.waiting,
+            counts.started,
+            counts.idle,
+            counts.busy,
+            "",
             self._home.now(),
         )
 
