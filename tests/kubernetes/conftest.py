@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,13 @@ from paddock.model.services import Paddock
 from paddock.runtime.engines.kubernetes.access import find_access
 from paddock.testing import helm
 from paddock.testing.clusters import Cluster, ClusterError, Installation, ServiceAddress, ServiceProxy, image_values
+from paddock.testing.containers import build_runner
+from paddock.testing.kubernetes.stand_in import stand_in_cluster
 
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "paddock"
 PORT = 1659
+STAND_IN = "stand-in"
+"""In place of a KUBECONFIG: the cluster is this machine, see `paddock.testing.kubernetes.stand_in`."""
 VARIABLES = ("KUBECONFIG", "PADDOCK_TEST_IMAGE", "PADDOCK_TEST_USER_IMAGE")
 
 # Without a cluster there is nothing to collect: `make test` passes by.
@@ -35,26 +41,46 @@ def values() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    found = Cluster(find_access(os.environ))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="session")
-def installation(cluster: Cluster) -> Iterator[Installation]:
+@contextmanager
+def real_installation() -> Iterator[Installation]:
+    cluster = Cluster(find_access(os.environ))
     namespace = f"paddock-test-{secrets.token_hex(4)}"
+    release = {"name": "paddock", "namespace": namespace}
     cluster.create_namespace(namespace)
     try:
         try:
-            helm.install(CHART, values(), name="paddock", namespace=namespace)
+            helm.install(CHART, values(), **release)
         except helm.HelmError as error:
             pytest.fail(f"the chart does not become ready: {error}\n{cluster.describe(namespace)}", pytrace=False)
         with ServiceProxy(cluster, ServiceAddress(namespace, "paddock", PORT)) as proxy:
-            yield Installation(cluster, CHART, namespace, "paddock", values(), proxy.url)
+            yield Installation(
+                cluster,
+                namespace,
+                values(),
+                proxy.url,
+                upgrade=lambda changed: helm.upgrade(CHART, changed, **release),
+                uninstall=lambda: helm.uninstall(**release),
+            )
     finally:
         cluster.delete_namespace(namespace)
+        cluster.close()
+
+
+@contextmanager
+def stand_in_installation() -> Iterator[Installation]:
+    images = os.environ["PADDOCK_TEST_IMAGE"], os.environ["PADDOCK_TEST_USER_IMAGE"]
+    with tempfile.TemporaryDirectory(prefix="paddock-cluster-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # users in containers are others
+        runner = build_runner(folder / "runner")
+        with stand_in_cluster(CHART, values(), folder, runner=runner, images=images, namespace="lab") as installation:
+            yield installation
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    with stand_in_installation() if os.environ["KUBECONFIG"] == STAND_IN else real_installation() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

