@@ -17,7 +17,7 @@ from paddock.testing.commands import CommandLine
 from paddock.testing.servers import RunningServer, running_agent, running_server
 
 FILES = 40
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 180
 
 
 @pytest.fixture
