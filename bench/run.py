@@ -24,6 +24,7 @@ from measure import Result, Settings
 from rows import (
     adding,
     chain,
+    cluster,
     commits,
     datums,
     getting,
@@ -77,6 +78,10 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "first-datum": scheduling.first_datum,
     "two-workers": scheduling.two_workers,
     "heavy-tail": scheduling.heavy_tail,
+    "network-cp": cluster.network_cp,
+    "network-warm": cluster.network_warm,
+    "cluster-claims": cluster.claims,
+    "cluster-workers": cluster.thousand_workers,
     "scale-build": scale.build,
     "scale-put": scale.put,
     "scale-list": scale.list_directory,

@@ -229,6 +229,15 @@ SETTINGS: tuple[Setting, ...] = (
         "`CUDA_VISIBLE_DEVICES` if it is set, else every `/dev/nvidia<number>`",
         "A datum that asks for a GPU gets one of its own among these.",
     ),
+    Setting(
+        "PADDOCK_WORKER_CACHE",
+        "worker_cache",
+        "How much of what they wrote the workers of `paddock worker` keep on their own disk, where the next pipelines read it "
+        "again; `none` for nothing.",
+        "bytes, or with a unit: `512Mi`, `64G`",
+        "a tenth of the free disk, 10 GiB at most",
+        "Data between two pipelines is read once, soon after it was written; more would wait for nobody.",
+    ),
 )
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -267,6 +276,8 @@ class Settings:
     memory: int | None = None
     """Bytes."""
     gpus: tuple[str, ...] | None = None
+    worker_cache: int | None = None
+    """Bytes; 0 for nothing."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -301,6 +312,7 @@ class Settings:
             debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
             memory=_memory(environment),
             gpus=_gpus(environment),
+            worker_cache=_worker_cache(environment),
         )
 
 
@@ -368,6 +380,16 @@ def _memory(environment: Mapping[str, str]) -> int | None:
         return parse_size(text)
     except ValueError as error:
         raise InvalidInput(f"PADDOCK_MEMORY: {error}") from None
+
+
+def _worker_cache(environment: Mapping[str, str]) -> int | None:
+    text = environment.get("PADDOCK_WORKER_CACHE", "")
+    if not text:
+        return None
+    try:
+        return 0 if text == "none" else parse_size(text)
+    except ValueError as error:
+        raise InvalidInput(f"PADDOCK_WORKER_CACHE: {error}; or none") from None
 
 
 def _gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,3 +183,28 @@ def test_seconds_that_cannot_be_are_not_believed() -> None:
 def test_a_number_and_a_size_both_hold() -> None:
     both = BatchRule(number=2, size_bytes=100)
     assert len(carve(make(9, rule=both), "a").datums) == 2
+
+
+def test_datums_that_are_best_run_here_come_forward_among_those_that_cost_alike() -> None:
+    seconds = np.array([9.0, 1.0, 1.2, 1.1, 0.9, 0.1, 0.1])
+    rule = BatchRule(number=2, size_bytes=20)
+    dispatch = Dispatch(range(7), input_bytes=[10] * 7, rule=rule, seconds=seconds)
+    batches = []
+    for name, mine in (("a", [4, 5]), ("b", [4, 5]), ("c", [6]), ("d", [])):
+        dispatch.bring_forward(lambda positions, mine=mine: np.where(np.isin(positions, mine), 0, 1))
+        batches.append(carve(dispatch, name).datums)
+    # The first lasts nine times as long, so it goes first, whoever asks.
+    assert batches == [(0, 2), (4, 3), (1, 5), (6,)]
+    assert dispatch.remaining == 0
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=60), st.integers(1, 9), st.booleans())
+def test_whatever_comes_forward_each_datum_is_handed_out_once(ranks: list[int], number: int, known: bool) -> None:
+    seconds = np.linspace(1.0, 3.0, len(ranks)) if known else None
+    rule = BatchRule(number=number, size_bytes=5 * number)
+    dispatch = Dispatch(range(len(ranks)), input_bytes=[5] * len(ranks), rule=rule, seconds=seconds)
+    given_out: list[int] = []
+    while dispatch.remaining:
+        dispatch.bring_forward(lambda positions: np.array(ranks)[positions])
+        given_out += carve(dispatch, str(len(given_out))).datums
+    assert sorted(given_out) == list(range(len(ranks)))

@@ -28,8 +28,7 @@ class CatalogChunkIndex:
 
     def locate(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
         """{digest: location} of those that are known; about 1 µs each in bulk."""
-        with self._catalog.read() as tx:
-            return locate(tx, digests)
+        return self._catalog.ask(lambda tx: locate(tx, digests))
 
     def known(self, digests: Sequence[Digest]) -> set[Digest]:
         """Those that a writer may count on: not those in packs that garbage collection is about to drop."""

@@ -16,6 +16,7 @@ from paddock.model.records import DatumCounts, DatumState
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.audit import Audit
 from paddock.runtime.dispatch import BatchRule, Dispatch
+from paddock.runtime.placement import Owners
 from paddock.runtime.plan import RUN, Integers, Plan
 from paddock.runtime.protocol import BatchReport, TransformTask
 from paddock.runtime.resources import Need
@@ -115,6 +116,8 @@ class ActiveJob:
     """Datums whose results were accepted, or that workers began, before this plan was made."""
     spare: list[pa.Table] = field(default_factory=list)
     """Results accepted before this plan was made that it has no use for, as rows of the cache's tables."""
+    owners: Owners | None = None
+    """Who wrote what its datums read, where several machines have written anything."""
     renewed: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     """Positions whose results were found in runs of the cache that are hardly used: the job's own run has them too."""
 

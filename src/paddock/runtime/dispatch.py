@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NewType
 
@@ -28,6 +28,8 @@ SECONDS_STEP = 0.01
 BATCHES_PER_SECOND = 200
 """What one scheduler takes at ease; with more workers than that, batches become longer."""
 BATCH_DATUMS_MAX = 2000
+PLACED_TOGETHER = 512
+"""Among so many of the next datums those are looked for that a machine is the best place for."""
 PROBE_DATUMS = 4
 """Size of the first batches, while nothing is known about the cost of a datum."""
 DEATHS_MAX = 3
@@ -189,6 +191,24 @@ class Dispatch:
         else:
             return None
         return self._grant(lease, datums, now=now, lease_seconds=lease_seconds)
+
+    def bring_forward(self, rank: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Let the next datums with the lowest rank come first: as many as one look at, and none that costs half of what another does,
+        so that expensive ones go first still. rank: of datums, by position in the plan."""
+        first = self._next
+        end = min(len(self._order), first + PLACED_TOGETHER)
+        if self._costs is not None:
+            end = self._costs.alike(first, end)
+        if end - first < 2:
+            return
+        ranks = rank(self._order[first:end])
+        order = np.argsort(ranks, kind="stable")
+        if order[0] == 0 and (np.diff(ranks) >= 0).all():
+            return
+        self._order[first:end] = self._order[first:end][order]
+        for sums in (self._byte_sums, None if self._costs is None else self._costs.sums):
+            if sums is not None:
+                sums[first + 1 : end + 1] = sums[first] + np.cumsum(np.diff(sums[first : end + 1])[order])
 
     def rescues(self, *, now: float, most: int) -> list[Rescue]:
         """What idle workers could take over while nothing waits, most worthwhile first, at most one of each lease.
@@ -401,7 +421,7 @@ class _Costs:
 
     def __init__(self, positions: np.ndarray, seconds: np.ndarray, order: np.ndarray) -> None:
         """order: of handing out, as indexes of `positions`."""
-        self._sums = _sums(seconds[order])
+        self.sums = _sums(seconds[order])
         self._by_position = np.zeros(int(positions.max()) + 1 if len(positions) else 0)
         self._by_position[positions] = seconds
         self._believed = 0.0
@@ -418,10 +438,16 @@ class _Costs:
     def seconds_of(self, datums: Sequence[int]) -> float:
         return float(self._by_position[list(datums)].sum()) * self.scale
 
+    def alike(self, start: int, end: int) -> int:
+        """Where, before `end`, the datums end that last at least half as long as the first."""
+        costs = np.diff(self.sums[start : end + 1])
+        shorter = np.flatnonzero(costs < costs[:1] / 2)
+        return start + int(shorter[0]) if len(shorter) else end
+
     def reach(self, start: int, aim: float, workers: int) -> int:
         """How many datums from `start` on last about `aim` seconds, or half of a worker's share of what is left."""
-        left = float(self._sums[-1] - self._sums[start]) * self.scale
-        return _reach(self._sums, start, min(aim, left / (2 * workers)) / self.scale)
+        left = float(self.sums[-1] - self.sums[start]) * self.scale
+        return _reach(self.sums, start, min(aim, left / (2 * workers)) / self.scale)
 
 
 def _steps(costs: np.ndarray, step: float) -> np.ndarray:

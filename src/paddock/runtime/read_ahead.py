@@ -10,6 +10,7 @@ from paddock.model.ids import Digest
 from paddock.model.records import Location
 from paddock.runtime.protocol import DatumTask
 from paddock.storage.chunks import decode_chunk, read_chunk
+from paddock.storage.kept_objects import KeptObjects
 from paddock.storage.objects import ObjectStore, Reading
 from paddock.storage.packs import pack_key
 
@@ -58,11 +59,17 @@ class ReadAhead:
         if digest not in self._held and self._places.get(digest, -1) >= self._cursor:
             self._fetch(self._places[digest])
         held = self._held.pop(digest, None)
-        if held is None:
-            return read_chunk(self._objects, digest, location)
+        if held is not None:
+            try:
+                return decode_chunk(digest, location, held)
+            except Corrupt:
+                pass
         try:
-            return decode_chunk(digest, location, held)
+            return read_chunk(self._objects, digest, location)
         except Corrupt:
+            # Damaged may be the machine's own copy alone.
+            if not isinstance(self._objects, KeptObjects) or not self._objects.drop(pack_key(location.pack)):
+                raise
             return read_chunk(self._objects, digest, location)
 
     def _fetch(self, first: int) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
@@ -28,6 +29,7 @@ from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.load import Load, job_load
 from paddock.runtime.machines import Machines
+from paddock.runtime.placement import Owners, Written
 from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
 from paddock.runtime.resources import Budget, Need, shares
 from paddock.versions.home import Home
@@ -102,6 +104,7 @@ class Scheduler:
         """Leases of each worker, by job; no zeros."""
         self._reports: list[tuple[ActiveJob, BatchReport]] = []
         """Taken, and not yet in the catalog."""
+        self._written = Written()
         self._knows: dict[WorkerId, set[str]] = {}
         self._tired: set[WorkerId] = set()
         """Workers whose warm process may hold what others could be given."""
@@ -155,6 +158,8 @@ class Scheduler:
         try:
             for event in self._engine.poll(timeout_seconds):
                 self._handle(event)
+            # Before the catalog has what was reported: who asked has not to wait for that.
+            self._hand_out()
         finally:
             self._accept()
         self._expire()
@@ -378,6 +383,9 @@ class Scheduler:
         workers = min(self._pool_size, active.workers_max or self._pool_size)
         active.workers = max(active.workers, workers)
         need, alone = _need(active, self._machines.budget(worker)), active.dispatch.next_alone
+        if self._written.machines > 1 and (machine := self._engine.place(worker).machine):
+            active.owners = active.owners or Owners(active.plan, self._written, self._home.chunks.locate)
+            active.dispatch.bring_forward(partial(active.owners.ranks, machine=machine))
         lease = active.dispatch.carve(
             LeaseId(new_id()), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
         )
@@ -511,6 +519,8 @@ class Scheduler:
             spent = report.spent.believed(now - lease.started)
             active.record_report(report, lease.datums, job=bytes.fromhex(active.row.set_id))
             self._reports.append((active, dataclasses.replace(report, spent=spent)))
+            if machine := self._engine.place(worker).machine:
+                self._written.note(machine, [pack.pack for pack in report.packs])
         positions = tuple(lease.datums[each.position] for each in report.datums)
         seconds = sum(each.seconds for each in report.datums)
         starved = {lease.datums[each] for each in report.starved if 0 <= each < len(lease.datums)}

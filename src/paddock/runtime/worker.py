@@ -64,6 +64,7 @@ from paddock.runtime.runner_link import RunnerGoneError
 from paddock.runtime.warm_process import SILENCE_SECONDS, WarmProcess
 from paddock.runtime.worker_channel import Channel, EngineGoneError
 from paddock.storage.chunks import CHUNKING, ChunkingParameters
+from paddock.storage.kept_objects import KeptObjects
 from paddock.storage.object_urls import is_url, open_place
 from paddock.storage.objects import ObjectStore
 
@@ -85,6 +86,9 @@ class Options:
     objects: str
     """Where packs are: a folder's whole path, or the URL of a store or of a server."""
     token_file: Path | None
+    kept: Path | None
+    """Where the machine keeps what it has written to a store far away; `kept_bytes` at most."""
+    kept_bytes: int
     scratch: Path
     sandbox: str
     chunking: ChunkingParameters
@@ -589,13 +593,16 @@ def _runner_connection(fd: int) -> socket.socket:
 
 
 def _open_objects(options: Options) -> ObjectStore:
-    """The store itself, or a server that gives access to it."""
-    if not options.objects.startswith(_SERVER):
-        return open_place(options.objects)
-    from paddock.storage.server_objects import ServerObjects
+    """The store itself, or a server that gives access to it; before it, what the machine keeps."""
+    objects: ObjectStore
+    if options.objects.startswith(_SERVER):
+        from paddock.storage.server_objects import ServerObjects
 
-    token = options.token_file.read_text(encoding="ascii").strip() if options.token_file else ""
-    return ServerObjects(options.objects, token, scratch=str(options.scratch))
+        token = options.token_file.read_text(encoding="ascii").strip() if options.token_file else ""
+        objects = ServerObjects(options.objects, token, scratch=str(options.scratch))
+    else:
+        objects = open_place(options.objects)
+    return objects if options.kept is None else KeptObjects(objects, options.kept, bytes_max=options.kept_bytes)
 
 
 def _exit_code(status: int) -> int:
@@ -620,6 +627,8 @@ def _parse(words: Sequence[str] | None) -> Options:
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument("--objects", type=_place, required=True)
     parser.add_argument("--token-file", type=Path)
+    parser.add_argument("--kept", type=Path)
+    parser.add_argument("--kept-bytes", type=int, default=0)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--sandbox", choices=_SANDBOXES, default="auto")
     parser.add_argument("--chunking", type=_chunking, default=CHUNKING)
@@ -635,6 +644,8 @@ def _parse(words: Sequence[str] | None) -> Options:
         found.socket_fd,
         found.objects,
         found.token_file,
+        found.kept,
+        found.kept_bytes,
         found.scratch.resolve(),
         found.sandbox,
         found.chunking,

@@ -45,14 +45,24 @@ START_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Latencies:
-    """Seconds of what was asked for between `begin` and `end`: of sending heartbeats, and from asking for a batch to having it."""
+    """What was asked for between `begin` and `end`, in seconds: of sending heartbeats, and from asking for a batch to having it.
+
+    batches, datums: how many were reported between.
+    """
 
     begin: float = 0.0
     end: float = float("inf")
     heartbeats: list[float] = field(default_factory=list)
     claims: list[float] = field(default_factory=list)
+    batches: int = 0
+    datums: int = 0
     late: list[float] = field(default_factory=list)
     """By how much this process was late to do what was due: part of the others, and no fault of the server."""
+
+    def count(self, datums: int) -> None:
+        if self.begin <= time.perf_counter() < self.end:
+            self.batches += 1
+            self.datums += datums
 
     def add(self, samples: list[float], asked: float, now: float) -> None:
         if self.begin <= asked < self.end:
@@ -75,9 +85,7 @@ class SimulatedAgents:
         self._agents = agents
         self._slots = slots
         self._datum_seconds = datum_seconds
-        self.latencies = Latencies()
-        self.batches = 0
-        self.datums = 0
+        self.window = Latencies()
 
     async def run(self, seconds: float) -> None:
         agents = [_Agent(self, number) for number in range(self._agents)]
@@ -96,7 +104,7 @@ class SimulatedAgents:
         while True:
             begin = time.perf_counter()
             await asyncio.sleep(0.05)
-            self.latencies.add(self.latencies.late, begin, time.perf_counter() - 0.05)
+            self.window.add(self.window.late, begin, time.perf_counter() - 0.05)
 
 
 class _Agent:
@@ -146,7 +154,7 @@ class _Agent:
         self._say(slot, Claim())
 
     async def _send(self, connection: _Connection) -> None:
-        latencies = self._owner.latencies
+        window = self._owner.window
         beat = time.perf_counter() + random.random() * BEAT_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
@@ -167,7 +175,7 @@ class _Agent:
             await self._exchange(connection, messages, wait=False)
             del self._up[: len(messages)]
             if beats:
-                latencies.add(latencies.heartbeats, now, time.perf_counter())
+                window.add(window.heartbeats, now, time.perf_counter())
 
     async def _receive(self, connection: _Connection) -> None:
         while True:
@@ -186,9 +194,9 @@ class _Agent:
         now = time.perf_counter()
         said = decode(message.line)
         if isinstance(said, BatchTask):
-            latencies = self._owner.latencies
+            window = self._owner.window
             asked = self._asked.pop(message.slot)
-            latencies.add(latencies.claims, asked, now)
+            window.add(window.claims, asked, now)
             task = asyncio.create_task(self._work(message.slot, said))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -213,8 +221,7 @@ class _Agent:
             digest, packs = writer.finish(batch.job, batch.transform)
             state.batch = None
             self._say(slot, BatchReport(batch.lease, final=True, batch=digest, datums=tuple(results), packs=packs))
-            owner.batches += 1
-            owner.datums += len(datums)
+            owner.window.count(len(datums))
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,8 +26,10 @@ from paddock.runtime.engines.local import LocalEngine, RunnerOptions, WorkerOpti
 from paddock.runtime.engines.machine import machine_capacity
 from paddock.runtime.runner_link import connect_runner, has_ended
 from paddock.runtime.sandbox import PFS
+from paddock.settings import Settings
 from paddock.storage.chunking import ChunkingParameters
 
+KEPT_BYTES_MAX = 10 << 30
 TOKEN_VARIABLE = "PADDOCK_WORKER_TOKEN"
 
 
@@ -96,7 +99,14 @@ def worker(
     with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
-            options = WorkerOptions(settings.sandbox, settings.grace_seconds, settings.memory, settings.gpus, place)
+            options = WorkerOptions(
+                settings.sandbox,
+                settings.grace_seconds,
+                settings.memory,
+                settings.gpus,
+                place,
+                _kept_bytes(settings, folder),
+            )
             terms = _terms(uplink, patience_seconds or 0.0)
             _work(
                 options, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
@@ -107,6 +117,13 @@ def _beside(runner: Path, pfs: Path) -> RunnerOptions:
     """Wait for the runner of the container beside this one."""
     output.note(f"waiting for the runner at {runner}")
     return RunnerOptions(connect_runner(runner), pfs.resolve(), runner.resolve().parent)
+
+
+def _kept_bytes(settings: Settings, folder: str) -> int:
+    """How much of what workers write stays here too."""
+    if settings.worker_cache is not None:
+        return settings.worker_cache
+    return min(shutil.disk_usage(folder).free // 10, KEPT_BYTES_MAX)
 
 
 def _terms(uplink: HttpUplink, patience_seconds: float) -> Terms:

@@ -54,6 +54,8 @@ class WorkerOptions:
     gpus: tuple[str, ...] | None = None
     runner: RunnerOptions | None = None
     """Where commands run in a container; then there is one worker at most."""
+    kept_bytes: int = 0
+    """Of what workers write, how much they keep here too, because the store is far away."""
 
     def words(self) -> list[str]:
         """For the worker's command line."""
@@ -101,6 +103,8 @@ class LocalEngine:
         self._processes: dict[WorkerId, _Process] = {}
         self._next = 0
         self._kills = oom_kills()
+        kept = ["--kept", str(self._scratch / "kept"), "--kept-bytes", str(options.kept_bytes)]
+        self._keeping = kept if options.kept_bytes else []
 
     def scale(self, workers: int) -> None:
         while len(self._processes) < workers:
@@ -169,6 +173,7 @@ class LocalEngine:
             "--socket-fd", str(theirs.fileno()),
             "--objects", self._objects,
             "--scratch", str(scratch),
+            *self._keeping,
             "--chunking", self._chunking,
             *self._options.words(),
             *(("--token-file", str(self._token_file)) if self._token_file is not None else ()),
