@@ -124,6 +124,9 @@ class Greedy:
     def send(self, worker: WorkerId, message: Down) -> None:
         self.sent.append(message)
 
+    def flush(self) -> None:
+        pass
+
     def kill(self, worker: WorkerId) -> None: ...
 
     def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:

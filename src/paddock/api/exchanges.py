@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from urllib.parse import parse_qs
@@ -39,6 +40,7 @@ class Exchanges:
         self._app = app
         self._path = re.compile(re.escape(root) + "/agents/([^/]+)/exchange")
         self._cluster = cluster
+        self._wakes: _Wakes | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         found = self._path.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
@@ -62,7 +64,7 @@ class Exchanges:
         engine = engine_of(cluster)
         arrived = asyncio.Event()
         if wait:
-            engine.watch(agent, _waker(arrived))
+            engine.watch(agent, self._waker(arrived))
         take = partial(_take, engine, agent, pool, received, body)
         found = await asyncio.to_thread(take) if len(body) > INLINE_BYTES_MAX else take()
         if wait and not found:
@@ -73,6 +75,35 @@ class Exchanges:
                 pass
             found = _take(engine, agent, pool, received, b"")
         return Response(write_down(found), media_type=MEDIA_TYPE)
+
+    def _waker(self, event: asyncio.Event) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+        if self._wakes is None or self._wakes.loop is not loop:
+            self._wakes = _Wakes(loop)
+        return partial(self._wakes.wake, event)
+
+
+class _Wakes:
+    """Sets events of a loop from other threads: those that are set in a row, with one call into the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._events: deque[asyncio.Event] = deque()
+        self._called = False
+
+    def wake(self, event: asyncio.Event) -> None:
+        self._events.append(event)
+        if not self._called:
+            self._called = True
+            try:
+                self.loop.call_soon_threadsafe(self._set)
+            except RuntimeError:
+                pass  # the server is going down, and with it whoever waits
+
+    def _set(self) -> None:
+        self._called = False  # first, so that whoever comes while this runs calls again
+        while self._events:
+            self._events.popleft().set()
 
 
 def _take(engine: NetworkEngine, agent: str, pool: str, received: int, body: bytes) -> Sequence[ToWorker]:
@@ -107,15 +138,3 @@ def _parameters(query: bytes) -> tuple[int, bool]:
 def _header(scope: Message, name: bytes) -> str:
     value: bytes = next((value for key, value in scope["headers"] if key == name), b"")
     return value.decode("latin-1")
-
-
-def _waker(event: asyncio.Event) -> Callable[[], None]:
-    loop = asyncio.get_running_loop()
-
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(event.set)
-        except RuntimeError:
-            pass  # the server is going down, and with it whoever waits
-
-    return wake

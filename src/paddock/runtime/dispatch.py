@@ -90,6 +90,11 @@ class Rescue:
     seconds: float
 
 
+def batch_seconds(workers: int) -> float:
+    """How long a batch is to last, where there are so many workers."""
+    return BATCH_SECONDS * max(1.0, workers / BATCHES_PER_SECOND)
+
+
 class Dispatch:
     """Datums of one job that are to run: waiting, leased or reported.
 
@@ -202,9 +207,9 @@ class Dispatch:
         if end - first < 2:
             return
         ranks = rank(self._order[first:end])
-        order = np.argsort(ranks, kind="stable")
-        if order[0] == 0 and (np.diff(ranks) >= 0).all():
+        if (ranks[1:] >= ranks[:-1]).all():
             return
+        order = np.argsort(ranks, kind="stable")
         self._order[first:end] = self._order[first:end][order]
         for sums in (self._byte_sums, None if self._costs is None else self._costs.sums):
             if sums is not None:
@@ -407,7 +412,7 @@ class Dispatch:
             return min(number, _reach(self._byte_sums, self._next, self._rule.size_bytes))
         if self._rule.number is not None:
             return number
-        aim = BATCH_SECONDS * max(1.0, workers / BATCHES_PER_SECOND)
+        aim = batch_seconds(workers)
         if self._costs is not None:
             return max(1, min(self._costs.reach(self._next, aim, workers), BATCH_DATUMS_MAX))
         share = max(1, left // (2 * workers))

@@ -122,7 +122,8 @@ class TransformTask:
 class BatchTask:
     """Datums to run, in this order. lease: names this handing-out of the batch; every answer repeats it.
 
-    gpus: devices that its datums have for themselves. alone: nothing else runs on the machine meanwhile.
+    gpus: devices that its datums have for themselves. alone: nothing else runs on the machine meanwhile. report_seconds: report in
+    parts that last so long at least; more where there are so many workers that their reports would drown the scheduler.
     """
 
     lease: str
@@ -132,6 +133,7 @@ class BatchTask:
     datums: tuple[DatumTask, ...]
     gpus: tuple[str, ...] = ()
     alone: bool = False
+    report_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +403,7 @@ def _batch_to_json(batch: BatchTask) -> dict[str, Any]:
         "datums": datums,
         "gpus": batch.gpus,
         "alone": batch.alone,
+        "report_seconds": batch.report_seconds,
     }
 
 
@@ -414,6 +417,7 @@ def _batch_from_json(document: dict[str, Any]) -> BatchTask:
         transform=document["transform"],
         gpus=tuple(document["gpus"]),
         alone=document["alone"],
+        report_seconds=float(document["report_seconds"]),
         datums=tuple(
             DatumTask(
                 datum_id,

@@ -24,7 +24,7 @@ from paddock.pipelines.worker_pools import engine_of, worker_pool
 from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.capacity import UNLIMITED, Capacity
-from paddock.runtime.dispatch import Lease, LeaseId, Rescue
+from paddock.runtime.dispatch import Lease, LeaseId, Rescue, batch_seconds
 from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.load import Load, job_load
@@ -105,6 +105,8 @@ class Scheduler:
         self._reports: list[tuple[ActiveJob, BatchReport]] = []
         """Taken, and not yet in the catalog."""
         self._written = Written()
+        self._name = new_id()
+        self._lease_count = 0
         self._knows: dict[WorkerId, set[str]] = {}
         self._tired: set[WorkerId] = set()
         """Workers whose warm process may hold what others could be given."""
@@ -272,6 +274,7 @@ class Scheduler:
             self._rescue()
             self._spare = any(not self._held[worker] for worker in self._claims)
         self._hand_out_early()
+        self._engine.flush()
 
     def _hand_out_early(self) -> None:
         """Give workers that have nothing else to do work of jobs whose inputs are not finished, and take it back where datums
@@ -374,7 +377,7 @@ class Scheduler:
                     break
 
     def _take_over(self, worker: WorkerId, active: ActiveJob, rescue: Rescue) -> None:
-        lease = active.dispatch.take_over(rescue, LeaseId(new_id()), now=self._monotonic(), lease_seconds=LEASE_SECONDS)
+        lease = active.dispatch.take_over(rescue, self._new_lease(), now=self._monotonic(), lease_seconds=LEASE_SECONDS)
         if rescue.keep is not None:
             self._engine.send(self._leases[rescue.victim][1], Trim(rescue.victim, rescue.keep))
         self._send([self._grant(worker, active, lease, active.need)])
@@ -387,10 +390,15 @@ class Scheduler:
             active.owners = active.owners or Owners(active.plan, self._written, self._home.chunks.locate)
             active.dispatch.bring_forward(partial(active.owners.ranks, machine=machine))
         lease = active.dispatch.carve(
-            LeaseId(new_id()), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
+            self._new_lease(), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
         )
         assert lease is not None, "a chosen job has datums that wait"
         return self._grant(worker, active, lease, need, alone=alone)
+
+    def _new_lease(self) -> LeaseId:
+        """A name that no scheduler of this home has used. Randomness for each would let go of the interpreter each time."""
+        self._lease_count += 1
+        return LeaseId(f"{self._name}-{self._lease_count}")
 
     def _grant(self, worker: WorkerId, active: ActiveJob, lease: Lease, need: Need, *, alone: bool = False) -> _Grant:
         """Enter a lease into the books; it is to be sent."""
@@ -415,11 +423,10 @@ class Scheduler:
                 self._claims |= {grant.worker: None for grant in grants}
                 continue
             for grant, batch in zip(grants, batches, strict=True):
-                special = grant.gpus or grant.alone
                 self._tell_of_transform(grant.worker, active)
-                self._engine.send(
-                    grant.worker, dataclasses.replace(batch, gpus=grant.gpus, alone=grant.alone) if special else batch
-                )
+                seconds = batch_seconds(self._pool_size)
+                task = dataclasses.replace(batch, gpus=grant.gpus, alone=grant.alone, report_seconds=seconds)
+                self._engine.send(grant.worker, task)
 
     def _tell_of_transform(self, worker: WorkerId, active: ActiveJob) -> None:
         task = active.transform_task

@@ -302,7 +302,7 @@ class Worker:
                 """Where to stop for now; asked before each step."""
                 if self._datums.lost:
                     self._leave(batch, position)
-                late = time.monotonic() - begin > self._options.report_seconds
+                late = time.monotonic() - begin > max(self._options.report_seconds, batch.report_seconds)
                 full = report.output_bytes > REPORT_BYTES_MAX
                 if batch.lease in self._cancelled or (results and (late or full)):
                     return position

@@ -148,6 +148,9 @@ class SimulatedEngine:
     def machines(self) -> Mapping[Place, Capacity]:
         return {}
 
+    def flush(self) -> None:
+        pass
+
     def kill(self, worker: WorkerId) -> None:
         found = self._workers.get(worker)
         if found is not None:

@@ -41,10 +41,14 @@ class CombinedEngine:
     def send(self, worker: WorkerId, message: Down) -> None:
         self._of(worker).send(worker, message)
 
+    def flush(self) -> None:
+        self._network.flush()
+
     def kill(self, worker: WorkerId) -> None:
         self._of(worker).kill(worker)
 
     def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:
+        self.flush()
         select.select([self._own.fileno(), self._network.fileno()], [], [], timeout_seconds)
         return (*self._own.poll(0), *self._network.poll(0))
 

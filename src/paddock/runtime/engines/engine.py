@@ -64,6 +64,9 @@ class Engine(Protocol):
     def send(self, worker: WorkerId, message: Down) -> None:
         """Queue a message; a worker that is gone swallows it (its `WorkerGone` follows)."""
 
+    def flush(self) -> None:
+        """Have what was queued go out now; else it does at the next `poll` at the latest."""
+
     def kill(self, worker: WorkerId) -> None:
         """End one worker at once, with all that its user code started; its `WorkerGone` follows."""
 

@@ -126,6 +126,9 @@ class LocalEngine:
         process.outgoing += encode(message)
         self._flush(process)
 
+    def flush(self) -> None:
+        pass  # it goes out at once
+
     def kill(self, worker: WorkerId) -> None:
         process = self._processes.get(worker)
         if process is not None:

@@ -100,8 +100,6 @@ class _Agent:
     def queue(self, slot: int, line: bytes | None, *, retire: bool = False) -> None:
         self.outgoing.append(ToWorker(self.next, slot, line, retire))
         self.next += 1
-        if self.wake is not None:
-            self.wake()
 
 
 class NetworkEngine:
@@ -119,6 +117,8 @@ class NetworkEngine:
         self._events: deque[WorkerEvent] = deque()
         self._waiting_bytes = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._due: dict[str, _Agent] = {}
+        """Agents that something was queued for, and that were not woken yet."""
         self._next_look = 0.0
         self._stopped = False
 
@@ -132,9 +132,8 @@ class NetworkEngine:
             return tuple(self._workers)
 
     def place(self, worker: WorkerId) -> Place:
-        with self._lock:
-            found = self._workers.get(worker)
-            return _NOWHERE if found is None or found[0].retired else found[0].place
+        found = self._workers.get(worker)  # without the lock: it is asked for each batch, and one look needs none
+        return _NOWHERE if found is None or found[0].retired else found[0].place
 
     def machines(self) -> Mapping[Place, Capacity]:
         with self._lock:
@@ -145,13 +144,22 @@ class NetworkEngine:
         with self._lock:
             found = self._workers.get(worker)
             if found is not None:
-                found[0].queue(found[1], line)
+                self._queue(*found, line)
+
+    def flush(self) -> None:
+        """Wake the agents that something was queued for, all at once: after each of these calls the server's thread takes the
+        interpreter, and gives it back much later."""
+        with self._lock:
+            due, self._due = self._due, {}
+        for agent in due.values():
+            if agent.wake is not None:
+                agent.wake()
 
     def kill(self, worker: WorkerId) -> None:
         with self._lock:
             found = self._workers.get(worker)
             if found is not None:
-                found[0].queue(found[1], None)
+                self._queue(*found, None)
 
     def retire(self, agent_id: str) -> None:
         """Have an agent end in good order; from now on its workers are in no pool. Idempotent; one that is gone is no error."""
@@ -159,13 +167,14 @@ class NetworkEngine:
             agent = self._agents.get(agent_id)
             if agent is not None and not agent.retired:
                 agent.retired = True
-                agent.queue(0, None, retire=True)
+                self._queue(agent, 0, None, retire=True)
 
     def fileno(self) -> int:
         """Readable when `poll` has something."""
         return self._wake
 
     def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:
+        self.flush()
         self._lose_silent()
         if not self._events and timeout_seconds > 0:
             select.select([self._wake], [], [], timeout_seconds)
@@ -261,6 +270,10 @@ class NetworkEngine:
             ]
 
     # ---- inside --------------------------------------------------------------------------------------------
+
+    def _queue(self, agent: _Agent, slot: int, line: bytes | None, *, retire: bool = False) -> None:
+        agent.queue(slot, line, retire=retire)
+        self._due[agent.id] = agent
 
     def _check_running(self) -> None:
         if self._stopped:
