@@ -93,7 +93,7 @@ def join(body: AgentBody, cluster: InCluster, pool: Pool) -> Joined:
 
 @router.delete("/agents/{agent}", status_code=204, summary="Leave; unfinished batches go to others")
 def leave(agent: str, cluster: InCluster, pool: Pool) -> None:
-    engine_of(cluster).leave(agent, "its agent has left")
+    engine_of(cluster).leave(agent, "its agent has left", pool=pool)
 
 
 # ---- objects -----------------------------------------------------------------------------------------------

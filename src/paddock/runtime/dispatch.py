@@ -28,7 +28,7 @@ SECONDS_STEP = 0.01
 BATCHES_PER_SECOND = 200
 """What one scheduler takes at ease; with more workers than that, batches become longer."""
 BATCH_DATUMS_MAX = 2000
-PLACED_TOGETHER = 512
+PLACED_TOGETHER = 2048
 """Among so many of the next datums those are looked for that a machine is the best place for."""
 PROBE_DATUMS = 4
 """Size of the first batches, while nothing is known about the cost of a datum."""

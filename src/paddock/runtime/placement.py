@@ -13,9 +13,6 @@ from paddock.runtime.plan import Integers, Plan
 
 PACKS_MAX = 100_000
 """A machine keeps some gigabytes: what was written before so many packs is gone from there."""
-LOOK_UP_DATUMS = 2_000
-"""Datums whose inputs are looked up with one question."""
-
 OWN, NOBODYS, OTHERS = 0, 1, 2
 
 _UNKNOWN, _NONE = -2, -1
@@ -60,10 +57,11 @@ class Owners:
         self._owner = np.full(len(plan), _UNKNOWN, np.int32)
 
     def ranks(self, positions: Integers, machine: str) -> Integers:
-        """For each datum: is its input the machine's OWN, NOBODYS, or is it OTHERS'?"""
+        """For each datum: is its input the machine's OWN, NOBODYS, or is it OTHERS'? Looked up are many at once: as long as more than
+        half of them are known, the others count as nobody's."""
         unknown = positions[self._owner[positions] == _UNKNOWN]
-        if len(unknown):
-            self._look_up(unknown[:LOOK_UP_DATUMS])
+        if 2 * len(unknown) > len(positions):
+            self._look_up(unknown)
         owner = self._owner[positions]
         return np.where(owner == self._written.number(machine), OWN, np.where(owner < 0, NOBODYS, OTHERS))
 

@@ -40,7 +40,6 @@ from paddock.storage.objects import Bytes, LocalObjects, ObjectWriter
 
 BEAT_SECONDS = 1.0
 START_SECONDS = 5.0
-"""Agents join within so long, at random moments."""
 
 
 @dataclass(slots=True)
@@ -73,9 +72,18 @@ class SimulatedAgents:
     """`run` until cancelled, or for some seconds. datum_seconds: what each datum takes."""
 
     def __init__(
-        self, url: str, token: str, folder: Path, *, agents: int, slots: int = 1, datum_seconds: float = 0.0
+        self,
+        url: str,
+        token: str,
+        folder: Path,
+        *,
+        agents: int,
+        slots: int = 1,
+        datum_seconds: float = 0.0,
+        join_seconds: float = START_SECONDS,
     ) -> None:
-        """folder: of the home's objects."""
+        """folder: of the home's objects. join_seconds: within which all join."""
+        self._join_seconds = join_seconds
         parts = urlsplit(url)
         assert parts.hostname, f"{url} has no host"
         assert parts.port, f"{url} has no port"
@@ -120,7 +128,7 @@ class _Agent:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        await asyncio.sleep(random.random() * START_SECONDS)
+        await asyncio.sleep(random.random() * self._owner._join_seconds)
         up, down = _Connection(self._owner), _Connection(self._owner)
         try:
             body = {

@@ -252,10 +252,12 @@ class NetworkEngine:
             if agent is not None:
                 agent.wake = wake
 
-    def leave(self, agent_id: str, reason: str) -> None:
-        """The agent ends in good order. Idempotent."""
+    def leave(self, agent_id: str, reason: str, *, pool: str | None = None) -> None:
+        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. NotFound: it is another pool's."""
         with self._lock:
             agent = self._agents.get(agent_id)
+            if agent is not None and pool not in (None, agent.pool):
+                raise NotFound(f"agent {agent_id} is not known in pool {pool}")
             if agent is not None:
                 self._lose(agent, reason)
 
