@@ -337,6 +337,24 @@ def test_an_api_server_that_is_away_is_told_after_a_while_and_forgotten_when_it_
     assert len(world.provisioner.members()) == 1
 
 
+def test_an_answer_that_makes_no_sense_is_told_and_watching_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "BACKOFF_SECONDS_MAX", 0.01)
+    view = world.provisioner.view
+    world.provisioner.start(template(), 1)
+    world.until(lambda members: len(members) == 1)
+    take, nonsense = view._take, [{"metadata": []}]
+
+    def confused(kind: str, found: dict[str, Any]) -> None:
+        take(kind, nonsense.pop() if nonsense else found)
+
+    monkeypatch.setattr(view, "_take", confused)
+    world.run(world.names()[0])
+    world.until(lambda members: states(members) == [MemberState.STARTED])
+    assert not nonsense
+
+
 def test_the_engine_needs_an_image() -> None:
     with pytest.raises(InvalidInput, match="set PADDOCK_WORKER_IMAGE"):
         KubernetesProvisioner(Site(HOME, "http://x", None, Settings()))

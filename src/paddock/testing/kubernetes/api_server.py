@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,7 +91,7 @@ class ApiServer:
         self.logs: Callable[[str, str, str], str] = lambda _namespace, _pod, _container: ""
         """What a container has written, for `kubectl logs`."""
         self._closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
         self._server.daemon_threads = True
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
@@ -329,6 +331,13 @@ def _group(api_version: str) -> Object:
 def _resource(kind: Kind) -> Object:
     verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     return {"name": kind.plural, "singularName": "", "namespaced": kind.namespaced, "kind": kind.name, "verbs": verbs}
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no fault, and a fault of the handler is one."""
+        if not isinstance(sys.exception(), OSError):
+            traceback.print_exc()
 
 
 class _Handler(BaseHTTPRequestHandler):

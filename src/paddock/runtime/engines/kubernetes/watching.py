@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from paddock.model.errors import PaddockError, Unavailable
+from paddock.model.errors import Bug, PaddockError, Unavailable
 from paddock.runtime.engines.kubernetes.client import KubernetesClient, VersionGoneError
 from paddock.runtime.engines.kubernetes.objects import Object, Resource
 
@@ -19,6 +19,8 @@ CONFIRM_SECONDS = 10.0
 FIRST_SECONDS = 10.0
 """How long the first list may take."""
 BACKOFF_SECONDS_MAX = 15.0
+SHORT_SECONDS = 0.2
+"""A watch that ends sooner is not taken up at once: something in between ends them all."""
 REMEMBERED_MAX = 10_000
 
 LOG = logging.getLogger("paddock")
@@ -112,15 +114,19 @@ class PodView:
             try:
                 if not version:
                     version = self._list()
+                begun = time.monotonic()
                 for event in self._client.watch(self._resource, version=version, labels=self._labels):
                     failures = 0
                     self._take(event.type, event.found)
                     version = event.found.get("metadata", {}).get("resourceVersion") or version
+                if time.monotonic() - begun < SHORT_SECONDS:
+                    self._stopped.wait(SHORT_SECONDS)
             except VersionGoneError:
                 version = ""
-            except PaddockError as error:
+            except Exception as error:  # noqa: BLE001 (told to whoever asks for the pods; the thread has to go on)
                 failures += 1
-                self._note(error)
+                version = version if isinstance(error, Unavailable) else ""
+                self._note(error if isinstance(error, PaddockError) else Bug(f"the watch of pods failed: {error!r}"))
                 pause = min(BACKOFF_SECONDS_MAX, 0.25 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
                 self._stopped.wait(pause)
 
