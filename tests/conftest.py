@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.testing.containers import build_runner, compiler
@@ -15,6 +16,10 @@ from paddock.testing.object_servers import BUCKET, S3Server, find_s3_server
 from paddock.testing.postgres import RunningPostgres, installed, running_postgres
 from paddock.testing.slurm import RunningSlurm, running_slurm
 from paddock.testing.slurm import installed as slurm_installed
+
+# No test may fail because the machine is busy.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 _prefixes = itertools.count()
 

@@ -96,7 +96,7 @@ def key_of(file: File, field: str, found: Sequence[Leaf], matches: Sequence[Fake
     return result.expand(getattr(found[leaf], field))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(problems())
 def test_columns_and_loops_make_the_same_datums(problem: tuple[Input, list[FakeMatches]]) -> None:
     node, matches = problem

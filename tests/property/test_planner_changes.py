@@ -136,7 +136,7 @@ def requests(
     return PlanRequest(spec, TRANSFORM, new, base, reuse=True), first
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=problems())
 def test_the_plan_of_a_change_is_the_plan_of_everything(
     trees: Trees, problem: tuple[dict[str, Any], dict[str, Files], dict[str, Files]]

@@ -116,7 +116,7 @@ class Collections(RuleBasedStateMachine):
 
 
 TestCollections = Collections.TestCase
-TestCollections.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+TestCollections.settings = settings(max_examples=12, stateful_step_count=15)
 
 
 @given(strategies.lists(strategies.tuples(strategies.sets(strategies.integers(0, 30)), strategies.booleans())))

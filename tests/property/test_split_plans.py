@@ -87,7 +87,7 @@ SPLITS += [{"format": "csv", "records": most, "by": "content"} for most in (1, 5
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 @given(rows=ROWS, edits=st.lists(EDIT, min_size=1, max_size=3))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_plans_of_changes_equal_plans_of_everything(
     home: Home, split: object, rows: list[bytes], edits: list[tuple[str, int, list[bytes]]]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 from blake3 import blake3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.model.globs import compile_glob
@@ -52,7 +52,6 @@ def in_rows(matches: Matches) -> list[Row]:
     return list(zip(*columns, strict=True))
 
 
-@settings(deadline=None)
 @given(files, st.sampled_from(PATTERNS), st.sampled_from([1, 3, 14]))
 def test_matches_are_those_of_the_naive_way(found: set[str], pattern: str, boundary_bits: int) -> None:
     trees = Trees(Tables(ChunkStore(MemoryObjects(), MemoryIndex()), boundary_bits=boundary_bits))
@@ -62,7 +61,6 @@ def test_matches_are_those_of_the_naive_way(found: set[str], pattern: str, bound
     assert in_rows(match_tree(trees, root, compile_glob(pattern))) == naive(trees, root, found, pattern)
 
 
-@settings(deadline=None)
 @given(files, st.sampled_from([1, 14]))
 def test_every_listing_agrees_with_the_paths(found: set[str], boundary_bits: int) -> None:
     trees = Trees(Tables(ChunkStore(MemoryObjects(), MemoryIndex()), boundary_bits=boundary_bits))

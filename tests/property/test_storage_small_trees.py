@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blake3 import blake3
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from paddock.model.errors import Conflict
@@ -39,7 +39,6 @@ def without_clashes(rows: dict[str, tuple[int, bytes, bool, list[bytes]]]) -> li
     return [row(path, rows[path]) for path in files]
 
 
-@settings(deadline=None)
 @given(trees_of_rows, st.dictionaries(paths, contents, max_size=4), st.lists(paths, max_size=3, unique=True))
 def test_a_small_merge_is_the_merge(
     start: dict[str, tuple[int, bytes, bool, list[bytes]]],
@@ -72,7 +71,6 @@ def test_a_small_merge_is_the_merge(
         assert small.root(found) == tables.root(TREE, expected)
 
 
-@settings(deadline=None)
 @given(trees_of_rows, paths)
 def test_small_reads_are_the_reads_by_columns(
     start: dict[str, tuple[int, bytes, bool, list[bytes]]], path: str

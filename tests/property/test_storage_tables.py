@@ -56,7 +56,6 @@ def merge(store: Tables, root: Digest, upserts: Rows, deletions: list[str]) -> D
     return root
 
 
-@settings(deadline=None)
 @given(rows, edits)
 def test_a_merged_table_is_the_freshly_written_one(start: Rows, changes: list[tuple[Rows, list[str]]]) -> None:
     store = tables()
@@ -74,7 +73,6 @@ def test_a_merged_table_is_the_freshly_written_one(start: Rows, changes: list[tu
     assert (root == store.empty(KIND)) == (not content)
 
 
-@settings(deadline=None)
 @given(rows, rows, st.integers(1, 40))
 def test_rows_that_come_in_pieces_make_the_same_table(start: Rows, upserts: Rows, step: int) -> None:
     store = tables()

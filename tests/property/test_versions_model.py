@@ -235,7 +235,7 @@ class VersionStore(RuleBasedStateMachine):
 
 
 TestVersionStore = VersionStore.TestCase
-TestVersionStore.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestVersionStore.settings = settings(max_examples=25, stateful_step_count=25)
 
 
 WRITES = strategies.lists(
@@ -249,7 +249,7 @@ WRITES = strategies.lists(
 
 
 @given(base=strategies.dictionaries(PATHS, DATA, max_size=4), writes=WRITES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_several_writes_merged_at_once_equal_one_after_the_other(
     base: Tree, writes: list[tuple[Tree, list[str], list[str]]]
 ) -> None:

@@ -240,7 +240,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=6), path=st.text("ab/", max_size=9))
 def test_expression_and_machine_agree(pieces: list[str], path: str) -> None:
     glob = compile_glob("".join(pieces))

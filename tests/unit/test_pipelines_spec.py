@@ -560,7 +560,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(["pipeline", "name", "transform", "input", "metadata", "salt"]), JSON))
 def test_any_data_is_a_spec_or_a_list_of_problems(data: dict[str, Any]) -> None:
     problems: tuple[Problem, ...] = ()
