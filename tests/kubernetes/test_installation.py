@@ -41,7 +41,8 @@ CASES = (
 def spec(name: str, image: str, script: str, **more: Any) -> dict[str, Any]:
     return {
         "pipeline": {"name": name},
-        "transform": {"image": image, "cmd": ["sh", "-e", "-c", script]},
+        # The name is part of the datums' key, so that no pipeline takes the results of another.
+        "transform": {"image": image, "cmd": ["sh", "-e", "-c", script], "env": {"CASE": name}},
         "input": {"pfs": {"repo": f"{name}-in", "name": "data", "glob": "/*"}},
         "parallelism_spec": {"constant": 3, "cool_down": "5s"},
         "datum_set_spec": {"number": 2},

@@ -34,7 +34,8 @@ SERVICES = BY_PATH["v1", "services"]
 STEP_SECONDS = 0.1
 READY_SECONDS = 5.0
 NODE = "node-of-servers"
-_TEMPLATE = "paddock.testing/template"
+TEMPLATE = "paddock.testing/template"
+"""Annotation of a server's pod: the `template_mark` that its Deployment had."""
 
 
 @dataclass(slots=True)
@@ -112,8 +113,8 @@ class Deployments:
 
     def _scale(self, deployment: Object, pods: list[Object]) -> None:
         """New pods when the old ones have gone: only the strategy Recreate is kept to, whatever is said."""
-        wanted = _template_mark(deployment)
-        stale = [pod for pod in pods if pod["metadata"]["annotations"][_TEMPLATE] != wanted]
+        wanted = template_mark(deployment)
+        stale = [pod for pod in pods if pod["metadata"]["annotations"][TEMPLATE] != wanted]
         fresh = [pod for pod in pods if pod not in stale]
         for pod in stale:
             if "deletionTimestamp" not in pod["metadata"]:
@@ -137,7 +138,7 @@ class Deployments:
             "metadata": {
                 "generateName": f"{metadata['name']}-",
                 "labels": template["metadata"]["labels"],
-                "annotations": {**template["metadata"].get("annotations", {}), _TEMPLATE: mark},
+                "annotations": {**template["metadata"].get("annotations", {}), TEMPLATE: mark},
                 "ownerReferences": [owner],
             },
             "spec": {**template["spec"], "nodeName": NODE},
@@ -266,7 +267,7 @@ def _deployment_of(pod: Object) -> str:
     return next((str(owner["uid"]) for owner in owners if owner["kind"] == "Deployment"), "")
 
 
-def _template_mark(deployment: Object) -> str:
+def template_mark(deployment: Object) -> str:
     return hashlib.sha256(json.dumps(deployment["spec"]["template"], sort_keys=True).encode()).hexdigest()[:16]
 
 

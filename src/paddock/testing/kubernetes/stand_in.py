@@ -14,8 +14,8 @@ from paddock.testing.clusters import Cluster, Installation, wait_until
 from paddock.testing.helm import HelmError, Release, render
 from paddock.testing.kubernetes.api_server import ApiServer
 from paddock.testing.kubernetes.containers import SYSTEM_IMAGE, paddock_image
-from paddock.testing.kubernetes.deployments import Deployments
-from paddock.testing.kubernetes.kinds import DEPLOYMENTS, NAMESPACES
+from paddock.testing.kubernetes.deployments import TEMPLATE, Deployments, template_mark
+from paddock.testing.kubernetes.kinds import DEPLOYMENTS, NAMESPACES, PODS
 from paddock.testing.kubernetes.kubelet import Kubelet
 from paddock.testing.kubernetes.objects import Objects, kind_of
 from paddock.testing.kubernetes.statuses import RefusedError
@@ -38,7 +38,6 @@ def stand_in_cluster(
         kubeconfig.write_text(yaml.safe_dump(kubeconfig_of(api.url, namespace)), encoding="utf-8")
         with kubelet, Deployments(api.objects, folder=folder, kubeconfig=kubeconfig) as deployments:
             install(api.objects, chart, values, namespace)
-            wait_until("the servers are ready", lambda: is_ready(api.objects, namespace), seconds=START_SECONDS)
             cluster = Cluster(Access(api.url, namespace))
             yield Installation(
                 cluster,
@@ -60,7 +59,7 @@ def kubeconfig_of(url: str, namespace: str) -> dict[str, Any]:
 
 
 def install(objects: Objects, chart: Path, values: Mapping[str, Any], namespace: str) -> None:
-    """Create what the chart renders, or change what there is to it."""
+    """Create what the chart renders, or change what there is to it, and wait until the servers are ready."""
     (rendered,) = render(chart, Release(values, namespace=namespace))
     if isinstance(rendered, HelmError):
         raise rendered
@@ -72,12 +71,19 @@ def install(objects: Objects, chart: Path, values: Mapping[str, Any], namespace:
             objects.create(kind, namespace, found)
         else:
             objects.update(kind, namespace, name, found)
+    wait_until("the servers are ready", lambda: is_ready(objects, namespace), seconds=START_SECONDS)
 
 
 def is_ready(objects: Objects, namespace: str) -> bool:
-    """Whether as many servers are ready as are asked for."""
-    found = objects.get(DEPLOYMENTS, namespace, "paddock")
-    return bool(found.get("status", {}).get("readyReplicas") == found["spec"]["replicas"])
+    """Whether there are as many servers as are asked for, all of them as they are asked for and ready."""
+    deployment = objects.get(DEPLOYMENTS, namespace, "paddock")
+    pods = objects.select(PODS, namespace, lambda pod: TEMPLATE in pod["metadata"].get("annotations", {}))
+    wanted = template_mark(deployment)
+    return len(pods) == deployment["spec"]["replicas"] and all(
+        pod["metadata"]["annotations"][TEMPLATE] == wanted
+        and any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"].get("conditions", ()))
+        for pod in pods
+    )
 
 
 def uninstall(objects: Objects, chart: Path, values: Mapping[str, Any], namespace: str) -> None:
