@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -161,7 +161,8 @@ class Container:
     def kill(self) -> None:
         """End everything in it at once, as the kernel does where the container has too little memory."""
         for child in children_of(self.process.pid):
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # It may be ending by itself.
+                os.kill(child, signal.SIGKILL)
         self.process.wait()
 
     def wait(self) -> int:
