@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from paddock.client.connection import connect
-from paddock.model.errors import InvalidInput, PermissionDenied
+from paddock.model.errors import InvalidInput, PermissionDenied, Unavailable
 from paddock.model.records import Job, JobState
 from paddock.model.services import Paddock
 from paddock.testing.commands import CommandLine
+from paddock.testing.containers import running_runner
 from paddock.testing.servers import RunningServer, running_agent, running_server
 
 FILES = 40
@@ -84,6 +85,30 @@ def test_agents_do_the_work_of_a_server_that_has_none_of_its_own(
     # One that was taken over by an idle worker may have run twice, and counts once.
     assert set(traced(tmp_path / "trace")) == {f"f{number:03}" for number in range(FILES)}
     assert len(list(remote.jobs.logs("upper@head"))) == FILES
+
+
+def test_an_agent_beside_a_runner_runs_commands_through_it_and_fails_with_it(
+    server: RunningServer, remote: Paddock, runner_program: Path, tmp_path: Path
+) -> None:
+    token = remote.pools.create_token("default").secret
+    remote.repos.create("data")
+    script = 'cp $data "$PADDOCK_PFS/out/"; cat /proc/$PPID/cmdline | tr "\\0" " " > "$PADDOCK_PFS/out/parent"'
+    document = {
+        "pipeline": {"name": "upper"},
+        "transform": {"cmd": ["sh", "-e", "-c", script]},
+        "input": {"pfs": {"repo": "data", "glob": "/*"}},
+    }
+    remote.pipelines.apply(document)
+    remote.files.put("data@main:/f", b"text")
+    with running_runner(runner_program, tmp_path / "pod") as place:
+        options = ["--runner", str(place.socket_path), "--pfs", str(place.pfs)]
+        with running_agent(server.url, token, tmp_path, options=options) as agent:
+            job = finished(remote)
+            assert (job.state, job.reason) == (JobState.SUCCESS, "")
+            parent = b"".join(remote.files.read("upper:/parent")).split()
+            assert parent == [bytes(runner_program), bytes(place.socket_path)]
+            place.kill()
+            assert agent.wait(LIMIT_SECONDS) == Unavailable.exit_code
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,8 @@ class Place:
 
     pfs: Path
     shared: Path
+    kill: Callable[[], None] = lambda: None
+    """Ends the runner of `running_runner`."""
 
     @property
     def socket_path(self) -> Path:
@@ -89,9 +91,9 @@ class Place:
 @contextmanager
 def running_runner(program: Path, folder: Path) -> Iterator[Place]:
     """A runner as a process of this machine and this user, which ends with the connection that it is given."""
-    place = Place(folder / "pfs", folder)
-    place.make()
-    process = subprocess.Popen([program, place.socket_path])
+    Place(folder / "pfs", folder).make()
+    process = subprocess.Popen([program, folder / "socket"])
+    place = Place(folder / "pfs", folder, process.kill)
     try:
         yield place
         process.wait(START_SECONDS)

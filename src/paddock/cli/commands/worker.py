@@ -80,7 +80,7 @@ def worker(
     SIGTERM and the first Ctrl-C let the datums that run come to their end and give the rest of their batches back; the second
     Ctrl-C ends at once. A broken connection is taken up again; after a long one the server has given the work to others.
 
-    With --runner it joins when the runner is there, however long that takes, and ends with exit code 1 when the runner does.
+    With --runner it joins when the runner is there, however long that takes, and ends with an error when the runner does.
     """
     session = session_of(context)
     url = session.url or session.settings.url
