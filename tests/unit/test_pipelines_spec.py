@@ -263,7 +263,6 @@ IN_PODS: dict[str, Any] = {
     "tolerations": [{"key": "spot", "operator": "EXISTS"}],
     "pod_spec": {"hostNetwork": True},
     "pod_patch": [{"op": "add", "path": "/hostNetwork", "value": True}],
-    "image": "x:1",
     "image_pull_secrets": ["registry"],
     "memory_volume": True,
     "secrets": [{"name": "db", "key": "password", "env_var": "PASSWORD"}],
@@ -292,6 +291,12 @@ def test_a_field_of_pods_is_served_by_kubernetes_and_has_another_fate_elsewhere(
             assert [str(problem) for problem in caught.value.problems] == [f"{place}: {message}"]
         else:
             assert validate_spec(data, default_engine=engine).warnings == (f"{place}: {message}",)
+
+
+def test_an_image_is_served_by_clusters() -> None:
+    data = with_transform(image="x:1")
+    assert [len(validate_spec(data, default_engine=each).warnings) for each in ("slurm", "kubernetes")] == [0, 0]
+    assert "commands run right here" in validate_spec(data, default_engine="local").warnings[0]
 
 
 def test_every_field_of_pods_is_tried() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,28 @@ def test_the_worker_takes_the_place_of_its_script_and_its_words_stay_whole(tmp_p
         output
         == f"{process.pid} b c\n<--url><http://host:1/a b><worker><--slots><1><--patience><10m><--name><slurm-12_3>"
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, []),
+        ({"transform": {"cmd": ["x"], "image": "debian:13"}}, ["--image", "debian:13"]),
+        ({"transform": {"cmd": ["x"], "image": "debian:13"}, **slurm(container=False)}, []),
+        (
+            {
+                "transform": {"cmd": ["x"], "image": "/a.sif"},
+                "resource_requests": {"gpu": {"number": 1}},
+                **slurm(container_options=["--bind", "/scratch"]),
+            },
+            ["--image", "/a.sif", "--image-option=--nv", "--image-option=--bind", "--image-option=/scratch"],
+        ),
+    ],
+    ids=["none", "image", "declined", "gpu"],
+)
+def test_an_image_is_for_the_workers_to_run(fields: dict[str, Any], words: list[str]) -> None:
+    text = script(PoolTemplate("slurm-0123", spec(**fields), ""), url="http://host", command=["paddock"])
+    assert shlex.split(text.splitlines()[-1])[9:-2] == words
 
 
 def test_jobs_get_the_environment_without_what_concerns_the_server_alone() -> None:

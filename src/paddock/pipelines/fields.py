@@ -92,12 +92,16 @@ IN_PODS_ONLY: Mapping[type[SpecModel], Mapping[str, str]] = {
         _IN_PODS,
     ),
     Transform: {
-        "image": "recorded, and part of the datum key; without a container engine, commands run right here",
         "image_pull_secrets": "this engine pulls no image; recorded",
         "memory_volume": "inputs and outputs lie on disk; recorded",
     },
 }
 """Fields that are served where the engine is `kubernetes`, and ignored elsewhere: field -> what happens instead."""
+
+LOCALLY_IGNORED: Mapping[type[SpecModel], Mapping[str, str]] = {
+    Transform: {"image": "recorded, and part of the datum key; without a container engine, commands run right here"},
+}
+"""Fields that are served by the engines of clusters, and ignored by `local`: field -> what happens instead."""
 
 REFUSED_OUTSIDE_PODS: Mapping[type[SpecModel], Mapping[str, str]] = {
     Transform: {
@@ -240,6 +244,8 @@ def _is_dropped(result: Translation, model: type[SpecModel], name: str, item: An
         return True
     if used and name in IGNORED.get(model, {}):
         result.warnings.append((place, IGNORED[model][name]))
+    if used and result.engine == "local" and name in LOCALLY_IGNORED.get(model, {}):
+        result.warnings.append((place, LOCALLY_IGNORED[model][name]))
     if used and result.engine not in (None, "kubernetes"):
         if name in IN_PODS_ONLY.get(model, {}):
             result.warnings.append((place, IN_PODS_ONLY[model][name]))

@@ -295,6 +295,7 @@ class SlurmOptions(SpecModel):
     """What Slurm is told about the jobs that are a pipeline's workers, beyond `resource_requests`.
 
     drain_time: how long before its time limit a worker begins no more datums. setup: lines of shell that run before the worker.
+    container: whether commands run in `transform.image`, where there is one.
     """
 
     partition: Line = ""
@@ -305,6 +306,8 @@ class SlurmOptions(SpecModel):
     constraint: Line = ""
     gres: Line = ""
     options: tuple[SbatchOption, ...] = ()
+    container: StrictBool = True
+    container_options: tuple[Line, ...] = ()
     setup: tuple[Line, ...] = ()
 
 

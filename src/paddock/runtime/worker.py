@@ -3,7 +3,7 @@
     python -m paddock.runtime.worker --socket-fd N --objects ROOT --scratch DIR
         [--sandbox auto|namespaces|directory] [--chunking MIN,AVERAGE,MAX]
         [--grace-seconds S] [--report-seconds S] [--heartbeat-seconds S] [--silence-seconds S]
-        [--runner-fd N --pfs DIR --shared DIR]
+        [--runner-fd N --pfs DIR --shared DIR] [--image NAME --image-program PATH [--image-option WORD]…]
 
 Started by an engine, with one end of a socket pair (see `protocol`). DIR is this worker's own and empty. It
 imports neither pyarrow nor SQL, so that it starts in well under 100 ms.
@@ -37,6 +37,7 @@ from paddock.model.records import DatumState, Location
 from paddock.runtime import sandbox
 from paddock.runtime.commands import Commands, LocalCommands, end_descendants
 from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Starved, Transform, prepare_transform
+from paddock.runtime.image_commands import Image, ImageCommands
 from paddock.runtime.laps import OTHER, REPORT, Laps
 from paddock.runtime.live_logs import FOLDER as LIVE_FOLDER
 from paddock.runtime.live_logs import LiveLog
@@ -100,6 +101,8 @@ class Options:
     pfs: Path
     """Of the container; with `shared`, a folder that it has under the same path."""
     shared: Path
+    image: Image | None
+    """In which commands run; None: in this machine's own file system."""
 
 
 class Worker:
@@ -528,8 +531,9 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
         slot = _container_slot(options, isolated=commands.protected)
         _remove_leftovers(slot, commands)
     else:
-        commands = LocalCommands(owns_namespace=isolated)
-        slot = _local_slot(options, guardian, isolated=isolated, memory=memory)
+        # A container sees what is mounted when it starts, so nothing may be mounted over that later.
+        slot = _local_slot(options, guardian, isolated=isolated, memory=memory and options.image is None)
+        commands = _local_commands(options, slot)
     # A batch is some 10,000 objects without a cycle among them, which the collector would look at again and again.
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
@@ -547,6 +551,12 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
     finally:
         end_descendants(owns_namespace=isolated)
     return 0
+
+
+def _local_commands(options: Options, slot: Slot) -> LocalCommands:
+    if options.image is None:
+        return LocalCommands(owns_namespace=slot.isolated)
+    return ImageCommands(options.image, pfs=slot.pfs, scratch=str(slot.scratch), owns_namespace=slot.isolated)
 
 
 def _sandbox_name(options: Options, *, isolated: bool) -> str:
@@ -639,6 +649,9 @@ def _parse(words: Sequence[str] | None) -> Options:
     parser.add_argument("--runner-fd", type=int)
     parser.add_argument("--pfs", type=Path, default=Path(sandbox.PFS))
     parser.add_argument("--shared", type=Path)
+    parser.add_argument("--image")
+    parser.add_argument("--image-program")
+    parser.add_argument("--image-option", action="append", default=[])
     found = parser.parse_args(words)
     return Options(
         found.socket_fd,
@@ -656,6 +669,7 @@ def _parse(words: Sequence[str] | None) -> Options:
         found.runner_fd,
         found.pfs,
         found.shared or found.scratch.resolve(),
+        Image(found.image_program, found.image, tuple(found.image_option)) if found.image else None,
     )
 
 

@@ -24,6 +24,7 @@ from paddock.model.errors import InvalidInput, Unavailable
 from paddock.pipelines.durations import parse_duration
 from paddock.runtime.engines.local import LocalEngine, RunnerOptions, WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
+from paddock.runtime.image_commands import find_image
 from paddock.runtime.runner_link import connect_runner, has_ended
 from paddock.runtime.sandbox import PFS
 from paddock.settings import Settings
@@ -71,6 +72,19 @@ def worker(
     pfs: Annotated[
         Path, typer.Option("--pfs", help="With --runner: the folder that both containers have as /pfs.")
     ] = Path(PFS),
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            help="Run datums in containers of this image, by Apptainer or Singularity: a file, a URI, or a name in a container registry.",
+        ),
+    ] = None,
+    image_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image-option", metavar="WORD", help="With --image: a word for `apptainer exec`, as --image-option=--nv."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What people call this host. Default: its name.")] = None,
 ) -> None:
     """Run datums for a server on another machine.
@@ -93,6 +107,9 @@ def worker(
     count = slots or (1 if runner is not None else settings.workers or len(os.sched_getaffinity(0)))
     if runner is not None and count > 1:
         raise InvalidInput(f"one runner serves one slot, and not {count}: leave --slots out, or start more containers")
+    if runner is not None and image is not None:
+        raise InvalidInput("--runner already says in which container commands run; leave --image out")
+    found = None if image is None else find_image(image, image_option or ())
     # As process 1 of a container it would not end by itself before there is something to drain.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     place = None if runner is None else _beside(runner, pfs)
@@ -106,6 +123,7 @@ def worker(
                 settings.gpus,
                 place,
                 _kept_bytes(settings, folder),
+                found,
             )
             terms = _terms(uplink, patience_seconds or 0.0)
             _work(

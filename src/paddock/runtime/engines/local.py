@@ -18,6 +18,7 @@ from typing import IO, Any
 from paddock.model.errors import Unavailable
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
+from paddock.runtime.image_commands import Image
 from paddock.runtime.process_memory import oom_kills, remove_groups
 from paddock.runtime.protocol import Down, Up, decode, encode
 from paddock.storage.chunking import ChunkingParameters
@@ -56,6 +57,8 @@ class WorkerOptions:
     """Where commands run in a container; then there is one worker at most."""
     kept_bytes: int = 0
     """Of what workers write, how much they keep here too, because the store is far away."""
+    image: Image | None = None
+    """In which commands run, each in a container of its own."""
 
     def words(self) -> list[str]:
         """For the worker's command line."""
@@ -63,6 +66,8 @@ class WorkerOptions:
         if self.runner is not None:
             words += ["--runner-fd", str(self.runner.connection.fileno())]
             words += ["--pfs", str(self.runner.pfs), "--shared", str(self.runner.shared)]
+        if self.image is not None:
+            words += self.image.words()
         return words
 
 

@@ -52,6 +52,7 @@ def script(template: PoolTemplate, *, url: str, command: Sequence[str]) -> str:
     """What a task runs. The worker takes the place of the shell, so that Slurm's signals reach it. command: starts `paddock`."""
     options = template.spec.slurm or SlurmOptions()
     words = [*command, "--url", url, "worker", "--slots", "1", "--patience", MEMBER_PATIENCE]
+    words += _container(template.spec, options)
     name = f'--name "{MEMBER_PREFIX}${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"'
     return "\n".join(["#!/bin/bash", *options.setup, f"exec {shlex.join(words)} {name}", ""])
 
@@ -68,6 +69,14 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in environment.items() if name in _FOR_WORKERS or not name.startswith(_NOT_FOR_JOBS)
     }
+
+
+def _container(spec: PipelineSpec, options: SlurmOptions) -> list[str]:
+    if not (spec.transform.image and options.container):
+        return []
+    # Without it a container sees no GPU of its node.
+    gpu = ["--nv"] if need_of(spec).gpus and not {"--nv", "--rocm"} & set(options.container_options) else []
+    return ["--image", spec.transform.image, *(f"--image-option={each}" for each in (*gpu, *options.container_options))]
 
 
 def _resources(spec: PipelineSpec) -> list[str]:
