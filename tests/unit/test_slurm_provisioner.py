@@ -199,7 +199,8 @@ def test_why_a_task_ended(state: str, facts: dict[str, str], said: str, retry: b
 
 
 def test_a_worker_that_left_no_output_says_where_it_should_be() -> None:
-    assert "PADDOCK_SLURM_FOLDER" in end_of("FAILED", {"ExitCode": "1:0"}, "").reason
+    assert "PADDOCK_SLURM_FOLDER" in end_of("FAILED", {"ExitCode": "1:0"}, None).reason
+    assert "ended with exit code 1 and printed nothing" in end_of("FAILED", {"ExitCode": "1:0"}, "").reason
 
 
 POLICY = (

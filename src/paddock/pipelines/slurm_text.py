@@ -12,7 +12,7 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?")
 _OWN = frozenset(
     {
         "array", "batch", "chdir", "clusters", "cpus-per-task", "error", "export", "export-file", "help", "input", "job-name",
-        "mem", "ntasks", "no-requeue", "open-mode", "output", "parsable", "quiet", "requeue", "signal", "test-only", "usage",
+        "mem", "nodes", "ntasks", "no-requeue", "open-mode", "output", "parsable", "quiet", "requeue", "signal", "test-only", "usage",
         "verbose", "version", "wait", "wrap",
     }
 )  # fmt: skip

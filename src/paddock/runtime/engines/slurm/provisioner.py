@@ -117,13 +117,13 @@ class SlurmProvisioner:
             ) from error
 
 
-def _last_words(output: Path) -> str:
-    """The end of what a member printed, as one line; empty where nothing can be read."""
+def _last_words(output: Path) -> str | None:
+    """The end of what a member printed, as one line; None where there is no such file here."""
     try:
         with output.open("rb") as stream:
             stream.seek(max(0, output.stat().st_size - _OUTPUT_TAIL_BYTES))
             lines = stream.read().decode(errors="replace").splitlines()
     except OSError:
-        return ""
+        return None
     told = [line.strip() for line in lines if line.strip()]
     return " / ".join(told[-3:])[-_OUTPUT_CHARACTERS:]

@@ -106,8 +106,9 @@ def standing_of(state: str, reason: str) -> Standing:
     return Standing(MemberState.WAITING, f"{why} (Slurm: {reason})", passing)
 
 
-def end_of(state: str, facts: Mapping[str, str], output: str) -> Standing:
-    """Of a task that has ended. facts: as `scontrol show job` gives them; may be empty. output: the end of what it printed."""
+def end_of(state: str, facts: Mapping[str, str], output: str | None) -> Standing:
+    """Of a task that has ended. facts: as `scontrol show job` gives them; may be empty. output: the end of what it printed; None
+    where that was not found."""
     if state == "COMPLETED":
         return Standing(MemberState.ENDED)
     nodes = facts.get("NodeList", "")
@@ -119,14 +120,17 @@ def end_of(state: str, facts: Mapping[str, str], output: str) -> Standing:
     return Standing(MemberState.ENDED, f"{why} (Slurm: {state})", state not in ("OUT_OF_MEMORY", "DEADLINE"))
 
 
-def _failure(facts: Mapping[str, str], nodes: str, output: str) -> Standing:
+def _failure(facts: Mapping[str, str], nodes: str, output: str | None) -> Standing:
     """Its command failed, or could not be run at all."""
     why, passing = why_waiting(facts.get("Reason", ""))
     if not passing:
         return Standing(MemberState.ENDED, f"{why} (Slurm: {facts['Reason']})", False)
     code, _, signal = facts.get("ExitCode", "").partition(":")
     how = f"was killed by signal {signal}" if signal not in ("", "0") else f"ended with exit code {code or 'unknown'}"
-    said = f": {output}" if output else "; it left no output, so see whether the node can write PADDOCK_SLURM_FOLDER"
+    if output is None:
+        said = "; its output is not here, so see whether nodes share the folder that PADDOCK_SLURM_FOLDER names"
+    else:
+        said = f": {output}" if output else " and printed nothing"
     return Standing(MemberState.ENDED, f"the worker{' on' if nodes else ''}{nodes} {how}{said} (Slurm: FAILED)")
 
 

@@ -33,6 +33,7 @@ def submission(template: PoolTemplate, count: int, *, job_name: str, folder: Pat
         "--export=ALL",
         "--no-requeue",
         f"--signal=B:TERM@{_drain_seconds(options)}",
+        "--nodes=1",
         "--ntasks=1",
         *_resources(spec),
     ]
