@@ -41,7 +41,9 @@ class StandIn:
     def open(self, home: str) -> SlurmProvisioner:
         self.home = home
         settings = Settings(slurm_folder=str(self._folder / "out"), slurm_command=str(self.program))
-        return SlurmProvisioner(Site(home, "http://server:1659", None, settings), environment=self._slurm.environment)
+        return SlurmProvisioner(
+            Site(home, "http://server:1659", None, settings), environment=self._slurm.environment, look_seconds=0
+        )
 
     def start(self, count: int, **fields: Any) -> str:
         """Start members for a spec; their pool."""

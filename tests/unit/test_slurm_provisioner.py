@@ -12,10 +12,12 @@ import pytest
 from paddock.model.errors import InvalidInput, Unavailable
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.spec import validate_spec
-from paddock.runtime.engines.provisioner import MemberState, PoolTemplate
+from paddock.runtime.engines.provisioner import MemberState, PoolTemplate, Site
 from paddock.runtime.engines.slurm.commands import SlurmCommands, TaskId
+from paddock.runtime.engines.slurm.provisioner import SlurmProvisioner
 from paddock.runtime.engines.slurm.reasons import Standing, end_of, standing_of
 from paddock.runtime.engines.slurm.requests import job_environment, script, submission
+from paddock.settings import Settings
 
 
 def spec(**fields: Any) -> PipelineSpec:
@@ -281,3 +283,32 @@ def test_a_controller_that_is_away_is_told_by_every_command_that_asks_it(tmp_pat
     for call in (commands.queue, lambda: commands.describe(TaskId("1_0")), lambda: commands.cancel([TaskId("1_0")])):
         with pytest.raises(Unavailable, match="Unable to contact slurm controller; it is tried again"):
             call()
+
+
+def test_the_controller_is_asked_seldom_while_nothing_changes(tmp_path: Path) -> None:
+    commands_of(tmp_path, 'echo $me >> "${0%/*}/calls"; cat "${0%/*}/queue"')
+    queue, calls, now = tmp_path / "queue", tmp_path / "calls", 0.0
+    queue.write_text("")
+    provisioner = SlurmProvisioner(
+        Site("0123456789ab", "http://host", None, Settings()),
+        environment={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        monotonic=lambda: now,
+    )
+
+    def looks(seconds: int) -> int:
+        """How often the controller is asked in so many seconds of a fleet that looks each second."""
+        nonlocal now
+        before = calls.read_text().count("squeue") if calls.exists() else 0
+        for _ in range(seconds):
+            provisioner.members()
+            now += 1
+        return calls.read_text().count("squeue") - before
+
+    assert looks(20) == 2
+    queue.write_text("7_0|RUNNING|n1|n1|paddock-0123456789ab-slurm-a|\n")
+    assert looks(10) == 10
+    assert [member.name for member in provisioner.members()] == ["slurm-7_0"]
+    assert looks(50) == 49
+    assert looks(30) == 3
+    provisioner.cancel(["slurm-7_0"])
+    assert looks(5) == 5

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from paddock.model.errors import InvalidInput
@@ -15,6 +16,10 @@ from paddock.runtime.engines.slurm.commands import QueuedTask, SlurmCommands, Ta
 from paddock.runtime.engines.slurm.reasons import Standing, end_of, standing_of
 from paddock.runtime.engines.slurm.requests import MEMBER_PREFIX, TOKEN_VARIABLE, job_environment, script, submission
 
+LOOK_SECONDS = 1.0
+LIVELY_SECONDS = 60.0
+QUIET_LOOK_SECONDS = 10.0
+"""Each look is a request to the cluster's controller, which all users share: often for a minute after a change, else seldom."""
 ARRAY_TASKS_MAX = 500
 """Slurm's `MaxArraySize` is 1001 where nobody changed it."""
 OUTPUT_DAYS = 7
@@ -31,8 +36,22 @@ class SlurmProvisioner:
     which members it has cancelled itself, and which were there at the last look.
     """
 
-    def __init__(self, site: Site, *, environment: Mapping[str, str] | None = None) -> None:
-        """environment: of Slurm's commands and, without what concerns the server alone, of members; None: this process's."""
+    def __init__(
+        self,
+        site: Site,
+        *,
+        environment: Mapping[str, str] | None = None,
+        look_seconds: float = LOOK_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """environment: of Slurm's commands and, without what concerns the server alone, of members; None: this process's.
+
+        look_seconds: how old what `members` says may be, shortly after a change.
+        """
+        self._look_seconds = look_seconds
+        self._monotonic = monotonic
+        self._members: list[Member] = []
+        self._looked = self._changed = -math.inf
         self._prefix = f"paddock-{site.home[:_HOME_DIGITS]}-"
         self._url = site.url
         self._folder = Path(site.settings.slurm_folder).expanduser()
@@ -45,6 +64,16 @@ class SlurmProvisioner:
         self._ends: dict[TaskId, Standing] = {}
 
     def members(self) -> Sequence[Member]:
+        now = self._monotonic()
+        lively = now - self._changed < LIVELY_SECONDS
+        if now - self._looked >= (self._look_seconds if lively else QUIET_LOOK_SECONDS):
+            members = self._look()
+            if members != self._members:
+                self._changed = now
+            self._members, self._looked = members, now
+        return self._members
+
+    def _look(self) -> list[Member]:
         tasks = {task.id: task for task in self._tasks(self._prefix)}
         members = [self._member(task) for task in tasks.values()]
         seen = {member.name for member in members}
@@ -56,6 +85,7 @@ class SlurmProvisioner:
         return [*members, *lost]
 
     def start(self, template: PoolTemplate, count: int) -> None:
+        self._expect_change()
         self._make_folder()
         text = script(template, url=self._url, command=self._command)
         name = self._prefix + template.name
@@ -65,10 +95,12 @@ class SlurmProvisioner:
             self._slurm.submit(options, text, secrets={TOKEN_VARIABLE: template.token})
 
     def cancel(self, names: Sequence[str]) -> None:
+        self._expect_change()
         self._cancelled.update(names)
         self._slurm.drain([TaskId(name.removeprefix(MEMBER_PREFIX)) for name in names])
 
     def remove_pool(self, name: str) -> None:
+        self._expect_change()
         tasks = self._tasks(self._prefix + name)
         alive = [task.id for task in tasks if standing_of(task.state, "").state is not MemberState.ENDED]
         self._cancelled.update(f"{MEMBER_PREFIX}{task}" for task in alive)
@@ -76,6 +108,9 @@ class SlurmProvisioner:
 
     def close(self) -> None:
         pass
+
+    def _expect_change(self) -> None:
+        self._looked, self._changed = -math.inf, self._monotonic()
 
     def _tasks(self, prefix: str) -> Sequence[QueuedTask]:
         """The queue's tasks whose job's name begins so; without the empty array that is left when all of its tasks were cancelled."""
