@@ -172,7 +172,7 @@ def test_both_outputs_are_logged_and_can_be_opened_once_more(pod: Pod) -> None:
 
 
 def test_much_output_is_cut_in_the_middle(pod: Pod) -> None:
-    ran = pod.run("head -c 40000000 /dev/zero; echo end")
+    ran = pod.run("head -c 18000000 /dev/zero; echo end")
     assert (ran.state, ran.reason) == (DatumState.SUCCESS, "")
     assert 16 << 20 <= len(ran.log) < 17 << 20
     assert ran.log.endswith(b"end\n")
