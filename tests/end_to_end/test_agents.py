@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,3 +210,19 @@ def test_a_worker_without_a_valid_token_is_refused_and_told_why(
     assert ran.code == PermissionDenied.exit_code
     assert "paddock pool token POOL" in ran.errors
     assert command("worker", "--token-file", tmp_path / "missing").code != 0
+
+
+def test_a_worker_that_dies_while_it_sends_leaves_no_traceback(
+    home_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running_server(home_path, workers=0) as server:
+        with connect(url=server.url, environment={}) as remote:
+            token = remote.pools.create_token("default").secret
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=LIMIT_SECONDS) as worker:
+            worker.sendall(
+                f"PUT /api/v1/objects/packs/00/{'0' * 32} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+                "Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+            assert worker.recv(100).startswith(b"HTTP/1.1 100")
+    assert "Traceback" not in capfd.readouterr().err

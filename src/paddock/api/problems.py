@@ -11,8 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from paddock.model.errors import Bug, InvalidInput, NotFound, PaddockError, Problem
+from paddock.model.errors import Bug, InvalidInput, NotFound, PaddockError, Problem, Unavailable
 
 
 class ProblemPlace(BaseModel):
@@ -58,12 +59,18 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(PaddockError, _paddock_error)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
 async def _paddock_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, PaddockError)
     return problem_response(error)
+
+
+async def _client_gone(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads this answer: it is for the log, where an end that is nobody's fault needs no traceback."""
+    return problem_response(Unavailable(f"the client of {request.method} {request.url.path} went away"))
 
 
 async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
