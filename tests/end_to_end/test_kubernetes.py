@@ -136,7 +136,7 @@ def test_from_no_pod_to_many_and_back_and_nothing_is_left(world: World) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db"}, "data": {"password": "c2VzYW1l"}}
     world.api.objects.create(SECRETS, "default", secret)
     secrets = [{"name": "db", "key": "password", "env_var": "PASSWORD", "mount_path": "/var/run/db"}]
-    script = "sleep 1; (cat $data; echo $PASSWORD; cat /var/run/db/password) | tr a-z A-Z > /pfs/out/$(basename $data)"
+    script = "sleep 3; (cat $data; echo $PASSWORD; cat /var/run/db/password) | tr a-z A-Z > /pfs/out/$(basename $data)"
     put(world, "upper", 12)
     assert world.pods() == []
     apply(world, "upper", script, transform={"secrets": secrets})
