@@ -153,7 +153,7 @@ def test_two_ends_that_both_write_do_not_lock_up() -> None:
     def talk(end: Channel) -> Message:
         end.send(large)
         while not end.received:
-            end.wait(30)
+            end.wait()
         return end.received.popleft()
 
     with ThreadPoolExecutor(2) as threads:

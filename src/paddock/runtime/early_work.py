@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paddock.catalog import commits as commits_sql
+from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
 from paddock.model.errors import PaddockError
 from paddock.model.records import CommitState
@@ -25,6 +26,7 @@ from paddock.runtime.outputs import BatchResults, merge_outputs
 from paddock.runtime.plan import InputCommit
 from paddock.runtime.plan_request import Place, place_of
 from paddock.versions.home import Home
+from paddock.versions.locks import Lock
 
 AFTER_SECONDS = 0.25
 """Upstream jobs that end sooner are waited for: to plan twice would cost more than it brings."""
@@ -105,6 +107,9 @@ class EarlyWork:
     def _look_at(self, waiting: _Waiting) -> None:
         row = waiting.row
         with self.home.catalog.read() as tx:
+            if not jobs_sql.exists(tx, row.id):
+                waiting.blocked = True  # deleted with its pipeline, which the scheduler notices at its next look
+                return
             upstream = [each.upstream_id for each in commits_sql.provenance(tx, [row.commit_id])]
             waiting.blocked = waiting.blocked or not flows(spec_of(version_of(tx, row.pipeline_id, row.version)))
         waiting.upstream = [id for id in upstream if id is not None]
@@ -137,6 +142,17 @@ class EarlyWork:
 
     def _planned(self, row: JobRow, early: ActiveJob | None, at_work: Mapping[int, ActiveJob]) -> ActiveJob | None:
         pin = self.home.pin() if early is None else early.pin
+        planned: ActiveJob | None = None
+        try:
+            planned = self._planned_under(pin, row, early, at_work)
+        finally:
+            if planned is None and early is None:
+                pin.release()
+        return planned
+
+    def _planned_under(
+        self, pin: Lock, row: JobRow, early: ActiveJob | None, at_work: Mapping[int, ActiveJob]
+    ) -> ActiveJob | None:
         facts = job_facts(self.home, row)
         partial = self._partial_inputs(row, at_work)
         if partial is None:

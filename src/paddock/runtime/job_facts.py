@@ -13,6 +13,7 @@ from paddock.catalog import results as results_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.jobs import JobRow
 from paddock.catalog.pipelines import PipelineVersionRow
+from paddock.model.errors import NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import JobState
 from paddock.pipelines.models import PipelineSpec
@@ -40,7 +41,10 @@ class JobFacts:
 
 
 def job_facts(home: Home, row: JobRow) -> JobFacts:
+    """NotFound: the job was deleted with its pipeline since `row` was read."""
     with home.catalog.read() as tx:
+        if not jobs_sql.exists(tx, row.id):
+            raise NotFound("the job was deleted with its pipeline")
         version = version_of(tx, row.pipeline_id, row.version)
         base = jobs_sql.last_with_state(tx, row.pipeline_id, (JobState.SUCCESS,), before_id=row.id)
         return JobFacts(

@@ -86,11 +86,13 @@ def start(
 ) -> ActiveJob:
     """Plan the job and set it running. A job that was at work when its scheduler died goes on with what was reported.
 
+    One that has ended since `row` was read (stopped, deleted) stays as it is; the scheduler drops it at its next look.
     previous: its early plan, whose pin and whose leases on datums that the job has become its own.
     """
     now = clock()
     with home.catalog.write() as tx:
-        jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
+        if _unfinished(tx, row):
+            jobs_sql.update(tx, row.id, state=JobState.STARTING, started=row.started or now)
     pin = home.pin() if previous is None else previous.pin
     try:
         facts = job_facts(home, row)
@@ -112,16 +114,17 @@ def start(
     begun_early = row.started is None
     with home.catalog.write() as tx:
         results_sql.touch(tx, sorted({run for finder in finders for run in finder.busy}), used=now)
-        jobs_sql.update(
-            tx,
-            row.id,
-            state=JobState.RUNNING,
-            base_id=facts.base_id,
-            counts=active.counts,
-            early=active.taken_up if begun_early else None,
-            wasted=sum(table.num_rows for table in active.spare) if begun_early else None,
-            times=job_times.of_start(active),
-        )
+        if _unfinished(tx, row):
+            jobs_sql.update(
+                tx,
+                row.id,
+                state=JobState.RUNNING,
+                base_id=facts.base_id,
+                counts=active.counts,
+                early=active.taken_up if begun_early else None,
+                wasted=sum(table.num_rows for table in active.spare) if begun_early else None,
+                times=job_times.of_start(active),
+            )
     return active
 
 
@@ -310,6 +313,8 @@ def accept(home: Home, reports: Sequence[tuple[ActiveJob, BatchReport]]) -> None
     with home.catalog.write() as tx:
         chunk_index.register(tx, [pack for _, report in reports for pack in report.packs])
         for id, accepted in by_job.items():
+            if not jobs_sql.exists(tx, id):
+                continue  # deleted with its pipeline meanwhile
             batches_sql.record(tx, id, accepted)
             if not jobs[id].early:
                 jobs_sql.update(tx, id, counts=jobs[id].counts)
@@ -335,6 +340,8 @@ def record_lost(home: Home, active: ActiveJob, position: int, reason: str) -> No
     batch, packs = report.finish(job, active.transform_task.id)
     active.record(position, DatumState.FAILED, batch=batch, ordinal=0, job=bytes.fromhex(job), reason=reason)
     with home.catalog.write() as tx:
+        if not jobs_sql.exists(tx, active.row.id):
+            return  # deleted with its pipeline meanwhile
         chunk_index.register(tx, packs)
         lost = batches_sql.Accepted(batch.hex(), run=0, recovered=0, failed=1, stored_bytes=0)
         batches_sql.record(tx, active.row.id, [lost])
