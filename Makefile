@@ -3,6 +3,7 @@
 # VENV=…    where the virtual environment lives (default .venv)
 # PYTHON=…  the interpreter that makes it (default: the newest Python >= 3.11 that works)
 # ARGS=…    more arguments for pytest, the bench or the demo
+# JOBS=…    how many tests run at once
 
 VENV ?= .venv
 ARGS ?=
