@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -328,3 +329,35 @@ def test_commits_that_touched_a_path_are_found_newest_first(files: FileService) 
     assert [item.change for _, item in files.find("data@main^:/d/f", limit=1)] == [Change.CHANGED]
     assert files.find("data:/d") == []
     assert files.find("data:/nope") == []
+
+
+# ---- large files that are put again ------------------------------------------------------------------------
+
+
+def _put_large(files: FileService, target: str, source: Path, content: bytes) -> str:
+    source.write_bytes(content)
+    files.put_tree(target, source)
+    return files.inspect(f"{target.partition('@')[0]}:/large").digest
+
+
+def test_a_large_file_of_which_a_version_is_stored_is_cut_as_any_other(files: FileService, tmp_path: Path) -> None:
+    old = random.Random(3).randbytes(40 << 20)
+    new = old[: 20 << 20] + b"inserted" + old[20 << 20 :]
+    source = tmp_path / "large"
+    _put_large(files, "data@main", source, old)
+    again = _put_large(files, "data@main", source, new)
+    assert again == _put_large(files, "other@main", source, new)
+    assert b"".join(files.read("data:/large")) == new
+
+
+def test_a_large_file_whose_earlier_version_is_lost_is_stored_whole(
+    home: Home, files: FileService, tmp_path: Path
+) -> None:
+    content = random.Random(4).randbytes(34 << 20)
+    source = tmp_path / "large"
+    _put_large(files, "data@main", source, content)
+    with home.catalog.write() as tx:
+        assert tx.execute("DELETE FROM chunks WHERE size > 500000") > 10
+    os.utime(source, ns=(1, 1))
+    files.put_tree("data@main", source)
+    assert b"".join(files.read("data:/large")) == content

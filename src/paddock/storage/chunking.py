@@ -70,7 +70,8 @@ def file_chunks(size: int, digest: Digest, chunks: Sequence[Digest]) -> Sequence
 def cut(data: Bytes, chunking: ChunkingParameters, *, ended: bool = True) -> Iterator[memoryview]:
     """Cut bytes into chunks. Where they are not all (`ended`), only the cuts that what follows can't change.
 
-    A cut depends only on the bytes since the cut before, so a file may be cut again from the start of any of its chunks.
+    A cut depends only on the bytes since the cut before and on the first one after it, so a file may be cut again from the start of
+    any of its chunks.
     """
     view = memoryview(data)
     if ended and len(view) <= chunking.min_bytes:

@@ -395,9 +395,17 @@ class ChunkWriter:
             self._settle()
         return digest
 
+    def expect(self, digests: Sequence[Digest]) -> None:
+        """Ask the index about chunks that are likely to be put, all at once."""
+        self._decided |= self._store.index.known(digests)
+
     def put_stream(self, reader: Reader, *, first: bytes = b"") -> StoredFile:
         """Store a whole stream, after the bytes `first`, as one file."""
-        return _put_pieces(self, named_pieces(reader, self.chunking, first=first))
+        return self.put_pieces(named_pieces(reader, self.chunking, first=first))
+
+    def put_pieces(self, pieces: Iterable[tuple[Digest, Bytes]]) -> StoredFile:
+        """Store a file that is cut and hashed already."""
+        return _put_pieces(self, pieces)
 
     def append_stream(self, file: StoredFile, reader: Reader) -> StoredFile:
         """Store `file` followed by the stream: the same chunks as a fresh put of both, at the cost of one chunk and the stream.

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.model.dataclass import dataclass
-from paddock.model.errors import Problem
+from paddock.model.errors import Corrupt, NotFound, Problem
 from paddock.model.ids import Digest
 from paddock.model.limits import PATH_BYTES_MAX
 from paddock.model.services import OnTransfer
@@ -31,10 +31,11 @@ from paddock.storage.ingest_helpers import Batch, Helpers
 from paddock.storage.ingest_worker import CHANGED, EMPTY, GROWN, OK
 from paddock.storage.objects import LocalObjects
 from paddock.storage.os_errors import translate
+from paddock.storage.recutting import EarlierVersion, recut_pieces
 from paddock.storage.scan import Scan, Stamps, refuse, scan_source
 from paddock.storage.scan_cache import ScanCache, cache_table, settled, unchanged
 from paddock.storage.scan_marks import ScanMarks, settled_marks
-from paddock.storage.streams import Pieces, name_pieces
+from paddock.storage.streams import Pieces, name_pieces, named_pieces
 from paddock.storage.transfer_progress import TransferProgress
 from paddock.storage.tree_kinds import TREE
 
@@ -45,6 +46,11 @@ _WHOLE_BYTES = 32 << 20
 _READ_AHEAD = 2
 _SAMPLE_CHUNKS = 500
 _SAVED_SHARE, _UNSAVED_BYTES = 2000, 4 << 20
+
+_SIZED_AT_ONCE = 1 << 14
+
+EarlierFile = Callable[[str], StoredFile | None]
+"""What is stored already as the file of a path in the tree, where that is known: most of its bytes may be there again."""
 
 _FAULT_CHANGED = "changed while it was read; put it again when nothing writes to it"
 
@@ -77,8 +83,10 @@ def add_tree(
     *,
     cache_dir: Path | None = None,
     on_transfer: OnTransfer | None = None,
+    earlier: EarlierFile | None = None,
 ) -> Ingested:
     """Store a file as `target`, or the files of a directory below it; the rows are not in any tree yet, the chunks not flushed.
+    earlier: asked for files of more than 32 MiB.
 
     Links are followed, `.paddock` directories skipped, empty directories vanish. A row's digest is always that of the bytes
     stored. InvalidInput lists what can't be stored (see `scan_source`) and files that change while they are read; NotFound: no source; LimitExceeded: disk full. Nothing
@@ -88,7 +96,7 @@ def add_tree(
     epoch = store.index.epoch()
     cache = None if cache_dir is None else ScanCache(cache_dir, source, epoch)
     scan = scan_source(source, path_bytes_max=PATH_BYTES_MAX - len(stem.encode()))
-    reading = _Reading(scan, store, writer, on_transfer)
+    reading = _Reading(scan, store, writer, on_transfer, lambda path: earlier and earlier(stem + path))
     if cache is not None:
         reading.reuse(cache.load())
     reading.read()
@@ -133,7 +141,14 @@ def _nothing(committed: Committed | None) -> None:
 class _Reading:
     """The state of one ingest: for each scanned file its stamp, digest and chunks, as they become known."""
 
-    def __init__(self, scan: Scan, store: ChunkStore, writer: ChunkWriter, on_transfer: OnTransfer | None) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        store: ChunkStore,
+        writer: ChunkWriter,
+        on_transfer: OnTransfer | None,
+        earlier: EarlierFile,
+    ) -> None:
         self.stamps: Stamps = scan.stamps
         self.problems: list[Problem] = []
         self.read_files = 0
@@ -141,6 +156,7 @@ class _Reading:
         self._scan = scan
         self._store = store
         self._writer = writer
+        self._earlier = earlier
         self._digests = np.zeros((len(scan), 32), dtype=np.uint8)
         self._chunks: dict[int, Sequence[Digest]] = {}
         self._todo: npt.NDArray[np.int64] = np.arange(len(scan), dtype=np.int64)
@@ -276,13 +292,36 @@ class _Reading:
         return whole.stamp, stored_file(whole.stamp.size, chunks)
 
     def _put_stream(self, position: int) -> tuple[Stamp, StoredFile]:
+        earlier = self._earlier_version(position)
         for _ in range(2):
             fd, stamp = open_regular(self._name(position))
             with os.fdopen(fd, "rb", buffering=0) as file:
-                stored = self._writer.put_stream(file)
+                chunking = self._writer.chunking
+                if earlier is None:
+                    pieces = named_pieces(file, chunking)
+                else:
+                    pieces = recut_pieces(file, stamp.size, chunking, earlier)
+                stored = self._writer.put_pieces(pieces)
                 if stamp_of(os.fstat(fd)) == stamp and stored.size == stamp.size:
                     return stamp, stored
         raise Changed
+
+    def _earlier_version(self, position: int) -> EarlierVersion | None:
+        """What the file was when it was put last; None where that is not known, or of one chunk."""
+        try:
+            file = self._earlier(self._scan.paths[position])
+            listed = () if file is None else file.chunks[:-1]
+            sizes = [
+                size
+                for start in range(0, len(listed), _SIZED_AT_ONCE)
+                for size in self._store.chunk_sizes(listed[start : start + _SIZED_AT_ONCE])
+            ]
+        except (Corrupt, NotFound):
+            return None  # lost: putting the file again is what stores it anew
+        if not listed:
+            return None
+        self._writer.expect(listed)
+        return EarlierVersion(listed, sizes)
 
     def _note(self, position: int, stamp: Stamp, file: StoredFile) -> None:
         self._digests[position] = np.frombuffer(file.digest, dtype=np.uint8)

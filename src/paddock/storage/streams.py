@@ -15,7 +15,7 @@ from paddock.model.ids import Digest
 from paddock.storage.chunking import ChunkingParameters, Reader, cut
 from paddock.storage.objects import Bytes
 
-__all__ = ["Reader", "name_pieces", "named_pieces"]
+__all__ = ["Reader", "fill", "name_pieces", "named_pieces"]
 
 _HEAD_BYTES = 4 << 20
 _WINDOW_BYTES = 8 << 20
@@ -84,14 +84,14 @@ def _windows(reader: Reader, head: bytes, chunking: ChunkingParameters) -> Itera
     while not ended:
         buffer = memoryview(ring[turn % _RING])
         buffer[: len(tail)] = tail
-        filled, ended = _fill(reader, buffer, len(tail))
+        filled, ended = fill(reader, buffer, len(tail))
         window = list(cut(buffer[:filled], chunking, ended=ended))
         tail = buffer[sum(map(len, window)) : filled]
         turn += 1
         yield window
 
 
-def _fill(reader: Reader, buffer: memoryview, filled: int) -> tuple[int, bool]:
+def fill(reader: Reader, buffer: memoryview, filled: int) -> tuple[int, bool]:
     """Read until the buffer is full; how full it is, and whether the stream ended."""
     readinto = getattr(reader, "readinto", None)
     while filled < len(buffer):

@@ -6,6 +6,7 @@ import builtins
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +43,7 @@ from paddock.versions.open_commits import no_path, require_path, tree_of
 from paddock.versions.puts import put_filled, run_put
 from paddock.versions.records import commit_record
 from paddock.versions.resolve import check_readable, resolve
+from paddock.versions.targets import locate
 
 
 class FileService:
@@ -97,9 +99,26 @@ class FileService:
         address, path = self._place(target, source.name if source.is_file() else None)
 
         def fill(writer: ChunkWriter) -> Ingested:
-            return add_tree(home.chunks, writer, source, path, cache_dir=home.cache, on_transfer=on_transfer)
+            return add_tree(
+                home.chunks,
+                writer,
+                source,
+                path,
+                cache_dir=home.cache,
+                on_transfer=on_transfer,
+                earlier=partial(self._earlier, address),
+            )
 
         return put_filled(home, address, path, fill, append=append, mirror=mirror)
+
+    def _earlier(self, address: Address, path: str) -> StoredFile | None:
+        """What the branch has as a file before a put."""
+        with self._home.catalog.read() as tx:
+            head = locate(tx, address, create_branch=True).head
+        if head is None or head.state != CommitState.FINISHED:
+            return None
+        row = self._home.trees.row(tree_of(self._home, head), path)
+        return None if row is None else stored(row)
 
     def put_archive(
         self,
