@@ -116,6 +116,18 @@ FILES = {
 }
 
 
+LOUD = """
+import paddock
+
+@paddock.pipeline(input=paddock.glob("texts", "/*"))
+def loud(text: str) -> str:
+    print("seen", text)
+    if text in ("11", "23"):
+        raise ValueError(text)
+    return text
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "project"
@@ -203,6 +215,31 @@ class TestPipelines:
             assert job.up_per.apply(pd).outcome is ApplyOutcome.UPDATED
             pd.process(workers=1)
             assert b"".join(pd.files.read("up-per@main:/two")) == b"twotwo"
+
+    def test_what_every_try_prints_is_in_the_log_of_its_datum(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Datums go in frames, and one that failed by lines: each way has its own place for what is printed."""
+        (tmp_path / "loud.py").write_text(LOUD)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "loud", raising=False)
+        names = [f"{number:02}" for number in range(24)]
+        with paddock.connect(str(tmp_path / "home")) as pd:
+            pd.repos.create("texts")
+            pd.commits.start("texts@main")
+            for name in names:
+                pd.files.put(f"texts@main:/{name}", name.encode())
+            pd.commits.finish("texts@main")
+            importlib.import_module("loud").loud.apply(pd)
+            (job,) = pd.process(workers=1)
+            assert (job.state, job.datums.failed) == (JobState.FAILURE, 2)
+            logs = {
+                datum.inputs[0].path[1:]: pd.datums.logs("loud@head", datum.id) for datum in pd.datums.list("loud@head")
+            }
+        for name in names:
+            tries = 3 if name in ("11", "23") else 1
+            seen = [line for line in logs[name].split(b"\n") if line.startswith(b"seen")]
+            assert seen == [f"seen {name}".encode()] * tries
 
 
 class TestFromTheCommandLine:

@@ -27,7 +27,7 @@ class Runner:
         self._signature = signature
         self._tasks = tasks
         self._answers = answers
-        self._log: int | None = None
+        self._output = _Output()
 
     def run(self) -> None:
         """Answer datums until the end of file."""
@@ -40,6 +40,7 @@ class Runner:
                 self._run_line(document)
 
     def _run_line(self, document: dict[str, Any]) -> None:
+        self._output.give_back()
         out = Path(document["out"])
         pfs = str(out.parent)
         elements = [
@@ -60,8 +61,7 @@ class Runner:
 
     def _run_frame(self, document: dict[str, Any]) -> None:
         content = self._tasks.read(document["bytes"])
-        if self._log is None:
-            self._log = _take_over_output()
+        self._output.take_over()
         position = 0
         answers: list[dict[str, Any]] = []
         contents: list[bytes] = []
@@ -82,7 +82,7 @@ class Runner:
                 answer["ok"] = True
                 answer["files"] = [(path, len(data)) for path, data in made]
                 contents += [data for _, data in made]
-            if log := _take_log(self._log):
+            if log := self._output.taken():
                 answer["log"] = len(log)
                 contents.append(log)
             answers.append(answer)
@@ -114,22 +114,40 @@ def _in_repo(path: str, pfs: str, name: str) -> str:
     return path[len(pfs) + 1 + len(name) :] or "/"
 
 
-def _take_over_output() -> int:
-    """Lead standard output and error into memory, so that what each datum of a frame prints can be told apart."""
-    log = os.memfd_create("paddock-log", os.MFD_CLOEXEC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    return log
+class _Output:
+    """Standard output and error, which are led into memory for frames, so that what each of their datums prints can be told apart."""
 
+    def __init__(self) -> None:
+        self._log = -1
+        self._own: tuple[int, int] = (-1, -1)
+        self._taken = False
 
-def _take_log(log: int) -> bytes:
-    size = os.lseek(log, 0, os.SEEK_CUR)
-    if not size:
-        return b""
-    data = os.pread(log, size, 0)
-    os.ftruncate(log, 0)
-    os.lseek(log, 0, os.SEEK_SET)
-    return data
+    def take_over(self) -> None:
+        if self._taken:
+            return
+        if self._log < 0:
+            self._log = os.memfd_create("paddock-log", os.MFD_CLOEXEC)
+            self._own = os.dup(1), os.dup(2)
+        os.dup2(self._log, 1)
+        os.dup2(self._log, 2)
+        self._taken = True
+
+    def give_back(self) -> None:
+        """Lead them to the worker again, which knows whose line it is that prints."""
+        if self._taken:
+            os.dup2(self._own[0], 1)
+            os.dup2(self._own[1], 2)
+            self._taken = False
+
+    def taken(self) -> bytes:
+        """What was printed since it was last asked for."""
+        size = os.lseek(self._log, 0, os.SEEK_CUR)
+        if not size:
+            return b""
+        data = os.pread(self._log, size, 0)
+        os.ftruncate(self._log, 0)
+        os.lseek(self._log, 0, os.SEEK_SET)
+        return data
 
 
 def main(words: list[str]) -> int:
