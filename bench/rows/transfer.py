@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -39,13 +38,18 @@ def http_large(settings: Settings) -> Result:
 def _row(settings: Settings, source: Path, *, name: str, what: str) -> Result:
     """Each round has homes of its own, so nothing is there already. No budget is set for the ratio; the memory has one."""
     peaks: list[int] = []
+    clients: list[int] = []
     gets: list[float] = []
+
+    def client(url: str, *words: str) -> Callable[[], object]:
+        return lambda: clients.append(_command(url, *words))
+
     with _servers(settings) as start:
 
         def through(number: int) -> Callable[[], object]:
             server = start(number)
             peaks.append(server.process.pid)
-            return lambda: _command(server.url, "put", "data@main:/", str(source))
+            return client(server.url, "put", "data@main:/", str(source))
 
         def direct(number: int) -> Callable[[], object]:
             home = settings.work / f"direct{number}"
@@ -59,7 +63,7 @@ def _row(settings: Settings, source: Path, *, name: str, what: str) -> Result:
 
         def fetch(number: int) -> Callable[[], object]:
             shutil.rmtree(out, ignore_errors=True)
-            return lambda: _command(last.url, "get", "data@main:/", "-o", str(out))
+            return client(last.url, "get", "data@main:/", "-o", str(out))
 
         def fetch_directly(number: int) -> Callable[[], object]:
             shutil.rmtree(out, ignore_errors=True)
@@ -69,7 +73,7 @@ def _row(settings: Settings, source: Path, *, name: str, what: str) -> Result:
         back = rounds_of(settings.repeats, {"get": fetch, "get, direct": fetch_directly})
         gets = list(back["get"])
         server_bytes = max(server_bytes, _peak_bytes(last.process.pid))
-    client_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    client_bytes = max(clients)
     samples = rounds["Paddock"]
     return Result(
         name=name,
@@ -105,11 +109,18 @@ def _servers(settings: Settings) -> Iterator[Callable[[int], RunningServer]]:
             context.__exit__(None, None, None)  # type: ignore[attr-defined]
 
 
-def _command(url: str, *words: str) -> None:
+def _command(url: str, *words: str) -> int:
+    """Run `paddock` against a server; the most bytes of memory that it had, or the largest of its helpers."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
     # What a client remembers of earlier rounds is no part of this.
     environment["XDG_CACHE_HOME"] = "/nonexistent"
-    subprocess.run([PADDOCK, "--url", url, *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+    words = (PADDOCK, "--url", url, *words)
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
+    return used.ru_maxrss << 10
 
 
 def _peak_bytes(pid: int) -> int:
