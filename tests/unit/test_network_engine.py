@@ -172,6 +172,17 @@ def test_a_stopped_engine_sends_agents_elsewhere() -> None:
         engine.join(pool="p", host="alder")
 
 
+def test_a_server_that_goes_down_lets_agents_go_and_knows_them_still() -> None:
+    engine = NetworkEngine()
+    near, far = engine.join(pool="p", host="alder"), engine.join(pool="p", host="birch")
+    woken: list[str] = []
+    engine.watch(near, lambda: woken.append("near"))
+    engine.let_go()
+    assert woken == ["near"]
+    assert exchange(engine, far) == []
+    engine.stop()
+
+
 def test_an_exchange_survives_its_wire_format() -> None:
     up = [say(0, READY.strip()), say(1, None, slot=3, reason="ended\nbadly")]
     assert read_up(write_up(up)) == [up[0], FromWorker(1, 3, None, "ended badly")]

@@ -6,7 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.runtime.dispatch import BATCH_DATUMS_MAX, DEATHS_MAX, PROBE_DATUMS, BatchRule, Dispatch, Lease, LeaseId
+from paddock.runtime.dispatch import (
+    BATCH_DATUMS_MAX,
+    BATCHES_PER_SECOND,
+    DEATHS_MAX,
+    PROBE_DATUMS,
+    BatchRule,
+    Dispatch,
+    Lease,
+    LeaseId,
+)
 
 
 def make(count: int, *, rule: BatchRule | None = None, sizes: list[int] | None = None) -> Dispatch:
@@ -39,6 +48,19 @@ def test_batches_have_an_upper_limit() -> None:
     first = carve(dispatch, "a")
     dispatch.report(first.id, first.datums, seconds=1e-9, final=True)
     assert len(carve(dispatch, "b").datums) == BATCH_DATUMS_MAX
+
+
+def test_long_batches_differ_so_that_workers_do_not_ask_all_at_once() -> None:
+    dispatch = make(1_000_000)
+    first = carve(dispatch, "a")
+    dispatch.report(first.id, first.datums, seconds=0.01 * PROBE_DATUMS, final=True)
+    few = {len(carve(dispatch, f"few {number}", workers=BATCHES_PER_SECOND).datums) for number in range(100)}
+    many = [len(carve(dispatch, f"many {number}", workers=3 * BATCHES_PER_SECOND).datums) for number in range(100)]
+    assert few == {100}
+    assert len(set(many)) > 50
+    assert 225 <= min(many) < 232
+    assert 368 < max(many) <= 375
+    assert abs(sum(many) / len(many) - 300) < 5
 
 
 def test_large_inputs_go_first() -> None:

@@ -58,15 +58,26 @@ held up a thousand workers for some 100 ms."""
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], alive: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+        alive: Callable[[], bool],
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
         self._alive = alive
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets=sockets)
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or not self._alive()
@@ -82,10 +93,17 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[], None], alive: Callable[[], bool]) -> None:
+def serve(
+    app: FastAPI,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
+    alive: Callable[[], bool],
+) -> None:
     """Serve until SIGTERM or SIGINT, or until `alive` says no (asked ten times a second); from the main thread.
 
-    `on_ready` is called once requests are accepted.
+    `on_ready` is called once requests are accepted; `on_stop` when no more are, and before those that are open are waited for.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
@@ -99,4 +117,4 @@ def serve(app: FastAPI, listener: socket.socket, *, on_ready: Callable[[], None]
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
-    _Server(config, on_ready, alive).run(sockets=[listener])
+    _Server(config, on_ready, on_stop, alive).run(sockets=[listener])

@@ -27,6 +27,9 @@ SECONDS_STEP = 0.01
 """Costs are compared in such steps: which of two small datums goes first is no gain, and neighbours are read together."""
 BATCHES_PER_SECOND = 200
 """What one scheduler takes at ease; with more workers than that, batches become longer."""
+BATCH_SPREAD = 0.25
+"""Batches that are longer for that last so much more or less in turn: where datums take equally long, workers that were given batches
+together would else ask for the next ones together, for ever, and wait for each other."""
 BATCH_DATUMS_MAX = 2000
 PLACED_TOGETHER = 2048
 """Among so many of the next datums those are looked for that a machine is the best place for."""
@@ -41,6 +44,7 @@ STEAL_SECONDS = 0.1
 STRAGGLER_SECONDS = 3.0
 STRAGGLER_FACTOR = 3.0
 """A datum is run a second time if it runs so long already, and so many times longer than expected."""
+_GOLDEN = 0.618034
 
 
 NOWHERE = -1
@@ -95,6 +99,12 @@ def batch_seconds(workers: int) -> float:
     return BATCH_SECONDS * max(1.0, workers / BATCHES_PER_SECOND)
 
 
+def report_seconds(workers: int) -> float:
+    """How long a worker may be at a batch before it reports a part: a batch that was well guessed is one report."""
+    seconds = batch_seconds(workers)
+    return seconds if seconds <= BATCH_SECONDS else seconds * (1 + 2 * BATCH_SPREAD)
+
+
 class Dispatch:
     """Datums of one job that are to run: waiting, leased or reported.
 
@@ -122,6 +132,8 @@ class Dispatch:
         order = np.lexsort((positions, -_steps(sizes, SIZE_STEP) if costs is None else -_steps(costs, SECONDS_STEP)))
         self._order = positions[order]
         self._next = 0
+        self._turn = 0.0
+        """From 0 to 1: how long the next batch is to be, of those that `BATCH_SPREAD` allows."""
         self._byte_sums = _sums(sizes[order]) if rule.size_bytes is not None else None
         self._costs = None if costs is None else _Costs(positions, costs, order)
         self._retry: list[tuple[int, ...]] = []
@@ -412,13 +424,21 @@ class Dispatch:
             return min(number, _reach(self._byte_sums, self._next, self._rule.size_bytes))
         if self._rule.number is not None:
             return number
-        aim = batch_seconds(workers)
+        aim = self._aim(workers)
         if self._costs is not None:
             return max(1, min(self._costs.reach(self._next, aim, workers), BATCH_DATUMS_MAX))
         share = max(1, left // (2 * workers))
         cost = self.seconds_per_datum()
         wanted = PROBE_DATUMS if cost is None else int(aim / max(cost, 1e-6))
         return max(1, min(share, wanted, BATCH_DATUMS_MAX))
+
+    def _aim(self, workers: int) -> float:
+        """Seconds of the next batch. Turns go by the golden ratio, so that however many follow each other are spread evenly."""
+        seconds = batch_seconds(workers)
+        if seconds <= BATCH_SECONDS:
+            return seconds
+        self._turn = (self._turn + _GOLDEN) % 1.0
+        return seconds * (1 + BATCH_SPREAD * (2 * self._turn - 1))
 
 
 class _Costs:

@@ -137,6 +137,12 @@ class Server:
     def start(self) -> None:
         self._thread.start()
 
+    def let_agents_go(self) -> None:
+        """Hold no request of an agent open any longer: the server is to go down."""
+        engine = None if self._cluster is None else self._cluster.engine
+        if engine is not None:
+            engine.let_go()
+
     def stop(self) -> None:
         """Stop scheduling and end all workers; jobs stay as they are and go on with the next scheduler."""
         self._stop.set()

@@ -24,7 +24,7 @@ from paddock.pipelines.worker_pools import engine_of, worker_pool
 from paddock.runtime import job_steps
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.capacity import UNLIMITED, Capacity
-from paddock.runtime.dispatch import Lease, LeaseId, Rescue, batch_seconds
+from paddock.runtime.dispatch import Lease, LeaseId, Rescue, report_seconds
 from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.load import Load, job_load
@@ -424,7 +424,7 @@ class Scheduler:
                 continue
             for grant, batch in zip(grants, batches, strict=True):
                 self._tell_of_transform(grant.worker, active)
-                seconds = batch_seconds(self._pool_size)
+                seconds = report_seconds(self._pool_size)
                 task = dataclasses.replace(batch, gpus=grant.gpus, alone=grant.alone, report_seconds=seconds)
                 self._engine.send(grant.worker, task)
 

@@ -40,6 +40,8 @@ from paddock.storage.objects import Bytes, LocalObjects, ObjectWriter
 
 BEAT_SECONDS = 1.0
 START_SECONDS = 5.0
+SPREAD = 0.5
+"""Datums take so much more or less than the mean, evenly spread."""
 
 
 @dataclass(slots=True)
@@ -69,7 +71,10 @@ class Latencies:
 
 
 class SimulatedAgents:
-    """`run` until cancelled, or for some seconds. datum_seconds: what each datum takes."""
+    """`run` until cancelled, or for some seconds. datum_seconds: what a datum takes, give or take `SPREAD` of it.
+
+    If all took the same, workers that were given batches together would ask for the next ones together, for ever.
+    """
 
     def __init__(
         self,
@@ -217,15 +222,16 @@ class _Agent:
         state, owner = self._slots[slot], self._owner
         async with state.busy:
             state.batch, state.since, state.keep = batch, time.perf_counter(), len(batch.datums)
-            await asyncio.sleep(owner._datum_seconds * len(batch.datums))
+            seconds = [owner._datum_seconds * random.uniform(1 - SPREAD, 1 + SPREAD) for _ in batch.datums]
+            await asyncio.sleep(sum(seconds))
             datums = batch.datums[: state.keep]
             self._claim(slot)
             writer = ReportWriter(owner._objects, {}, chunking=self._chunking)
             results = []
             for position, datum in enumerate(datums):
-                seconds = owner._datum_seconds
-                outcome = DatumOutcome(datum.id, datum.key, DatumState.SUCCESS, 0, "", "", 1, seconds, (), b"")
-                results.append(DatumResult(position, writer.add(outcome), DatumState.SUCCESS, seconds))
+                took = seconds[position]
+                outcome = DatumOutcome(datum.id, datum.key, DatumState.SUCCESS, 0, "", "", 1, took, (), b"")
+                results.append(DatumResult(position, writer.add(outcome), DatumState.SUCCESS, took))
             digest, packs = writer.finish(batch.job, batch.transform)
             state.batch = None
             self._say(slot, BatchReport(batch.lease, final=True, batch=digest, datums=tuple(results), packs=packs))

@@ -119,7 +119,7 @@ def serve_home(app: FastAPI, listener: socket, server: Server, *, on_ready: Call
     """Serve and schedule until told to stop; `on_ready` is called once requests are accepted. Raises what ended the scheduler."""
     server.start()
     try:
-        serve(app, listener, on_ready=on_ready, alive=lambda: server.alive)
+        serve(app, listener, on_ready=on_ready, on_stop=server.let_agents_go, alive=lambda: server.alive)
     finally:
         output.note("stopping; unfinished jobs go on with the next start")
         server.stop()

@@ -169,6 +169,13 @@ class NetworkEngine:
                 agent.retired = True
                 self._queue(agent, 0, None, retire=True)
 
+    def let_go(self) -> None:
+        """Have all exchanges that are held open answered now, with nothing: the server is going down. For any thread."""
+        with self._lock:
+            wakes = [agent.wake for agent in self._agents.values() if agent.wake is not None]
+        for wake in wakes:
+            wake()
+
     def fileno(self) -> int:
         """Readable when `poll` has something."""
         return self._wake
