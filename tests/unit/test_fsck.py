@@ -11,6 +11,7 @@ import pytest
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.ids import Digest
 from paddock.model.store_records import CheckReport, DamageKind
+from paddock.runtime.damaged_files import FILES_NAMED_MAX
 from paddock.runtime.fsck import check_store
 from paddock.runtime.garbage import collect_garbage
 from paddock.versions.home import Home
@@ -117,6 +118,52 @@ def test_a_lost_pack_names_every_file_that_it_held(paddock: EmbeddedPaddock, hom
     assert DamageKind.PACK_MISSING in kinds(report)
     # The pack also held the second commit's tree, so which of its files are hit can't be told one by one.
     assert report.others == (f"commit default/data@{paddock.commits.inspect('data@main').id}: all files",)
+
+
+def test_of_many_files_that_are_hit_the_first_are_named_and_all_counted(
+    paddock: EmbeddedPaddock, home: Home, tmp_path: Path
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(FILES_NAMED_MAX + 5):
+        (many / f"{number:05d}").write_bytes(b"%d" % number)
+    for repo in ("first", "second"):  # of the second only the tree is stored, in a pack of its own
+        paddock.repos.create(repo)
+        paddock.files.put_tree(f"{repo}@main:/", many)
+        (many / "empty").write_bytes(b"")  # or both would have one tree
+    pack_of(home, digest_of(paddock, "first@main:/00000")).unlink()
+    report = check(home)
+    second = f"default/second@{paddock.commits.inspect('second@main').id}"
+    assert report.files == tuple(f"{second}:/{number:05d}" for number in range(FILES_NAMED_MAX))
+    assert report.files_hit == FILES_NAMED_MAX + 5
+    assert report.others == (f"commit default/first@{paddock.commits.inspect('first@main').id}: all files",)
+
+
+def test_after_a_repair_that_got_nothing_back_a_check_finds_what_it_said(paddock: EmbeddedPaddock, home: Home) -> None:
+    pack_of(home, digest_of(paddock, "data@main:/b")).unlink()
+    flip(home, digest_of(paddock, "data@main:/a"))
+    repaired, again = check(home, data=True, repair=True), check(home, data=True)
+    assert kinds(again) == {DamageKind.CHUNK_MISSING}
+    assert (repaired.damages, repaired.files, repaired.files_hit, repaired.others, repaired.chunks) == (
+        again.damages,
+        again.files,
+        again.files_hit,
+        again.others,
+        again.chunks,
+    )
+
+
+def test_a_chunk_that_another_pack_has_too_is_found_there(paddock: EmbeddedPaddock, home: Home) -> None:
+    with home.pin(), home.chunks.writer() as one, home.chunks.writer() as other:
+        one.put(noise(77))
+        other.put(noise(77))
+        (first,), (second,) = one.flush(), other.flush()
+    assert first.chunks[0][0] == second.chunks[0][0]
+    paddock.files.put("data@main:/twice", noise(77))
+    pack_of(home, first.chunks[0][0].hex()).unlink()
+    assert check(home).files == (address(paddock, "main", "/twice"),)
+    assert check(home, repair=True).sound
+    assert b"".join(paddock.files.read("data@main:/twice")) == noise(77)
 
 
 @pytest.mark.parametrize("where", ["footer", "index"])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.catalog.garbage import RootRow
 from paddock.model.errors import Corrupt, NotFound
 from paddock.model.ids import Digest
-from paddock.storage.columnar import decode_segment, key_bytes, single_array
+from paddock.storage.columnar import decode_segment, key_bytes, number_array, single_array
 from paddock.storage.digest_set import Heads, heads, member_of
 from paddock.storage.table_roots import SegmentRef
 from paddock.storage.tree_kinds import TREE
@@ -29,16 +30,28 @@ class Hit:
     count: int = 0
     others: dict[str, None] = field(default_factory=dict)
 
-    def add(self, address: str, count: int = 1) -> None:
-        self.count += count
-        if len(self.files) < FILES_NAMED_MAX:
-            self.files.append(address)
+    @property
+    def room(self) -> int:
+        """How many files more are to be named."""
+        return FILES_NAMED_MAX - len(self.files)
+
+    def add(self, commit: str, part: _Part) -> None:
+        self.count += part.count
+        self.files += [f"{commit}:{path}" for path in part.paths[: self.room]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is hit of the files in one segment. paths: the first of them, as many as there was room for; others are only counted."""
+
+    count: int
+    paths: Sequence[str]
 
 
 def find_hit(home: Home, roots: Iterable[RootRow], lost: Heads) -> Hit:
     """Name the files of all commits that need a chunk among `lost` (sorted). Reads the trees of all commits once."""
     hit = Hit()
-    known: dict[Digest, list[str] | None] = {}
+    known: dict[Digest, _Part] = {}
     for row in roots:
         if row.kind != "tree" or not row.holder.startswith(("commit ", "code ")):
             continue
@@ -50,29 +63,26 @@ def find_hit(home: Home, roots: Iterable[RootRow], lost: Heads) -> Hit:
             continue
         for segment in segments:
             if segment.digest not in known:
-                known[segment.digest] = _lost_paths(home, segment, lost)
-            paths = known[segment.digest]
-            if commit is None:
-                if paths is None or paths:
-                    hit.others[row.holder] = None
-            elif paths is None:
-                hit.add(f"{commit}:{segment.first} … {segment.last}", segment.rows)
-            else:
-                for path in paths:
-                    hit.add(f"{commit}:{path}")
+                known[segment.digest] = _part_of(home, segment, lost, room=hit.room)
+            part = known[segment.digest]
+            if commit is not None:
+                hit.add(commit, part)
+            elif part.count:
+                hit.others[row.holder] = None
     return hit
 
 
-def _lost_paths(home: Home, segment: SegmentRef, lost: Heads) -> list[str] | None:
-    """Paths in a segment whose bytes are lost; None where the segment itself can't be read."""
+def _part_of(home: Home, segment: SegmentRef, lost: Heads, *, room: int) -> _Part:
+    """The files in a segment whose bytes are lost; all of them, by the first and the last, where the segment itself can't be read."""
     try:
         table = decode_segment(TREE, home.chunks.read(segment.digest))
     except (Corrupt, NotFound):
-        return None
-    return list(_paths(table, lost))
+        return _Part(segment.rows, (f"{segment.first} … {segment.last}",))
+    hit = _hit_rows(table, lost)
+    return _Part(len(hit), table.column("path").take(number_array(hit[:room])).to_pylist())
 
 
-def _paths(table: pa.Table, lost: Heads) -> Iterator[str]:
+def _hit_rows(table: pa.Table, lost: Heads) -> npt.NDArray[np.int64]:
     lists = single_array(table.column("chunks"))
     counts = pc.list_value_length(lists).to_numpy()
     sizes = single_array(table.column("size")).to_numpy()
@@ -81,5 +91,4 @@ def _paths(table: pa.Table, lost: Heads) -> Iterator[str]:
     _, listed = key_bytes(lists.flatten())
     rows = np.repeat(np.arange(len(counts)), counts)
     hit[rows[member_of(heads(listed.data), lost)]] = True
-    paths = table.column("path").to_pylist()
-    yield from (paths[row] for row in np.flatnonzero(hit).tolist())
+    return np.flatnonzero(hit)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from paddock.catalog import chunk_index
 from paddock.catalog import garbage as garbage_sql
-from paddock.catalog.garbage import PackRow
 from paddock.model.errors import Corrupt, NotFound
 from paddock.model.ids import Digest, PackId, new_id
 from paddock.model.records import Location, PackRecord
 from paddock.runtime.garbage import chunks_by_pack
+from paddock.runtime.lost_chunks import Lost
 from paddock.runtime.pack_census import chunk_pages
 from paddock.storage.chunks import read_chunk
 from paddock.storage.digest_set import Heads, heads_of, member_of
@@ -40,51 +40,54 @@ class Repair:
             raise NotFound(f"{source} does not exist; name a directory with the files, or another home")
         self._rebuilt = False
 
-    def mend(
-        self, lost_packs: Sequence[PackRow], lost_chunks: dict[Digest, int], missing: Heads, *, rebuild: bool
-    ) -> bool:
-        """One round, for what a check found; whether anything changed, so that another check is worth while."""
-        before = len(self.done)
-        if lost_packs or lost_chunks:
-            self._drop(lost_packs, lost_chunks)
+    def mend(self, lost: Lost, missing: Heads, whole: Collection[str], *, rebuild: bool) -> bool:
+        """One round, for what a check found; whether chunks were regained, so that another check is worth while. What is lost is out of
+        the index then. whole: packs (names) all of whose chunks the index has there."""
+        before = self.restored
+        saved = self._drop(lost) if lost else 0
         if rebuild:
-            self._rebuild()
+            self._rebuild(whole)
         if self._source is not None and len(missing):
             self._take(missing)
-        return len(self.done) > before
+        return saved > 0 or self.restored > before
 
-    def _drop(self, lost_packs: Sequence[PackRow], lost_chunks: dict[Digest, int]) -> None:
-        """Take out of the index what can't be read; save what can be from packs whose own index is gone."""
-        indexed = chunks_by_pack(self._home, [row.id for row in lost_packs]) if lost_packs else {}
+    def _drop(self, lost: Lost) -> int:
+        """Take out of the index what can't be read; save what can be from packs whose own index is gone. How many chunks were saved."""
+        indexed = chunks_by_pack(self._home, [row.id for row in lost.torn]) if lost.torn else {}
         with PackRewriter(self._home.objects) as rewriter:
-            for row in lost_packs:
-                rewriter.copy([chunk for chunk in indexed[row.id] if chunk[0] not in lost_chunks])
+            for chunks in indexed.values():
+                rewriter.copy([chunk for chunk in chunks if chunk[0] not in lost.chunks])
             copies = rewriter.finish()
         with self._home.catalog.write() as tx:
-            garbage_sql.condemn(tx, [row.id for row in lost_packs], garbage_sql.generation(tx))
+            garbage_sql.condemn(tx, [row.id for row in lost.packs], garbage_sql.generation(tx))
             chunk_index.register(tx, [copy.record() for copy in copies])
-            for pack in set(lost_chunks.values()):
-                garbage_sql.drop_chunks(tx, pack, sorted(digest for digest, at in lost_chunks.items() if at == pack))
-            for row in lost_packs:
+            for pack, digests in lost.by_pack():
+                garbage_sql.drop_chunks(tx, pack, digests)
+            for row in lost.torn:
                 garbage_sql.drop_chunks(tx, row.id, sorted(digest for digest, _ in indexed[row.id]))
+            for row in lost.packs:
                 garbage_sql.drop_pack(tx, row.id)
             garbage_sql.set_epoch(tx, new_id())
             garbage_sql.next_generation(tx)
-        if lost_chunks:
-            self.done.append(f"took {_chunks(len(lost_chunks))} that can't be read out of the index")
-        if lost_packs:
-            saved = sum(copy.chunks for copy in copies)
-            self.done.append(f"gave up {_packs(len(lost_packs))}; {_chunks(saved)} of what they held could be saved")
+        saved = sum(copy.chunks for copy in copies)
+        if lost.chunk_count:
+            self.done.append(f"took {_chunks(lost.chunk_count)} that can't be read out of the index")
+        if lost.packs:
+            self.done.append(f"gave up {_packs(len(lost.packs))}; {_chunks(saved)} of what they held could be saved")
+        return saved
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, whole: Collection[str]) -> None:
         """Enter chunks that packs have and the index does not, each read once before."""
         if self._rebuilt:
             return
         self._rebuilt = True
         entered = 0
         for info in self._home.objects.list("packs/"):
+            pack = PackId(info.key.rpartition("/")[2])
+            if pack in whole:
+                continue
             try:
-                record = read_pack_index(self._home.objects, PackId(info.key.rpartition("/")[2]), size=info.size)
+                record = read_pack_index(self._home.objects, pack, size=info.size)
             except (Corrupt, NotFound):
                 continue
             known = self._home.chunks.locate([digest for digest, _ in record.chunks])
