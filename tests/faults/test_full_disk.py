@@ -6,11 +6,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
+
+from paddock.model.errors import LimitExceeded
+from paddock.storage.network_objects import SINGLE_BYTES_MAX, NetworkObjects
 
 NAMESPACE = ["unshare", "--map-root-user", "--mount"] if os.getuid() else ["unshare", "--mount"]
 DISK_BYTES = 6 << 20
@@ -49,3 +54,25 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert (notes / "names").read_text().split() == ["f2", "f3", "f4"]
     assert [file["path"] for file in json.loads((notes / "listing").read_text())] == ["/f2", "/f3", "/f4"]
+
+
+@pytest.mark.parametrize("more_bytes", [100, 1 << 20], ids=["held back", "at once"])
+def test_a_full_disk_under_what_is_on_its_way_to_a_store(tmp_path: Path, more_bytes: int) -> None:
+    """Large objects wait in a temporary file, whose last bytes are written late."""
+    objects = NetworkObjects(MemoryStore(), "memory://")
+    writer = objects.create("large")
+    writer.write(bytes(SINGLE_BYTES_MAX + 1))
+
+    def rest() -> None:
+        writer.write(bytes(more_bytes))
+        writer.finish()
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SINGLE_BYTES_MAX + 1, before[1]))  # Python ignores the signal
+    try:
+        with pytest.raises(LimitExceeded, match=r"can't write .*the file would be larger"):
+            rest()
+        writer.abort()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not objects.exists("large")

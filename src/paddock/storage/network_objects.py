@@ -10,6 +10,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -263,11 +264,16 @@ class _NetworkWriter:
         self._size += len(data)
 
     def finish(self) -> None:
+        try:
+            self._content.flush()  # the last bytes may meet a full disk only now
+        except OSError as error:
+            raise translate_os(error, "write", tempfile.gettempdir()) from error
         self._objects.store(self._key, self._content, self._size)
         self._content.close()
 
     def abort(self) -> None:
-        self._content.close()
+        with suppress(OSError):  # of bytes that the disk does not take; the file is closed all the same
+            self._content.close()
 
 
 class _Watched:
