@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,43 +36,41 @@ class OutputError(Exception):
 
 @dataclass(slots=True)
 class Collector:
-    """Collects outputs of one slot.
+    """Collects outputs of one slot, datum after datum.
 
-    pfs: directory that user code knows as `/pfs`, by its real path. shown: what messages call it (`/pfs`).
-    host_pfs: the same directory by the path where the worker may write.
-    present: files in place as inputs, by path below `pfs`. sink: where bytes go. tick: called often. settle: called where
-    something is another user's and closed to this one.
+    pfs: directory that user code knows as `/pfs`, by its real path, where this process may write to `out` too.
+    tick: called often. settle: called where something is another user's and closed to this one.
     """
 
     pfs: str
-    host_pfs: str
-    shown: str
-    present: Mapping[str, Placed]
-    sink: ChunkSink
-    tick: Callable[[], None]
-    settle: Callable[[], None] = lambda: None
-    rows: list[OutputFile] = field(default_factory=list)
+    tick: Callable[[], object]
+    settle: Callable[[], None]
+    _present: Mapping[str, Placed] = field(default_factory=dict)
+    _sink: ChunkSink | None = None
+    _rows: list[OutputFile] = field(default_factory=list)
     plain: list[str] | None = None
     """Names of all that was in `/pfs/out`, where that was nothing but files."""
 
-    def collect(self) -> list[OutputFile]:
+    def collect(self, present: Mapping[str, Placed], sink: ChunkSink) -> list[OutputFile]:
         """All files below `/pfs/out`, stored. Directories without files leave no trace; modes are changed if need be.
+
+        present: files in place as inputs, by path below `pfs`. sink: where bytes go.
 
         Links to inputs (files and directories) become the input's content without reading a byte; links within
         `/pfs/out` or to the code become copies. OutputError: whatever else there is, or cannot be read. Errors of
         the sink pass through; it must not be used any more then.
         """
-        self.rows.clear()
-        self.plain = []
+        self._present, self._sink = present, sink
+        self._rows, self.plain = [], []
         try:
-            self._folder(f"{self.host_pfs}/out", "", ())
+            self._folder(f"{self.pfs}/out", "", ())
         except OSError as error:
-            place = f"{self.shown}{os.fsdecode(error.filename or '')[len(self.host_pfs) :]}"
+            place = os.fsdecode(error.filename or self.pfs)
             raise OutputError(str(translate(error, "read the output", f"{place[:200]!a}", reading=True))) from error
-        return self.rows
+        return self._rows
 
     def _folder(self, path: str, name: str, above: tuple[str, ...]) -> None:
-        """Collect a directory (host path) as `name`. above: real paths of the directories that led here by links."""
+        """Collect a directory as `name`. above: real paths of the directories that led here by links."""
         if name.count("/") > _DEPTH_MAX:
             raise OutputError(f"{self._say(name)[:120]}… is nested more than {_DEPTH_MAX} directories deep; flatten it")
         for entry in self._entries(path):
@@ -100,7 +98,7 @@ class Collector:
         finally:
             os.close(descriptor)
 
-    def _entries(self, path: str) -> Iterator[os.DirEntry[str]]:
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
         """Entries of a directory in name order, so that equal outputs give equal rows."""
         try:
             found = list(os.scandir(path))
@@ -109,7 +107,7 @@ class Collector:
             found = list(os.scandir(path))
         if len(found) > 1:
             found.sort(key=lambda entry: entry.name)
-        return iter(found)
+        return found
 
     def _open(self, path: str) -> int:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -130,15 +128,16 @@ class Collector:
         if not stat.S_ISREG(state.st_mode):
             raise OutputError(self._not_a_file(name, state.st_mode))
         executable = state.st_mode & stat.S_IXUSR != 0
-        small = self.sink.chunking.min_bytes
-        if state.st_size <= small:
+        sink = self._sink
+        assert sink is not None, "something is being collected"
+        if state.st_size <= sink.chunking.min_bytes:
             # A file no longer than the shortest chunk is one chunk: no need to look for cuts.
             data = os.read(descriptor, state.st_size) if state.st_size else b""
-            digest = self.sink.put(data) if data else EMPTY_DIGEST
-            self.rows.append(OutputFile(name, len(data), digest, executable, ()))
+            digest = sink.put(data) if data else EMPTY_DIGEST
+            self._rows.append(OutputFile(name, len(data), digest, executable, ()))
             return
-        stored = self.sink.put_stream(_TickingReader(descriptor, self.tick))
-        self.rows.append(OutputFile(name, stored.size, stored.digest, executable, stored.chunks))
+        stored = sink.put_stream(_TickingReader(descriptor, self.tick))
+        self._rows.append(OutputFile(name, stored.size, stored.digest, executable, stored.chunks))
 
     def _link(self, path: str, name: str, above: tuple[str, ...]) -> None:
         """A link in `/pfs/out`: to an input, to the code, or to something else in `/pfs/out`; nothing else is kept."""
@@ -146,29 +145,27 @@ class Collector:
         target = self._resolve(path, name, text)
         if target == self.pfs or not target.startswith(self.pfs + "/"):
             raise OutputError(
-                f"{self._say(name)} is a link to {text}, which is outside {self.shown}: "
-                f"copy the file itself into {self.shown}/out"
+                f"{self._say(name)} is a link to {text}, which is outside {self.pfs}: "
+                f"copy the file itself into {self.pfs}/out"
             )
         inner = target[len(self.pfs) + 1 :]
         top = inner.partition("/")[0]
         if top not in ("out", ".code", ".env"):
             self._reference(inner, name)
             return
-        host_target = f"{self.host_pfs}/{inner}"
-        if not os.path.isdir(host_target):
-            self._file(host_target, name)
+        if not os.path.isdir(target):
+            self._file(target, name)
             return
         own = os.path.realpath(os.path.dirname(path))
-        holders = (*above, host_target)
-        if host_target in above or f"{own}/".startswith(f"{os.path.realpath(host_target)}/"):
+        holders = (*above, target)
+        if target in above or f"{own}/".startswith(f"{target}/"):
             raise OutputError(f"{self._say(name)} is a link to {text}, a directory that holds it: remove the link")
-        self._folder(host_target, name, holders)
+        self._folder(target, name, holders)
 
     def _resolve(self, path: str, name: str, text: str) -> str:
-        """The real path that a link leads to, seen as user code sees it."""
-        seen = self.pfs + path[len(self.host_pfs) :]
+        """The real path that a link leads to."""
         try:
-            return os.path.realpath(seen, strict=True)
+            return os.path.realpath(path, strict=True)
         except FileNotFoundError:
             raise OutputError(
                 f"{self._say(name)} is a link to {text}, which does not exist: "
@@ -181,21 +178,21 @@ class Collector:
 
     def _reference(self, inner: str, name: str) -> None:
         """Take an input file, or all input files of a directory, as they are stored."""
-        placed = self.present.get(inner)
+        placed = self._present.get(inner)
         if placed is not None:
             self._take(inner, name, placed)
             return
         prefix = f"{inner}/"
-        for path, each in self.present.items():
+        for path, each in self._present.items():
             if path.startswith(prefix):
                 self._take(path, f"{name}/{path[len(prefix) :]}", each)
 
     def _take(self, inner: str, name: str, placed: Placed) -> None:
         if placed.file.cut is None:
-            self.rows.append(_row(name, placed))
+            self._rows.append(_row(name, placed))
         else:
             # A piece of a file has no chunks of its own.
-            self._file(f"{self.host_pfs}/{inner}", name)
+            self._file(f"{self.pfs}/{inner}", name)
 
     def _check_name(self, name: str) -> None:
         try:
@@ -214,7 +211,7 @@ class Collector:
         )
 
     def _say(self, name: str) -> str:
-        return f"{self.shown}/out{name}"
+        return f"{self.pfs}/out{name}"
 
 
 class _TickingReader:
@@ -222,7 +219,7 @@ class _TickingReader:
 
     __slots__ = ("_descriptor", "_tick")
 
-    def __init__(self, descriptor: int, tick: Callable[[], None]) -> None:
+    def __init__(self, descriptor: int, tick: Callable[[], object]) -> None:
         self._descriptor = descriptor
         self._tick = tick
 

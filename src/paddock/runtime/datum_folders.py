@@ -26,7 +26,7 @@ class DatumFolders:
     """
 
     def __init__(
-        self, slot: Path, root: str, read_chunk: ReadChunk, *, protected: bool, memory: bool, tick: Callable[[], None]
+        self, slot: Path, root: str, read_chunk: ReadChunk, *, protected: bool, memory: bool, tick: Callable[[], object]
     ) -> None:
         """slot: the worker's scratch directory. root: `/pfs` by the path where the worker writes. memory: the slot has
         some (see `sandbox.enter_private_root`)."""
@@ -75,13 +75,13 @@ class SizeHistory:
     def suits_memory(self, datum: DatumTask) -> bool:
         if not self._small or self._outgrown:
             return False
-        size = sum(file.size for each in datum.inputs if not each.empty_files for file in each.files)
+        size = sum([file.size for each in datum.inputs if not each.empty_files for file in each.files])
         return size <= _INPUT_BYTES_MAX
 
     def note(self, outcome: DatumOutcome) -> None:
         """Take a datum that has ended into account."""
         if outcome.state is DatumState.SUCCESS:
-            output_bytes = sum(file.size for file in outcome.files)
+            output_bytes = sum([file.size for file in outcome.files])
             self._small = outcome.seconds <= _SECONDS_MAX and output_bytes <= _OUTPUT_BYTES_MAX
 
     def outgrow(self) -> None:

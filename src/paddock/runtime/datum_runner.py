@@ -89,7 +89,8 @@ class Slot:
 
     @property
     def out(self) -> str:
-        return f"{self.host_pfs}/{OUT_FOLDER}"
+        """Where commands leave results; this process may write there by the same path, which is the shortest."""
+        return f"{self.pfs}/{OUT_FOLDER}"
 
     @property
     def temporary(self) -> Path:
@@ -123,6 +124,7 @@ class Transform:
     stdin: int | None
     err_stdin: int | None
     sizes: SizeHistory
+    limits_scratch: bool = False
     watch: LimitWatch | None = None
 
 
@@ -131,7 +133,8 @@ def prepare_transform(task: TransformTask, slot: Slot, commands: Commands) -> Tr
     cwd = working_directory(task, slot.pfs, commands.cwd)
     environment = base_environment(commands.environment, task, slot.pfs)
     environment[b"PWD"] = os.fsencode(cwd)
-    if _limits_scratch(task):
+    limits_scratch = any(each.kind in ("scratch", "disk") for each in task.limits)
+    if limits_scratch:
         slot.temporary.mkdir(exist_ok=True)
         slot.temporary.chmod(slot.open_mode)
         environment[b"TMPDIR"] = os.fsencode(slot.temporary)
@@ -143,6 +146,7 @@ def prepare_transform(task: TransformTask, slot: Slot, commands: Commands) -> Tr
         _stdin_file(slot.scratch / "stdin", task.stdin),
         _stdin_file(slot.scratch / "stdin", task.err_stdin),
         SizeHistory.of(task),
+        limits_scratch,
         LimitWatch(
             task.limits,
             out=slot.out,
@@ -153,10 +157,6 @@ def prepare_transform(task: TransformTask, slot: Slot, commands: Commands) -> Tr
         if task.limits
         else None,
     )
-
-
-def _limits_scratch(task: TransformTask) -> bool:
-    return any(each.kind in ("scratch", "disk") for each in task.limits)
 
 
 class ReportLostError(Exception):
@@ -202,13 +202,14 @@ class DatumRunner:
         read_chunk: Callable[[Digest, Location], bytes],
         *,
         laps: Laps,
-        tick: Callable[[], None],
+        tick: Callable[[], object],
         interrupted: Callable[[], bool],
     ) -> None:
         """interrupted: whether something from outside ends the processes of this worker."""
         self._laps = laps
         self._interrupted = interrupted
         self._slot = slot
+        self._out = slot.out
         self._commands = commands
         self._processes = processes
         self._warm = warm
@@ -220,7 +221,7 @@ class DatumRunner:
         """The container of the commands is gone: no datum can be run any more."""
         self._frame_datums = 1
         self._read_chunk = read_chunk
-        self._tick = tick
+        self._collector = Collector(slot.pfs, tick, commands.settle_out)
         self._folders = DatumFolders(
             slot.scratch, slot.host_pfs, read_chunk, protected=slot.isolated, memory=slot.memory, tick=tick
         )
@@ -287,7 +288,7 @@ class DatumRunner:
             self._dirty = True
             cancelled = not self._try_all(batch, datum, transform, sink, attempts)
             self._clear_out()
-            if _limits_scratch(transform.task):
+            if transform.limits_scratch:
                 self._commands.settle_scratch()
                 clear_folder(str(self._slot.temporary), mode=self._slot.open_mode)
             self._laps.lap(OUTPUT)
@@ -354,14 +355,14 @@ class DatumRunner:
     def _remove(self, names: Sequence[str]) -> bool:
         """Remove just these files from `/pfs/out`; False where the command has closed that to this process."""
         try:
-            clear_files(self._slot.out, names, mode=self._slot.open_mode)
+            clear_files(self._out, names, mode=self._slot.open_mode)
         except PaddockError:
             return False
         return True
 
     def _empty_out(self) -> None:
         self._commands.settle_out()
-        clear_folder(self._slot.out, mode=self._slot.open_mode)
+        clear_folder(self._out, mode=self._slot.open_mode)
 
     def _try_all(
         self, batch: BatchTask, datum: DatumTask, transform: Transform, sink: ChunkSink, attempts: _Attempts
@@ -370,9 +371,10 @@ class DatumRunner:
         task = transform.task
         line = task_line(batch, datum, self._slot.pfs) if task.warm else b""
         variables: dict[bytes, bytes] = {}
+        environment = transform.environment
         if not task.warm or task.err_cmd:
             variables = datum_environment(batch, datum, self._slot.pfs) | transform.spec_environment
-        environment = transform.environment | variables
+            environment = environment | variables
 
         def run() -> Exit | CannotStart | Answer | Misspoke:
             if task.warm:
@@ -398,7 +400,7 @@ class DatumRunner:
                 return False
             if isinstance(ended, (Exit, CannotStart)) and ended.lost:
                 return self._lose(ended, batch, attempts)
-            if self._folders.in_memory and disk_is_full(self._slot.out):
+            if self._folders.in_memory and disk_is_full(self._out):
                 attempts.log.say("it needs more room than there is in memory, so it runs again on disk")
                 transform.sizes.outgrow()
                 attempts.tries -= 1
@@ -470,9 +472,9 @@ class DatumRunner:
             )
         elif ended.code == 0 or ended.code in transform.task.accept_return_code:
             self._collect(transform, sink, attempts)
-        elif disk_is_full(self._slot.out):
+        elif disk_is_full(self._out):
             # The command failed because it could not write; that is not its fault, so no try is spent on it.
-            raise disk_full_error(self._slot.out)
+            raise disk_full_error(self._slot.host_pfs)
         else:
             attempts.reason = f"the command {_how_it_ended(ended.code)}{_last_words(attempts.log)}"
 
@@ -484,8 +486,8 @@ class DatumRunner:
         elif not answer.error:
             attempts.exit_code = 0
             self._collect(transform, sink, attempts)
-        elif disk_is_full(self._slot.out):
-            raise disk_full_error(self._slot.out)
+        elif disk_is_full(self._out):
+            raise disk_full_error(self._slot.host_pfs)
         else:
             attempts.exit_code, attempts.reason = 1, answer.error[:_ERROR_MAX]
 
@@ -616,12 +618,9 @@ class DatumRunner:
             raise ReportLostError(error) from error
 
     def _collect(self, transform: Transform, sink: ChunkSink, attempts: _Attempts) -> None:
-        slot = self._slot
-        present, settle = self._folders.inputs.present, self._commands.settle_out
-        collector = Collector(slot.pfs, slot.host_pfs, slot.pfs, present, sink, self._tick, settle)
         try:
-            files = collector.collect()
-            self._plain = collector.plain
+            files = self._collector.collect(self._folders.inputs.present, sink)
+            self._plain = self._collector.plain
             self._take_files(tuple(files), transform, attempts)
         except OutputError as error:
             attempts.reason = str(error)
@@ -699,16 +698,16 @@ def _outcome(datum: DatumTask, attempts: _Attempts, seconds: float) -> DatumOutc
     elif attempts.recovered:
         state = DatumState.RECOVERED
     return DatumOutcome(
-        id=datum.id,
-        key=datum.key,
-        state=state,
-        exit_code=attempts.exit_code,
-        reason="" if attempts.succeeded else attempts.reason,
-        error_code=attempts.error_code,
-        tries=attempts.tries,
-        seconds=seconds,
-        files=attempts.files if attempts.succeeded else (),
-        log=attempts.log.content(),
+        datum.id,
+        datum.key,
+        state,
+        attempts.exit_code,
+        "" if attempts.succeeded else attempts.reason,
+        attempts.error_code,
+        attempts.tries,
+        seconds,
+        attempts.files if attempts.succeeded else (),
+        attempts.log.content(),
     )
 
 

@@ -33,6 +33,11 @@ class LiveLog:
         self._written = 0
         self._paths: list[Path] = []
 
+    @property
+    def open(self) -> bool:
+        """Whether there is a file that is still written."""
+        return self._file >= 0
+
     def flush(self, log: DatumLog | None, name: tuple[CommitId, str, str], age_seconds: float) -> None:
         """Write what `log` has got since the last call; name: job, transform and datum. Cheap where there is nothing."""
         if log is not self._log:

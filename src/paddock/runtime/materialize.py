@@ -12,7 +12,7 @@ from typing import NamedTuple
 from paddock.model.errors import Corrupt, InvalidInput
 from paddock.model.ids import Digest
 from paddock.model.records import Location
-from paddock.runtime.protocol import FileTask, InputTask
+from paddock.runtime.protocol import Cut, FileTask, InputTask
 from paddock.storage.os_errors import translate
 
 ReadChunk = Callable[[Digest, Location], bytes]
@@ -30,6 +30,11 @@ class Placed(NamedTuple):
     file: FileTask
     empty: bool
 
+    @property
+    def bytes(self) -> int:
+        """How long it is where it lies."""
+        return 0 if self.empty else self.file.size
+
 
 class InputFolder:
     """The inputs below `/pfs`. `root` is its path for the worker, who may write there while user code may not.
@@ -40,7 +45,7 @@ class InputFolder:
     thread-safe.
     """
 
-    def __init__(self, root: str, read_chunk: ReadChunk, *, protected: bool, tick: Callable[[], None]) -> None:
+    def __init__(self, root: str, read_chunk: ReadChunk, *, protected: bool, tick: Callable[[], object]) -> None:
         self._root = root
         self._read_chunk = read_chunk
         self._tick = tick
@@ -70,8 +75,8 @@ class InputFolder:
         for path, placed in fresh:
             self._tick()
             target = f"{self._root}/{path}"
-            reused = spares.take(path, placed)
-            write_file(target, placed, self._read_chunk, protected=self._protected, reused=reused)
+            old = spares.take(path, placed)
+            write_file(target, placed, self._read_chunk, protected=self._protected, over=old)
             self.present[path] = placed
         spares.remove()
         if not self._protected:
@@ -105,21 +110,21 @@ class _Spares:
         self._root = root
         self._stale = dict(stale)
 
-    def take(self, path: str, placed: Placed) -> bool:
-        """Put an old file at `path`, to be written over, if there is a fitting one; whether there is."""
+    def take(self, path: str, placed: Placed) -> Placed | None:
+        """Put an old file at `path`, to be written over, if there is a fitting one: what it is."""
         old = self._stale.pop(path, None)
         if old is not None:
             if old.file.executable == placed.file.executable:
-                return True
+                return old
             os.unlink(f"{self._root}/{path}")
-            return False
+            return None
         for spare, old in self._stale.items():
             if old.file.executable == placed.file.executable:
                 os.rename(f"{self._root}/{spare}", f"{self._root}/{path}")
                 del self._stale[spare]
-                return True
+                return old
             break
-        return False
+        return None
 
     def remove(self) -> None:
         """Remove what was not taken."""
@@ -153,13 +158,17 @@ class CodeFolder:
         self._transform = transform
 
 
-def file_content(file: FileTask, read_chunk: ReadChunk) -> Iterator[bytes | memoryview]:
+def file_content(file: FileTask, read_chunk: ReadChunk) -> Iterable[bytes | memoryview]:
     """The bytes of a file or of a piece of one, in parts. Raises what `read_chunk` raises."""
-    if file.cut is None:
-        for digest, location in file.chunks:
-            yield read_chunk(digest, location)
-        return
-    skip, head, tail = file.cut
+    if file.cut is not None:
+        return _piece_content(file, file.cut, read_chunk)
+    if len(file.chunks) == 1:
+        return (read_chunk(*file.chunks[0]),)
+    return (read_chunk(digest, location) for digest, location in file.chunks)
+
+
+def _piece_content(file: FileTask, cut: Cut, read_chunk: ReadChunk) -> Iterator[bytes | memoryview]:
+    skip, head, tail = cut
     yield head
     left = file.size - len(head) - len(tail)
     for digest, location in file.chunks:
@@ -171,25 +180,25 @@ def file_content(file: FileTask, read_chunk: ReadChunk) -> Iterator[bytes | memo
 
 
 def write_file(
-    target: str, placed: Placed, read_chunk: ReadChunk, *, protected: bool = True, reused: bool = False
+    target: str, placed: Placed, read_chunk: ReadChunk, *, protected: bool = True, over: Placed | None = None
 ) -> None:
-    """Write one file: over the one that is there (`reused`), else a new one.
+    """Write one file: over the one that is there, as it was placed, else a new one.
 
     Corrupt if its chunks have not the size that its row says. LimitExceeded: the disk is full.
     """
     file = placed.file
     mode = (0o644 if protected else 0o444) | (0o111 if file.executable else 0)
-    flags = 0 if reused else os.O_CREAT | os.O_EXCL
+    flags = 0 if over is not None else os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, mode)
         try:
             written = 0
             for part in () if placed.empty else file_content(file, read_chunk):
-                view = memoryview(part)
-                written += len(view)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-            if reused:
+                written += len(part)
+                done = os.write(descriptor, part)
+                while done < len(part):
+                    done += os.write(descriptor, memoryview(part)[done:])
+            if over is not None and over.bytes > written:
                 os.ftruncate(descriptor, written)
         finally:
             os.close(descriptor)

@@ -43,8 +43,8 @@ class Attention(Protocol):
     def look(self) -> bool:
         """Read what there is; whether the present datum is to be stopped. May raise, to end the worker."""
 
-    def beat(self) -> None:
-        """Called at least every `beat_seconds`, and often more than that."""
+    def beat(self) -> bool:
+        """Called at least every `beat_seconds`, and often more than that; like `look`, where it has taken in what there is."""
 
 
 class Watch(Protocol):
@@ -140,10 +140,9 @@ class ProcessRunner:
                     self._output.read(log)
                 if (handle in ready or running.pending) and (ended := running.ended()) is not None:
                     break
-                if self._attention.poll_fd in ready and self._attention.look():
+                if (self._attention.poll_fd in ready and self._attention.look()) or self._attention.beat():
                     deadline.cancel(time.monotonic())
                 deadline.enforce(running, time.monotonic())
-                self._attention.beat()
         finally:
             self._poll.unregister(handle)
         return deadline.exit_of(ended)
@@ -154,11 +153,21 @@ class Deadline:
 
     __slots__ = ("_asked", "_at", "_grace_seconds", "_timeout_seconds", "_watch", "breach", "cancelled", "passed")
 
-    def __init__(self, timeout_seconds: float | None, grace_seconds: float, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        timeout_seconds: float | None,
+        grace_seconds: float,
+        watch: Watch | None = None,
+        *,
+        begun: float | None = None,
+    ) -> None:
+        """begun: when the time began, by `monotonic`; None: now."""
         self._watch = watch
         self.breach = ""
         self._timeout_seconds = timeout_seconds
-        self._at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._at = None
+        if timeout_seconds is not None:
+            self._at = (time.monotonic() if begun is None else begun) + timeout_seconds
         self._grace_seconds = grace_seconds
         self._asked = False
         self.passed = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paddock.model.ids import CommitId, Digest
@@ -19,7 +19,7 @@ from paddock.runtime.batch_format import (
 from paddock.storage.chunking import ChunkingParameters
 from paddock.storage.chunks import DetachedWriter
 from paddock.storage.objects import ObjectStore
-from paddock.storage.segments import encode_segment
+from paddock.storage.segments import TableKind, encode_segment
 from paddock.storage.tree_kinds import FILES
 
 SEGMENT_ROWS_MAX = 50_000
@@ -37,7 +37,8 @@ class ReportWriter:
         self.datums = 0
         self.output_files = 0
         self.output_bytes = 0
-        self._columns: dict[str, list[Any]] = {column.name: [] for column in RESULTS.columns}
+        self._rows: list[tuple[Any, ...]] = []
+        """Of RESULTS."""
         self._files: list[OutputFile] = []
         self._file_segments: list[Digest] = []
         self._log = bytearray()
@@ -47,7 +48,7 @@ class ReportWriter:
     def add(self, outcome: DatumOutcome) -> int:
         """Record one datum; returns the number of its row. Errors of the object store leave the report unusable."""
         row = self.datums
-        output_bytes = sum(file.size for file in outcome.files)
+        output_bytes = sum([file.size for file in outcome.files])
         values = (
             row,
             bytes.fromhex(outcome.id),
@@ -64,8 +65,7 @@ class ReportWriter:
             self._log_bytes,
             len(outcome.log),
         )
-        for column, value in zip(self._columns.values(), values, strict=True):
-            column.append(value)
+        self._rows.append(values)
         self.datums += 1
         self.output_files += len(outcome.files)
         self.output_bytes += output_bytes
@@ -81,7 +81,7 @@ class ReportWriter:
             job=job,
             transform=transform,
             datums=self.datums,
-            results=(self.writer.put(encode_segment(RESULTS, self._columns)),),
+            results=(self.writer.put(encode_segment(RESULTS, _columns(RESULTS, self._rows))),),
             files=tuple(self._file_segments),
             log=tuple(self._log_chunks),
         )
@@ -116,6 +116,11 @@ class ReportWriter:
             self._log_chunks.append((self.writer.put(piece), len(piece)))
             start += len(piece)
         del self._log[:start]
+
+
+def _columns(kind: TableKind, rows: list[tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
+    names = [column.name for column in kind.columns]
+    return dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
 
 
 def _file_columns(files: list[OutputFile]) -> dict[str, list[Any]]:

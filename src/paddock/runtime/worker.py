@@ -40,7 +40,7 @@ from paddock.runtime.datum_runner import DatumRunner, ReportLostError, Slot, Sta
 from paddock.runtime.image_commands import Image, ImageCommands
 from paddock.runtime.laps import OTHER, REPORT, Laps
 from paddock.runtime.live_logs import FOLDER as LIVE_FOLDER
-from paddock.runtime.live_logs import LiveLog
+from paddock.runtime.live_logs import LIVE_SECONDS, LiveLog
 from paddock.runtime.materialize import OUT_FOLDER, remove_tree
 from paddock.runtime.process import ProcessRunner
 from paddock.runtime.process_memory import remove_groups
@@ -197,21 +197,22 @@ class Worker:
         self._take_messages()
         return self._running is not None and self._running.batch.lease in self._cancelled
 
-    def beat(self) -> None:
+    def beat(self) -> bool:
         """About once a second: a heartbeat, and a look at the messages (which notices that the engine is gone)."""
         now = time.monotonic()
         running = self._running
-        if running is not None:
+        if running is not None and (self._live.open or now - running.since >= LIVE_SECONDS):
             name = (running.batch.job, running.batch.transform, running.datum)
             self._live.flush(self._datums.log, name, now - running.since)
         if now < self._next_beat:
-            return
+            return False
         self._next_beat = now + self._options.heartbeat_seconds
-        self.look()
+        cancelled = self.look()
         if running is not None:
             self._channel.send(
                 Heartbeat(running.batch.lease, running.done, running.failed, running.datum, now - running.since)
             )
+        return cancelled
 
     def _claim(self) -> None:
         if not self._claimed and not self._draining:

@@ -95,6 +95,8 @@ class DatumLog:
 
     def content(self) -> bytes:
         """The log as it is kept; a line in the middle says how many bytes were left out, if any were."""
+        if not self._tail:
+            return bytes(self._head)
         tail = b"".join(self._tail)
         surplus = max(0, len(tail) - self._tail_bytes_max)
         left_out = self._left_out + surplus
