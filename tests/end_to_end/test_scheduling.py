@@ -15,10 +15,10 @@ from paddock.runtime.job_tables import DATUMS
 FILES = 8
 
 
-def fill(paddock: EmbeddedPaddock) -> None:
+def fill(paddock: EmbeddedPaddock, files: int = FILES) -> None:
     paddock.repos.create("data")
     paddock.commits.start("data@main")
-    for number in range(FILES):
+    for number in range(files):
         paddock.files.put(f"data@main:/f{number}", b"%d" % number)
     paddock.commits.finish("data@main")
 
@@ -63,3 +63,15 @@ def test_an_idle_worker_takes_over_what_another_has_not_begun(paddock: EmbeddedP
     apply(paddock, "uneven", script, datum_set_spec={"number": FILES}, job_timeout="60s")
     (job,) = paddock.process(workers=2)
     assert (job.state, job.datums.run) == (JobState.SUCCESS, FILES), job.reason
+
+
+def test_a_short_job_does_not_wait_for_the_end_of_a_long_one(paddock: EmbeddedPaddock, tmp_path: Path) -> None:
+    fill(paddock, 40)
+    for name, glob in (("long", "/*"), ("short", "/")):
+        script = f"echo {name} >> {tmp_path}/ran"
+        pfs = {"repo": "data", "glob": glob}
+        apply(paddock, name, script, input={"pfs": pfs}, datum_set_spec={"number": 1})
+    paddock.process(workers=1)
+    ran = (tmp_path / "ran").read_text().split()
+    assert len(ran) == 41
+    assert ran.index("short") < 4

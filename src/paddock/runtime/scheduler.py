@@ -315,29 +315,31 @@ class Scheduler:
         waiting -= sum(1 for lease in running if lease.id in self._withdrawn)
         for lease in sorted(running, key=lambda lease: -lease.started):
             worker = self._leases[lease.id][1]
-            if waiting > 0 and lease.id not in self._withdrawn and self._choose(worker, self._active) is not None:
+            if waiting > 0 and lease.id not in self._withdrawn and self._choose(worker, self._active, freed=True):
                 waiting -= 1
                 self._withdrawn.add(lease.id)
                 self._engine.send(worker, Cancel(lease.id))
 
-    def _choose(self, worker: WorkerId, jobs: Mapping[int, ActiveJob]) -> ActiveJob | None:
+    def _choose(self, worker: WorkerId, jobs: Mapping[int, ActiveJob], *, freed: bool = False) -> ActiveJob | None:
         """The job that the worker serves next: of those with work for it, the one with the fewest workers for its weight,
-        then the oldest. A job none of whose datums run, for want of something, is not overtaken by those that take of it.
+        then one that it serves already (a warm process can stay), then the oldest. A job none of whose datums run, for want of
+        something, is not overtaken by those that take of it. The last datums are for workers that hold nothing, unless other
+        jobs have work too: a short one would wait for the end of a long one. freed: as if the worker held nothing.
         """
         pool = self._engine.place(worker).pool
         budget = self._machines.budget(worker)
-        ranked: list[tuple[float, int]] = []
+        ranked: list[tuple[float, bool, int]] = []
         for id, active in jobs.items():
-            remaining = active.dispatch.remaining
-            hoards = self._held[worker] > 0 and remaining < 2 * self._pool_size
-            if remaining and not hoards and self._pool(active) == pool and self._has_room(active, worker):
-                ranked.append((len(self._serving[id]) / active.spec.parallelism_spec.weight, id))
+            if active.dispatch.remaining and self._pool(active) == pool and self._has_room(active, worker):
+                serving = self._serving[id]
+                ranked.append((len(serving) / active.spec.parallelism_spec.weight, worker not in serving, id))
         short: frozenset[str] = frozenset()
-        for load, id in sorted(ranked):
+        for load, _, id in sorted(ranked):
             need = _need(jobs[id], budget)
             lacks = budget.lacks(worker, need)
             if not lacks and not shares(short, need):
-                return jobs[id]
+                hoards = self._held[worker] > 0 and jobs[id].dispatch.remaining < 2 * self._pool_size
+                return None if hoards and not freed and len(ranked) == 1 else jobs[id]
             if not load:
                 short |= lacks
         return None
