@@ -2,6 +2,7 @@
 
        runner SOCKET             listen, serve one worker, end with it
        runner --install TARGET   copy this program to TARGET
+       runner --init COMMAND…    be process 1 for COMMAND, in a container of ours
        runner --version
 
    It needs nothing of the image that it runs in: no libraries, no shell, no user. Process 1 there, it reaps what commands leave. */
@@ -22,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -270,13 +272,53 @@ static int install(const char *target) {
     return 0;
 }
 
+/* ---- process 1 for another program ------------------------------------------------------------------------------ */
+
+/* How the child's end is told: a signal that was passed on and ended it did what was asked. */
+static int code_of(int status, int passed) {
+    if (!WIFSIGNALED(status))
+        return WEXITSTATUS(status);
+    return WTERMSIG(status) == passed ? 0 : 128 + WTERMSIG(status);
+}
+
+/* To process 1 the kernel gives no signal that it has not asked for, so a program that is told to end while it still starts would
+   run until it is killed. As another process it ends. */
+static int init(char **program) {
+    sigset_t all, before;
+    int status, passed = 0;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    pid_t child = fork();
+    if (child == 0) {
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        execvp(program[0], program);
+        _exit(fail("start", program[0]) + 126);
+    }
+    if (child < 0)
+        return fail("start", program[0]);
+    for (;;) {
+        int signal = sigwaitinfo(&all, NULL);
+        if (signal != SIGCHLD) {
+            if (signal > 0)
+                kill(child, passed = signal);
+            continue;
+        }
+        pid_t ended;
+        while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
+            if (ended == child)
+                return code_of(status, passed);
+    }
+}
+
 int main(int count, char **words) {
     if (count == 2 && strcmp(words[1], "--version") == 0)
         return printf("paddock runner, protocol %d\n", PROTOCOL_VERSION) < 0;
     if (count == 3 && strcmp(words[1], "--install") == 0)
         return install(words[2]);
+    if (count >= 3 && strcmp(words[1], "--init") == 0)
+        return init(words + 2);
     if (count == 2 && words[1][0] != '-')
         return run(words[1]);
-    fputs("usage: runner SOCKET | runner --install TARGET | runner --version\n", stderr);
+    fputs("usage: runner SOCKET | runner --install TARGET | runner --init COMMAND... | runner --version\n", stderr);
     return 2;
 }

@@ -189,6 +189,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Only who installs the server knows what it is called.",
     ),
     Setting(
+        "PADDOCK_POD_SECURITY",
+        "pod_security",
+        "Which level of Kubernetes' Pod Security Standards the containers of users' images keep to: `baseline` (they run as their image "
+        "says) or `restricted` (as a user other than root, without capabilities or new privileges).",
+        "word",
+        "baseline",
+        "An image is to be untouched; only a namespace that enforces `restricted` asks for more.",
+    ),
+    Setting(
         "PADDOCK_SANDBOX",
         "sandbox",
         "How a datum's `/pfs` is made: `namespaces` (private mounts), `directory` (plain folders named by "
@@ -242,6 +251,7 @@ SETTINGS: tuple[Setting, ...] = (
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+POD_SECURITIES = ("baseline", "restricted")
 WORKER_CPUS_MAX = 1024
 SANDBOXES = ("auto", "namespaces", "directory")
 GRACE_SECONDS_MAX = 3600.0
@@ -270,6 +280,7 @@ class Settings:
     worker_storage_secret: str = ""
     kubernetes_namespace: str = ""
     kubernetes_owner: str = ""
+    pod_security: str = "baseline"
     sandbox: str = "auto"
     grace_seconds: float = 5.0
     debug: bool = False
@@ -307,6 +318,7 @@ class Settings:
             worker_storage_secret=environment.get("PADDOCK_WORKER_STORAGE_SECRET", ""),
             kubernetes_namespace=environment.get("PADDOCK_KUBERNETES_NAMESPACE", ""),
             kubernetes_owner=environment.get("PADDOCK_KUBERNETES_OWNER", ""),
+            pod_security=_pod_security(environment),
             sandbox=_sandbox(environment),
             grace_seconds=_grace_seconds(environment),
             debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
@@ -357,6 +369,15 @@ def _pull_policy(environment: Mapping[str, str]) -> str:
     if text and text not in PULL_POLICIES:
         raise InvalidInput(
             f"PADDOCK_IMAGE_PULL_POLICY is {text!r}; set it to one of {', '.join(PULL_POLICIES)}, or unset it"
+        )
+    return text
+
+
+def _pod_security(environment: Mapping[str, str]) -> str:
+    text = environment.get("PADDOCK_POD_SECURITY") or POD_SECURITIES[0]
+    if text not in POD_SECURITIES:
+        raise InvalidInput(
+            f"PADDOCK_POD_SECURITY is {text!r}; set it to one of {', '.join(POD_SECURITIES)}, or unset it"
         )
     return text
 

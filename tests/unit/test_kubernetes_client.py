@@ -28,8 +28,9 @@ from paddock.model.errors import (
 from paddock.runtime.engines.kubernetes.access import Access, find_access
 from paddock.runtime.engines.kubernetes.client import KubernetesClient, VersionGoneError
 from paddock.runtime.engines.kubernetes.objects import Resource
-from paddock.testing.kubernetes.api_server import ApiServer, Rule
+from paddock.testing.kubernetes.api_server import ApiServer
 from paddock.testing.kubernetes.kinds import PODS, QUOTAS, SECRETS
+from paddock.testing.kubernetes.rights import Rule
 from paddock.testing.kubernetes.statuses import RefusedError
 
 PODS_HERE = Resource("pods", "default")

@@ -15,6 +15,7 @@ from paddock.pipelines.spec import validate_spec
 from paddock.runtime.engines.kubernetes.pods import (
     HOME_LABEL,
     POOL_LABEL,
+    RUNNER,
     PodSettings,
     PoolIdentity,
     build_pod,
@@ -77,7 +78,7 @@ def test_our_containers_may_do_nothing_that_they_need_not() -> None:
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert pod["spec"]["restartPolicy"] == "Never"
     command = container(pod, "paddock")["command"]
-    assert command[:3] == ["paddock", "--url", "http://paddock:1659"]
+    assert command[:5] == [RUNNER, "--init", "paddock", "--url", "http://paddock:1659"]
     assert command[command.index("--name") + 1] == pod["metadata"]["name"]
 
 
@@ -168,6 +169,25 @@ def test_images_and_pull_policies_can_be_set() -> None:
         ("theirs:1", "Never"),
     }
     assert pod["spec"]["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"), [("", {}), ("app", {}), ("1000:100", {"runAsUser": 1000, "runAsGroup": 100})]
+)
+def test_every_container_keeps_to_the_strictest_level_where_that_is_wished(user: str, expected: dict[str, int]) -> None:
+    transform = {"user": user} if user else {}
+    assert pod_rules.security_faults(pod_of(transform), "restricted"), "an image is untouched otherwise"
+    pod = pod_of(transform, settings=PodSettings("ours:1", "http://x", restricted=True))
+    assert pod_rules.security_faults(pod, "restricted") == []
+    unprivileged = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert container(pod, "user")["securityContext"] == {**unprivileged, **expected}
+
+
+def test_a_quota_of_limits_can_be_kept_to_in_every_container() -> None:
+    limits = {"cpu": 1, "memory": "1Gi"}
+    pod = pod_of(resource_limits=limits, sidecar_resource_limits=limits)
+    for one in pod_rules.containers(pod):
+        assert one["resources"]["limits"].keys() == {"cpu", "memory"}
 
 
 def test_a_worker_with_the_stores_credentials_goes_there_itself() -> None:
@@ -323,6 +343,15 @@ CASES: list[tuple[dict[str, Any], MemberState, str, bool]] = [
         status(user=waiting("ErrImageNeverPull")),
         MemberState.WAITING,
         "image edges:1 is not on the node, and the pull",
+        False,
+    ),
+    (
+        status(user=waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")),
+        MemberState.WAITING,
+        (
+            "the container of the user's image can't be set up: container has runAsNonRoot and image will run as root;"
+            " name a user by its number in transform.user"
+        ),
         False,
     ),
     (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +20,10 @@ from paddock.runtime.engines.kubernetes.client import KubernetesClient
 from paddock.runtime.engines.kubernetes.provisioner import KubernetesProvisioner
 from paddock.runtime.engines.provisioner import Member, MemberState, PoolTemplate, Site
 from paddock.settings import Settings
-from paddock.testing.kubernetes.api_server import ApiServer, Rule
-from paddock.testing.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS, QUOTAS, SECRETS
+from paddock.testing.helm import HelmError, Release, helm_installed, render
+from paddock.testing.kubernetes.api_server import ApiServer
+from paddock.testing.kubernetes.kinds import DEPLOYMENTS, EVENTS, NAMESPACES, PODS, QUOTAS, SECRETS
+from paddock.testing.kubernetes.rights import Rule
 from paddock.testing.kubernetes.statuses import RefusedError
 
 HOME = "0123456789abcdef" * 2
@@ -33,6 +37,16 @@ RIGHTS = [
 ]
 """What note 034 promises to be enough."""
 POD = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "a", "image": "b"}]}}
+DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "paddock"},
+    "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": POD["spec"]},
+    },
+}
+CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "paddock"
 
 
 def template(pool: str = POOL, token: str = "secret", **fields: Any) -> PoolTemplate:
@@ -151,23 +165,15 @@ def test_removing_a_pool_leaves_nothing_behind(world: World) -> None:
 
 
 def test_all_goes_with_the_servers_deployment() -> None:
-    with ApiServer(rules=RIGHTS) as server:
-        pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
-        deployment = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "paddock"},
-            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pod},
-        }
-        with provisioned(server, [0.0], kubernetes_owner="paddock") as provisioner:
-            with pytest.raises(
-                InvalidInput, match="PADDOCK_KUBERNETES_OWNER names the Deployment paddock, which is not there"
-            ):
-                provisioner.start(template(), 1)
-            server.objects.create(DEPLOYMENTS, "default", deployment)
-            provisioner.start(template(), 2)
-            server.objects.delete(DEPLOYMENTS, "default", "paddock", {})
-            assert server.objects.select(PODS, "default") == server.objects.select(SECRETS, "default") == []
+    with ApiServer(rules=RIGHTS) as server, provisioned(server, [0.0], kubernetes_owner="paddock") as provisioner:
+        with pytest.raises(
+            InvalidInput, match="PADDOCK_KUBERNETES_OWNER names the Deployment paddock, which is not there"
+        ):
+            provisioner.start(template(), 1)
+        server.objects.create(DEPLOYMENTS, "default", DEPLOYMENT)
+        provisioner.start(template(), 2)
+        server.objects.delete(DEPLOYMENTS, "default", "paddock", {})
+        assert server.objects.select(PODS, "default") == server.objects.select(SECRETS, "default") == []
 
 
 def test_another_server_finds_the_members(world: World) -> None:
@@ -275,6 +281,36 @@ def test_a_missing_right_is_named() -> None:
         provisioner.start(template(), 1)
 
 
+@pytest.mark.skipif(not helm_installed() and "CI" not in os.environ, reason="Helm is missing: install the extra `dev`")
+def test_the_charts_role_is_what_the_provisioner_uses_and_no_more() -> None:
+    (rendered,) = render(CHART, Release({}))
+    assert not isinstance(rendered, HelmError)
+    rules = [Rule.of(rule) for found in rendered if found["kind"] == "Role" for rule in found["rules"]]
+    clock = [1000.0]
+    with ApiServer(token="t", rules=rules) as server, provisioned(server, clock, kubernetes_owner="paddock") as made:
+        world = World(server, made, clock)
+        server.objects.create(DEPLOYMENTS, "default", DEPLOYMENT)
+        made.start(template(), 1)
+        made.start(template(token="another"), 1)
+        first, _ = world.names()
+        world.set(first, "Pending")
+        world.until(lambda _: first in made._mounting)
+        clock[0] += module.MOUNTING_SECONDS
+        made.members()  # reads events
+        with server.objects.changed:
+            ghost = server.objects.create(PODS, "default", {**POD, "metadata": {"name": "ghost"}})
+            server.objects.delete(PODS, "default", "ghost", {})
+        made.view.add(ghost)
+        clock[0] += watching.CONFIRM_SECONDS + 1
+        made.members()  # asks for one that was never shown
+        made.remove_pool(POOL)
+        used = {(request.kind.group, request.resource, request.verb) for request in server.requests}
+    granted = {
+        (group, what, verb) for rule in rules for group in rule.groups for what in rule.resources for verb in rule.verbs
+    }
+    assert used == granted
+
+
 def test_a_pod_that_is_gone_before_it_was_ever_shown_is_forgotten(world: World) -> None:
     world.provisioner.members()
     with world.server.objects.changed:
@@ -353,6 +389,16 @@ def test_an_answer_that_makes_no_sense_is_told_and_watching_goes_on(
     world.run(world.names()[0])
     world.until(lambda members: states(members) == [MemberState.STARTED])
     assert not nonsense
+
+
+def test_a_namespace_that_enforces_restricted_takes_pods_that_keep_to_it(world: World) -> None:
+    with world.server.objects.changing(NAMESPACES, "", "default") as namespace:
+        namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
+    with pytest.raises(InvalidInput, match=r"violates PodSecurity.*workers\.podSecurity=restricted"):
+        world.provisioner.start(template(), 1)
+    with provisioned(world.server, world.clock, pod_security="restricted") as restricted:
+        restricted.start(template(), 1)
+    assert len(world.pods()) == 1
 
 
 def test_the_engine_needs_an_image() -> None:

@@ -335,11 +335,32 @@ def test_it_installs_itself(runner_program: Path, tmp_path: Path) -> None:
     said = subprocess.run([tmp_path / "copy", "--version"], check=True, capture_output=True)
     assert said.stdout == b"paddock runner, protocol 1\n"
     assert list(tmp_path.iterdir()) == [tmp_path / "copy"]
-    for words in ([], ["--other"], ["--install"], ["a", "b"]):
+    for words in ([], ["--other"], ["--install"], ["--init"], ["a", "b"]):
         assert subprocess.run([runner_program, *words], capture_output=True, check=False).returncode == 2
     failed = subprocess.run([runner_program, tmp_path / "no" / "socket"], capture_output=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.endswith(b"/no/socket: No such file or directory\n")
+
+
+def test_as_process_1_it_passes_signals_on_and_tells_how_the_program_ended(runner_program: Path) -> None:
+    def run(script: str, number: signal.Signals | None = None) -> int:
+        words = [runner_program, "--init", "sh", "-c", script]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            if number is not None:
+                process.send_signal(number)
+            return process.wait(20)
+
+    assert run("echo ready; exit 7") == 7
+    assert run("echo ready; kill -9 $$") == 128 + 9
+    assert run("echo ready; exec sleep 20", signal.SIGTERM) == 0, "it was told to end, and did"
+    assert run("trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done", signal.SIGTERM) == 3
+    failed = subprocess.run([runner_program, "--init", "/no/program"], capture_output=True, check=False)
+    assert (failed.returncode, failed.stderr) == (
+        127,
+        b"paddock runner: can't start /no/program: No such file or directory\n",
+    )
 
 
 def test_nonsense_is_answered_and_harms_nothing(runner: Started) -> None:

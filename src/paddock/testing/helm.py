@@ -18,7 +18,6 @@ import yaml
 
 KUBERNETES_VERSION = "v1.36.0"
 SECONDS = 300.0
-INSTALL_SECONDS = 120
 _MODULE = "helm_python"
 
 
@@ -57,18 +56,32 @@ def lint(chart: Path, *values: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def install(chart: Path, values: Mapping[str, Any], *, name: str, namespace: str) -> None:
-    """Install a release into the cluster of KUBECONFIG, and wait until all of it is ready."""
-    _call("install", chart=str(chart), values=values, name=name, namespace=namespace)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a release is. environment: names the cluster by its KUBECONFIG."""
+
+    environment: Mapping[str, str]
+    namespace: str
+    name: str = "paddock"
 
 
-def upgrade(chart: Path, values: Mapping[str, Any], *, name: str, namespace: str) -> None:
-    """Change a release, and wait until all of it is ready."""
-    _call("upgrade", chart=str(chart), values=values, name=name, namespace=namespace)
+def install(chart: Path, values: Mapping[str, Any], target: Target) -> None:
+    """Create the objects of a release; whether they get ready is for the caller to see."""
+    _change("install", target, chart=str(chart), values=values)
 
 
-def uninstall(*, name: str, namespace: str) -> None:
-    _call("uninstall", name=name, namespace=namespace)
+def upgrade(chart: Path, values: Mapping[str, Any], target: Target) -> None:
+    """Change the objects of a release."""
+    _change("upgrade", target, chart=str(chart), values=values)
+
+
+def uninstall(target: Target) -> None:
+    """Begin to delete the objects of a release."""
+    _change("uninstall", target)
+
+
+def _change(action: str, target: Target, **arguments: Any) -> None:
+    _call(action, environment=target.environment, name=target.name, namespace=target.namespace, **arguments)
 
 
 def _documents(files: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -77,10 +90,15 @@ def _documents(files: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             yield from (document for document in yaml.safe_load_all(files[file]) if document)
 
 
-def _call(action: str, **arguments: Any) -> Any:
-    command = [sys.executable, "-m", __name__, action]
+def _call(action: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> Any:
     ran = subprocess.run(
-        command, input=json.dumps(arguments), capture_output=True, text=True, timeout=SECONDS, check=False
+        [sys.executable, "-m", __name__, action],
+        input=json.dumps(arguments),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env=environment,
     )
     if ran.returncode:
         raise HelmError(ran.stderr.strip())
@@ -98,12 +116,11 @@ def _act(action: str, arguments: dict[str, Any]) -> Any:
             options = {"strict": True, "kube_version": arguments["kube_version"]}
             return [helm_python.lint(arguments["chart"], values, **options) for values in arguments["values"]]
     with helm_python.Config(namespace=arguments["namespace"]) as config:
-        name = arguments["name"]
         if action == "uninstall":
-            config.uninstall(name, wait="watcher", timeout=INSTALL_SECONDS)
+            config.uninstall(arguments["name"])
         else:
             act = config.install if action == "install" else config.upgrade
-            act(arguments["chart"], name, arguments["values"], wait="watcher", timeout=INSTALL_SECONDS)
+            act(arguments["chart"], arguments["name"], arguments["values"], namespace=arguments["namespace"])
     return None
 
 

@@ -43,6 +43,8 @@
 {{- end }}
 - name: PADDOCK_WORKER_CPU
   value: {{ .Values.workers.cpu | quote }}
+- name: PADDOCK_POD_SECURITY
+  value: {{ .Values.workers.podSecurity }}
 {{- with .Values.workers.storageSecret }}
 - name: PADDOCK_WORKER_STORAGE_SECRET
   value: {{ . }}

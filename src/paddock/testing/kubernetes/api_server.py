@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import sys
 import threading
@@ -15,37 +16,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import httpx2
 
 from paddock.model.json_patches import apply_operations, check_operations, merge
-from paddock.testing.kubernetes.kinds import BY_PATH, PODS, Kind
+from paddock.testing.http_relay import ask, body_of, pass_back
+from paddock.testing.kubernetes import protobuf
+from paddock.testing.kubernetes.discovery import document_at
+from paddock.testing.kubernetes.kinds import BY_PATH, PODS, REVIEWS, SERVICES, Kind
 from paddock.testing.kubernetes.objects import Change, Objects
+from paddock.testing.kubernetes.rights import Deed, Rule, review, rules_of
 from paddock.testing.kubernetes.selectors import Selector, selector
 from paddock.testing.kubernetes.statuses import Object, RefusedError, forbidden, not_found
 
 BOOKMARK_SECONDS = 0.2
 """A minute on a real one; a test does not wait so long."""
 WATCH_SECONDS_MAX = 600
-VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.0-paddock-test", "platform": "linux/amd64"}
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule of a Role: these verbs on these resources (`pods`, `pods/status`), of these names if any are said."""
-
-    resources: Sequence[str]
-    verbs: Sequence[str]
-    groups: Sequence[str] = ("",)
-    names: Sequence[str] = ()
-
-    def allows(self, request: Request) -> bool:
-        resource = request.kind.plural + (f"/{request.subresource}" if request.subresource else "")
-        return (
-            bool({request.verb, "*"} & set(self.verbs))
-            and bool({resource, "*"} & set(self.resources))
-            and bool({request.kind.group, "*"} & set(self.groups))
-            and (not self.names or request.name in self.names)
-        )
+_PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/services/(?:http:)?([^/:]+)(?::\w+)?/proxy(/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +46,10 @@ class Request:
     name: str
     subresource: str
     query: Mapping[str, str]
+
+    @property
+    def resource(self) -> str:
+        return self.kind.plural + (f"/{self.subresource}" if self.subresource else "")
 
 
 @dataclass(slots=True)
@@ -72,7 +64,10 @@ class Trouble:
 
 
 class ApiServer:
-    """Serves on `url` while the `with` block lasts. token: asked for with each request. rules: what its holder may do; None: all."""
+    """Serves on `url` while the `with` block lasts. token: asked for with each request. rules: what its holder may do; None: all.
+
+    accounts: service accounts by their token, who may do what the Roles say that are bound to them.
+    """
 
     def __init__(
         self,
@@ -85,6 +80,10 @@ class ApiServer:
         self.objects = objects or Objects()
         self.token = token
         self.rules = rules
+        self.accounts: dict[str, str] = {}
+        self.find_service: Callable[[str, str], str] = lambda _namespace, _name: "http://127.0.0.1:1"
+        """The URL at which a Service (namespace, name) is reached from here, for requests through the proxy of the API server."""
+        self.http = httpx2.Client(timeout=None, trust_env=False)
         self.trouble = Trouble()
         self.requests: list[Request] = []
         """All that were understood."""
@@ -109,6 +108,7 @@ class ApiServer:
         self.break_watches()
         self._server.shutdown()
         self._server.server_close()
+        self.http.close()
 
     def break_watches(self) -> None:
         """End all watches, as a proxy or a restart does."""
@@ -120,14 +120,16 @@ class ApiServer:
 
     def admit(self, request: Request, token: str) -> None:
         self.requests.append(request)
-        if self.token and token != self.token:
+        user = self.accounts.get(token, "")
+        if self.token and token != self.token and not user:
             raise RefusedError(401, "Unauthorized", "Unauthorized")
         if (trouble := self.trouble.refuse(request)) is not None:
             raise trouble
-        if self.rules is not None and not any(rule.allows(request) for rule in self.rules):
-            resource = request.kind.plural + (f"/{request.subresource}" if request.subresource else "")
-            who = 'User "system:serviceaccount:default:paddock"'
-            why = f'{who} cannot {request.verb} resource "{resource}" in API group "{request.kind.group}" in the namespace "{request.namespace}"'
+        rules = rules_of(self.objects, user, request.namespace or "") if user else self.rules
+        deed = Deed(request.verb, request.resource, request.kind.group, request.name)
+        if rules is not None and not any(rule.allows(deed) for rule in rules):
+            who = f'User "{user or "system:serviceaccount:default:paddock"}"'
+            why = f'{who} cannot {request.verb} resource "{request.resource}" in API group "{request.kind.group}" in the namespace "{request.namespace}"'
             raise forbidden(request.kind.full_plural, request.name, why)
 
     def answer(self, request: Request, body: Object, content_type: str) -> tuple[int, Object]:
@@ -139,6 +141,8 @@ class ApiServer:
                 return 200, self._list(request)
             case "create" if request.subresource:
                 return 201, self._create_sub(request, body)
+            case "create" if kind in REVIEWS:
+                return 201, review(self.objects, body)
             case "create":
                 return 201, self.objects.create(kind, namespace, body)
             case "update":
@@ -168,6 +172,8 @@ class ApiServer:
     def _patch(self, request: Request, body: Object, content_type: str) -> Object:
         kind, namespace, name = request.kind, request.namespace or "", request.name
         with self.objects.changed:
+            if content_type == "application/apply-patch+yaml":
+                return self._apply(request, body)
             before = self.objects.get(kind, namespace, name)
             if content_type == "application/json-patch+json":
                 operations = body if isinstance(body, list) else [body]
@@ -184,6 +190,17 @@ class ApiServer:
                     415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {content_type}"
                 )
             return self.objects.update(kind, namespace, name, found, status=request.subresource == "status")
+
+    def _apply(self, request: Request, body: Object) -> Object:
+        """Create the object, or make it as it is said here: everything belongs to whoever applies, so no field is anybody else's."""
+        kind, namespace, name = request.kind, request.namespace or "", request.name
+        try:
+            before = self.objects.get(kind, namespace, name)
+        except RefusedError:
+            return self.objects.create(kind, namespace, body)
+        return self.objects.update(
+            kind, namespace, name, {**body, "metadata": {**before["metadata"], **body["metadata"]}}
+        )
 
     def _create_sub(self, request: Request, body: Object) -> Object:
         namespace, name = request.namespace or "", request.name
@@ -230,7 +247,7 @@ class ApiServer:
         parts = urlsplit(target)
         query = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
         path = [unquote(part) for part in parts.path.split("/") if part]
-        document = _discovery(path)
+        document = document_at(path)
         if document is not None:
             return document
         version, rest = (path[1], path[2:]) if path[:1] == ["api"] else ("/".join(path[1:3]), path[3:])
@@ -300,39 +317,6 @@ def _bookmark(kind: Kind, version: int) -> Object:
     return {"type": "BOOKMARK", "object": found}
 
 
-def _discovery(path: list[str]) -> Object | None:
-    if path == ["version"]:
-        return VERSION
-    if path in (["healthz"], ["readyz"], ["livez"]):
-        return {"status": "ok"}
-    if path == ["api"]:
-        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
-    groups = sorted({kind.api_version for kind in BY_PATH.values() if kind.group})
-    if path == ["apis"]:
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(version) for version in groups]}
-    version = "/".join(path[1:])
-    if (path[:1] == ["apis"] and version in groups) or path == ["api", "v1"]:
-        kinds = [kind for kind in BY_PATH.values() if kind.api_version == version]
-        return {
-            "kind": "APIResourceList",
-            "apiVersion": "v1",
-            "groupVersion": version,
-            "resources": [_resource(kind) for kind in kinds],
-        }
-    return None
-
-
-def _group(api_version: str) -> Object:
-    group, _, version = api_version.partition("/")
-    known = {"groupVersion": api_version, "version": version}
-    return {"name": group, "versions": [known], "preferredVersion": known}
-
-
-def _resource(kind: Kind) -> Object:
-    verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-    return {"name": kind.plural, "singularName": "", "namespaced": kind.namespaced, "kind": kind.name, "verbs": verbs}
-
-
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is no fault, and a fault of the handler is one."""
@@ -358,12 +342,16 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 (the names that http.server calls)
 
     def _answer(self) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if (proxied := _PROXY.fullmatch(unquote(urlsplit(self.path).path))) is not None:
+            self._relay(token, *proxied.groups(default="/"))
+            return
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         found = self.api.understand(self.command, self.path)
         if isinstance(found, dict):
             self._send(200, found)
             return
-        self.api.admit(found, self.headers.get("Authorization", "").removeprefix("Bearer "))
+        self.api.admit(found, token)
         if found.verb == "watch":
             self._watch(found)
             return
@@ -372,16 +360,31 @@ class _Handler(BaseHTTPRequestHandler):
             text = self.api.logs(found.namespace or "", found.name, found.query.get("container", ""))
             self._send_bytes(200, text.encode(), "text/plain")
             return
+        content_type = self.headers.get("Content-Type", "").partition(";")[0]
         try:
-            body = json.loads(content) if content else {}
+            body = protobuf.decode(content) if content_type == protobuf.MEDIA_TYPE else json.loads(content or b"{}")
         except ValueError as error:
             raise RefusedError(400, "BadRequest", f"the object provided is unrecognized: {error}") from None
-        code, document = self.api.answer(found, body, self.headers.get("Content-Type", "").partition(";")[0])
+        code, document = self.api.answer(found, body, content_type)
         if found.verb != "get" and self.api.trouble.lose_answers:
             self.api.trouble.lose_answers -= 1
             self.close_connection = True
             return
         self._send(code, document)
+
+    def _relay(self, token: str, namespace: str, service: str, path: str) -> None:
+        """To a Service, by the path as it is without its escapes: those of a `/` get lost, as on a real one."""
+        request = Request(_verb(self.command, service, {}), SERVICES, namespace, service, "proxy", {})
+        self.api.admit(request, token)
+        query = urlsplit(self.path).query
+        url = self.api.find_service(namespace, service) + quote(path) + (f"?{query}" if query else "")
+        try:
+            with ask(self.api.http, self, url, body_of(self), {}) as answer:
+                pass_back(self, answer)
+        except httpx2.ConnectError as error:
+            raise RefusedError(503, "ServiceUnavailable", f"error trying to reach service: {error}") from None
+        except httpx2.TransportError:
+            self.close_connection = True
 
     def _watch(self, request: Request) -> None:
         self.send_response(200)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from paddock.testing.containers import busybox
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/dev")
@@ -41,6 +44,19 @@ class Image:
 
 SYSTEM_IMAGE = Image(environment={"PATH": SYSTEM_PATH}, any_user=True)
 """The programs of this machine, and nothing of Paddock."""
+
+
+def busybox_image(folder: Path) -> Image:
+    """A static busybox under the names of all its programs, and nothing else. folder: to be made, to be read by every user."""
+    program = busybox()
+    assert program is not None, "there is a static busybox here"
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    shutil.copy(program, programs / "busybox")
+    for name in subprocess.run([program, "--list"], check=True, capture_output=True, text=True).stdout.split():
+        if name != "busybox":
+            (programs / name).symlink_to("busybox")
+    return Image({"/usr": folder}, environment={"PATH": SYSTEM_PATH}, any_user=True)
 
 
 def paddock_image(runner: Path) -> Image:

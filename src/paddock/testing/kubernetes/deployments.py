@@ -25,12 +25,11 @@ from types import TracebackType
 import httpx2
 
 from paddock.runtime.sandbox import die_with_parent
-from paddock.testing.kubernetes.kinds import BY_PATH, DEPLOYMENTS, PODS, SECRETS
+from paddock.testing.kubernetes.kinds import CLAIMS, DEPLOYMENTS, PODS, SECRETS, SERVICES
 from paddock.testing.kubernetes.objects import Objects
 from paddock.testing.kubernetes.statuses import Object, RefusedError
 from paddock.testing.relays import Relay
 
-SERVICES = BY_PATH["v1", "services"]
 STEP_SECONDS = 0.1
 READY_SECONDS = 5.0
 NODE = "node-of-servers"
@@ -53,7 +52,7 @@ class Deployments:
     """Brings the cluster's Deployments about while the `with` block lasts, one step after another in a thread of its own."""
 
     def __init__(self, objects: Objects, *, folder: Path, kubeconfig: Path) -> None:
-        """folder: for claims, other volumes and logs. kubeconfig: how servers reach the API server, in their own namespace."""
+        """folder: for claims, other volumes and logs. kubeconfig: how servers reach the API server."""
         self._objects = objects
         self._folder = folder
         self._kubeconfig = kubeconfig
@@ -110,6 +109,9 @@ class Deployments:
             self._scale(deployment, [pod for pod in pods.values() if _deployment_of(pod) == uid])
         for service in self._objects.select(SERVICES, None):
             self._lead(service, pods)
+        for claim in self._objects.select(CLAIMS, None, lambda found: "status" not in found):
+            with suppress(RefusedError), self._objects.changing(CLAIMS, *_place(claim)) as found:
+                found["status"] = {"phase": "Bound"}
 
     def _scale(self, deployment: Object, pods: list[Object]) -> None:
         """New pods when the old ones have gone: only the strategy Recreate is kept to, whatever is said."""
@@ -127,7 +129,12 @@ class Deployments:
             suppress(RefusedError),
             self._objects.changing(DEPLOYMENTS, *_place(deployment)) as found,
         ):
-            found["status"] = {"replicas": len(fresh), "readyReplicas": len(ready)}
+            found["status"] = {
+                "observedGeneration": deployment["metadata"]["generation"],
+                "replicas": len(pods),
+                "updatedReplicas": len(fresh),
+                "readyReplicas": len(ready),
+            }
 
     def _create(self, deployment: Object, mark: str) -> None:
         metadata, template = deployment["metadata"], deployment["spec"]["template"]
@@ -195,6 +202,7 @@ class Deployments:
             "HOME": str(self._folder),
             "TMPDIR": str(mounts.get("/tmp", self._folder)),
             "KUBECONFIG": str(self._kubeconfig),
+            "PADDOCK_KUBERNETES_NAMESPACE": pod["metadata"]["namespace"],
             "PADDOCK_CONFIG": os.devnull,
         }
         with (self._folder / f"{pod['metadata']['name']}.log").open("ab") as log:

@@ -30,6 +30,15 @@ NODES = Kind("nodes", "Node", namespaced=False)
 NAMESPACES = Kind("namespaces", "Namespace", namespaced=False)
 QUOTAS = Kind("resourcequotas", "ResourceQuota")
 DEPLOYMENTS = Kind("deployments", "Deployment", "apps/v1")
+SERVICES = Kind("services", "Service")
+CLAIMS = Kind("persistentvolumeclaims", "PersistentVolumeClaim")
+ROLES = Kind("roles", "Role", "rbac.authorization.k8s.io/v1")
+ROLE_BINDINGS = Kind("rolebindings", "RoleBinding", "rbac.authorization.k8s.io/v1")
+REVIEWS = (
+    Kind("subjectaccessreviews", "SubjectAccessReview", "authorization.k8s.io/v1", namespaced=False),
+    Kind("selfsubjectaccessreviews", "SelfSubjectAccessReview", "authorization.k8s.io/v1", namespaced=False),
+)
+"""Answered, and not kept."""
 
 _KINDS = (
     PODS,
@@ -40,16 +49,17 @@ _KINDS = (
     QUOTAS,
     DEPLOYMENTS,
     Kind("configmaps", "ConfigMap"),
-    Kind("services", "Service"),
+    SERVICES,
     Kind("serviceaccounts", "ServiceAccount"),
-    Kind("persistentvolumeclaims", "PersistentVolumeClaim"),
+    CLAIMS,
     Kind("replicasets", "ReplicaSet", "apps/v1"),
     Kind("statefulsets", "StatefulSet", "apps/v1"),
     Kind("jobs", "Job", "batch/v1"),
     Kind("networkpolicies", "NetworkPolicy", "networking.k8s.io/v1"),
     Kind("poddisruptionbudgets", "PodDisruptionBudget", "policy/v1"),
-    Kind("roles", "Role", "rbac.authorization.k8s.io/v1"),
-    Kind("rolebindings", "RoleBinding", "rbac.authorization.k8s.io/v1"),
+    ROLES,
+    ROLE_BINDINGS,
+    *REVIEWS,
 )
 BY_PATH: Mapping[tuple[str, str], Kind] = {(kind.api_version, kind.plural): kind for kind in _KINDS}
 BY_NAME: Mapping[tuple[str, str], Kind] = {(kind.api_version, kind.name): kind for kind in _KINDS}

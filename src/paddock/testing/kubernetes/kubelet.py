@@ -304,6 +304,12 @@ class Kubelet:
                 read_only.add(mount["mountPath"])
         command = [*container.get("command", ()), *container.get("args", ())]
         security = container.get("securityContext", {})
+        if security.get("runAsNonRoot") and "runAsUser" not in security:
+            here.states[name] = _waiting(
+                "CreateContainerConfigError",
+                f"container has runAsNonRoot and image will run as root (container: {name})",
+            )
+            return
         user = f"{security['runAsUser']}:{security.get('runAsGroup', 0)}" if "runAsUser" in security else ""
         here.containers[name] = Container(
             folder, image, command, environment=environment, volumes=volumes, read_only=read_only, user=user

@@ -31,6 +31,7 @@ _FIXED = (
     "uid",
     "creationTimestamp",
     "resourceVersion",
+    "generation",
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
     "name",
@@ -55,7 +56,7 @@ class Objects:
         """history_max: changes that a watch can begin before; older ones are gone (410)."""
         self.changed = threading.Condition(threading.RLock())
         """Notified after each change."""
-        self.admission: list[Admission] = [self._admit_quota]
+        self.admission: list[Admission] = [self._admit_quota, self._admit_security]
         self.version = 0
         self._oldest = 0
         self._history: deque[Change] = deque()
@@ -113,7 +114,7 @@ class Objects:
             _check_metadata(kind, metadata)
             if (kind, namespace, metadata["name"]) in self._objects:
                 raise RefusedError(409, "AlreadyExists", f'{kind.full_plural} "{metadata["name"]}" already exists')
-            metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp()}
+            metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp(), "generation": 1}
             metadata.pop("deletionTimestamp", None)
             found.pop("status", None)
             if kind == PODS:
@@ -149,6 +150,8 @@ class Objects:
                 raise invalid("Pod", name, "spec", "Forbidden: pod updates may not change fields other than its image")
             if found == before:
                 return _copy(before)
+            if found.get("spec") != before.get("spec"):
+                found["metadata"]["generation"] = before["metadata"]["generation"] + 1
             self._put(kind, found, before)
             self._finish_deletion(kind, found)
             return _copy(found)
@@ -288,6 +291,15 @@ class Objects:
             raise forbidden(
                 kind.plural, "", f"unable to create new content in namespace {namespace} because it is being terminated"
             )
+
+    def _admit_security(self, kind: Kind, found: Object) -> None:
+        if kind != PODS:
+            return
+        metadata = found["metadata"]
+        namespace = self._find(NAMESPACES, "", metadata["namespace"])
+        level = namespace["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce", "")
+        if faults := pod_rules.security_faults(found, level):
+            raise forbidden("pods", metadata["name"], f'violates PodSecurity "{level}:latest": {", ".join(faults)}')
 
     def _admit_quota(self, kind: Kind, found: Object) -> None:
         if kind != PODS:

@@ -61,6 +61,28 @@ def check(pod: Object) -> None:
         raise invalid("Pod", name, field, why)
 
 
+def security_faults(pod: Object, level: str) -> list[str]:
+    """How a pod breaks a level of the Pod Security Standards, in the API server's words; as much of it as Paddock's pods could break."""
+    if level != "restricted":
+        return []
+    faults = []
+    shared = pod["spec"].get("securityContext", {})
+    for container in containers(pod):
+        own = {**shared, **container.get("securityContext", {})}
+        place = f'container "{container["name"]}"'
+        if own.get("allowPrivilegeEscalation") is not False:
+            faults.append(f"allowPrivilegeEscalation != false ({place} must set it to false)")
+        if own.get("capabilities", {}).get("drop") != ["ALL"]:
+            faults.append(f'unrestricted capabilities ({place} must set securityContext.capabilities.drop=["ALL"])')
+        if own.get("runAsNonRoot") is not True:
+            faults.append(f"runAsNonRoot != true ({place} must set securityContext.runAsNonRoot=true)")
+        if own.get("runAsUser") == 0:
+            faults.append(f"runAsUser=0 ({place} must not set runAsUser=0)")
+        if own.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+            faults.append(f"seccompProfile ({place} must set securityContext.seccompProfile.type)")
+    return faults
+
+
 def _faults(pod: Object) -> Iterator[tuple[str, str]]:
     spec = pod["spec"]
     if spec.get("restartPolicy") not in (None, "Always", "OnFailure", "Never"):

@@ -266,6 +266,11 @@ def error_of(code: int, status: Object, message: str, *, what: str, retry_after:
             return LimitExceeded(f"Kubernetes refuses it for a quota: {message}; raise the quota, or ask for less")
         case 403 if " cannot " in message and "resource" in message:
             return PermissionDenied(f"Kubernetes allows it not: {message}; add the verb to the server's Role")
+        case 403 if "violates PodSecurity" in message:
+            return InvalidInput(
+                f"Kubernetes refuses it: {message}; install Paddock with workers.podSecurity=restricted (PADDOCK_POD_SECURITY),"
+                " and name a user by its number in transform.user where the image runs as root"
+            )
         case 403:
             return InvalidInput(
                 f"Kubernetes refuses it: {message}; change what the spec asks for, or the cluster's policy"

@@ -44,7 +44,8 @@ class PodSettings:
     """What is alike in all pods. url: where workers reach the server. cpu: asked for where a spec asks for none.
 
     storage_secret: a Secret whose values are variables of the worker, with which it reaches the object store itself; empty: the worker
-    goes through the server. pull_policy: empty for Kubernetes' own choice.
+    goes through the server. pull_policy: empty for Kubernetes' own choice. restricted: the user's container keeps to the strictest
+    level of Pod Security, too.
     """
 
     worker_image: str
@@ -54,6 +55,7 @@ class PodSettings:
     pull_secrets: tuple[str, ...] = ()
     storage_secret: str = ""
     cpu: float = 1.0
+    restricted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ def _pod_spec(spec: PipelineSpec, settings: PodSettings, name: str, secret_name:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {"fsGroup": UID, "seccompProfile": {"type": "RuntimeDefault"}},
-        "initContainers": [_init_container(settings)],
+        "initContainers": [_init_container(spec, settings)],
         "containers": [_user_container(spec, settings), _worker_container(spec, settings, name)],
         "volumes": _volumes(spec, secret_name),
         "nodeSelector": {"kubernetes.io/os": "linux", **_node_selector(spec)},
@@ -172,12 +174,13 @@ def _pod_spec(spec: PipelineSpec, settings: PodSettings, name: str, secret_name:
     return pod
 
 
-def _init_container(settings: PodSettings) -> Object:
+def _init_container(spec: PipelineSpec, settings: PodSettings) -> Object:
     return {
         "name": "runner",
         **_image(settings.worker_image, settings),
         "command": [RUNNER, "--install", f"{SHARED}/runner"],
-        "resources": {"requests": _amounts(cpu=SIDECAR_CPU / 10, memory=16 << 20)},
+        # It runs before the worker, so that this adds nothing to what the pod asks for; quotas want limits of every container.
+        "resources": _sidecar_resources(spec),
         "securityContext": _own_security(),
         "volumeMounts": [{"name": "paddock", "mountPath": SHARED}],
     }
@@ -209,10 +212,18 @@ def _user_container(spec: PipelineSpec, settings: PodSettings) -> Object:
     ]
     if variables:
         container["env"] = variables
-    user, _, group = (transform.user or "").partition(":")
-    if user.isdecimal() and (group.isdecimal() or not group):
-        container["securityContext"] = {"runAsUser": int(user)} | ({"runAsGroup": int(group)} if group else {})
+    if security := _user_security(transform.user or "", restricted=settings.restricted):
+        container["securityContext"] = security
     return container
+
+
+def _user_security(name: str, *, restricted: bool) -> Object:
+    """Nothing but a user that can be told by its number, where the image is to run as it says."""
+    security: Object = dict(_UNPRIVILEGED) if restricted else {}
+    user, _, group = name.partition(":")
+    if user.isdecimal() and (group.isdecimal() or not group):
+        security |= {"runAsUser": int(user)} | ({"runAsGroup": int(group)} if group else {})
+    return security
 
 
 def _worker_container(spec: PipelineSpec, settings: PodSettings, name: str) -> Object:
@@ -231,11 +242,9 @@ def _worker_container(spec: PipelineSpec, settings: PodSettings, name: str) -> O
     container: Object = {
         "name": WORKER,
         **_image(settings.worker_image, settings),
-        "command": ["paddock", *words, *direct, "--runner", SOCKET, "--pfs", "/pfs"],
+        "command": [RUNNER, "--init", "paddock", *words, *direct, "--runner", SOCKET, "--pfs", "/pfs"],
         "env": [{"name": key, "value": value} for key, value in environment.items()],
-        "resources": _resources(
-            spec.sidecar_resource_requests, spec.sidecar_resource_limits, cpu=SIDECAR_CPU, memory=SIDECAR_MEMORY
-        ),
+        "resources": _sidecar_resources(spec),
         "securityContext": _own_security(),
         "volumeMounts": [
             {"name": "paddock", "mountPath": SHARED},
@@ -270,15 +279,22 @@ def _image(image: str, settings: PodSettings) -> Object:
     return found | ({"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {})
 
 
+_UNPRIVILEGED: Mapping[str, Any] = {
+    "runAsNonRoot": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""What `restricted` asks of each container, beside the seccomp profile that the pod has."""
+
+
 def _own_security() -> Object:
-    return {
-        "runAsUser": UID,
-        "runAsGroup": UID,
-        "runAsNonRoot": True,
-        "readOnlyRootFilesystem": True,
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    return {**_UNPRIVILEGED, "runAsUser": UID, "runAsGroup": UID, "readOnlyRootFilesystem": True}
+
+
+def _sidecar_resources(spec: PipelineSpec) -> Object:
+    return _resources(
+        spec.sidecar_resource_requests, spec.sidecar_resource_limits, cpu=SIDECAR_CPU, memory=SIDECAR_MEMORY
+    )
 
 
 def _resources(requests: Resources | None, limits: Resources | None, *, cpu: float, memory: int | None) -> Object:

@@ -215,6 +215,7 @@ def pod_settings(site: Site) -> PodSettings:
         pull_secrets=settings.image_pull_secrets,
         storage_secret=settings.worker_storage_secret if site.storage is not None else "",
         cpu=settings.worker_cpu,
+        restricted=settings.pod_security == "restricted",
     )
 
 

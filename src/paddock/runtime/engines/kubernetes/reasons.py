@@ -90,6 +90,8 @@ def _waits(pod: Object) -> Seen | None:
             what, then = _WAITING[waiting["reason"]]
             name, image = container["name"], container.get("image", "")
             words = _words(waiting.get("message"))
+            if "runAsNonRoot" in words:
+                then = "name a user by its number in transform.user, such as 65532"
             what = what.format(container=_called(name), image=image)
             return Seen(MemberState.WAITING, f"{what}{f': {words}' if words else ''}; {then}", retry=False)
     return None
