@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from obstore import exceptions
 
 from paddock.model.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from paddock.storage.aws_profile import s3_config
+from paddock.storage.network_errors import translate
 from paddock.storage.network_objects import NetworkObjects
 from paddock.storage.object_urls import open_objects, parse_store_url
 
@@ -99,3 +101,14 @@ def test_a_store_that_nobody_serves_is_unavailable(monkeypatch: pytest.MonkeyPat
     assert isinstance(objects, NetworkObjects)
     with pytest.raises(Unavailable, match=r"can't look at s3://bucket/a/x: .*try again"):
         objects.info("x")
+
+
+def test_a_store_that_fails_inside_says_where_to_look() -> None:
+    answer = "<Code>InternalError</Code><Message>We encountered an internal error, please try again.</Message>"
+    failure = exceptions.GenericError(f"Error performing PUT: status code: 500 Internal Server Error: {answer}")
+    error = translate(failure, "write", "packs/ab", "s3://bucket")
+    assert type(error) is Unavailable
+    assert str(error) == (
+        "can't write s3://bucket/packs/ab: InternalError: We encountered an internal error; "
+        "try again; if that fails too, look at the store: its log, and whether it has room"
+    )

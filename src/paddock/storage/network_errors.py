@@ -22,9 +22,12 @@ from paddock.model.errors import (
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _ANSWER = re.compile(r"<Code>([^<]+)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+_PLEASE = re.compile(r",? please try again\b\.?", re.IGNORECASE)
+"""The messages here say it themselves."""
 _QUERY = re.compile(r"\?\S*")
 _PASSING_STATUS = frozenset({404, 408, 409, 412, 416, 425, 429})
 """Of the 4xx: these say nothing about the request as such, which is as right or wrong the next time."""
+_SERVER_FAULT = 500
 _FULL_CODES = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"})
 _METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 
@@ -76,7 +79,11 @@ def _by_answer(text: str, code: str, cause: str, failed: str) -> PaddockError:
         return InvalidInput(
             f"{failed}: the store does not accept the request ({cause}); check the URL, the endpoint and the region"
         )
-    return Unavailable(f"{failed}: {cause}; try again")
+    advice = "try again"
+    if status is not None and status >= _SERVER_FAULT:
+        # Tried for a while already. A store that has run out of room often says no more than this.
+        advice = "try again; if that fails too, look at the store: its log, and whether it has room"
+    return Unavailable(f"{failed}: {cause}; {advice}")
 
 
 def _status(text: str) -> int | None:
@@ -88,7 +95,8 @@ def _cause(text: str) -> tuple[str, str]:
     """The store's error code, where it named one, and a line for people."""
     answer = _ANSWER.search(text)
     if answer is not None:
-        return answer[1], f"{answer[1]}: {answer[2]}".rstrip(": .") if answer[2] else answer[1]
+        said = _PLEASE.sub("", answer[2] or "").rstrip(". ")
+        return answer[1], f"{answer[1]}: {said}" if said else answer[1]
     line = text.split("\n\nDebug source", 1)[0].split("\n", 1)[0]
     status = _STATUS.search(line)
     if status is not None:
