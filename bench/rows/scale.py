@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -175,6 +176,7 @@ def large_home(settings: Settings, files: int, distinct: int | None = None) -> t
     home = settings.shared / f"home-{files}-{kept}"
     cost = settings.shared / f"home-{files}-{kept}.json"
     if not cost.exists():
+        shutil.rmtree(home, ignore_errors=True)  # An earlier run may have been ended while it was made.
         text = run([sys.executable, str(BENCH / "large_home.py"), str(home), str(files), str(kept)])
         cost.write_text(text, encoding="utf-8")
     found: dict[str, float] = json.loads(cost.read_text(encoding="utf-8"))
