@@ -71,6 +71,13 @@ def test_map_computes_only_what_changed(cli: CommandLine, work: Path) -> None:
     assert (work / "out" / "a").read_text() == "9\n"
 
 
+def test_map_of_an_empty_folder_has_nothing_to_do(cli: CommandLine, work: Path) -> None:
+    (work / "none").mkdir()
+    assert cli.json("map", "none", "-o", "out", "--", "cp", "{in}", "{out}")["jobs"] == []
+    (work / "none" / "a").write_text("a")
+    assert counts(cli.json("map", "none", "-o", "out", "--", "cp", "{in}", "{out}")) == [(1, 1, 0)]
+
+
 def test_map_speaks_to_people_on_two_streams(cli: CommandLine, work: Path) -> None:
     said = cli.ok(*MAP)
     assert "success, 3 datums (3 computed, 0 reused)" in said.output
@@ -128,6 +135,10 @@ def test_a_failing_map_names_datum_and_log_and_goes_on(cli: CommandLine, work: P
     assert not (work / "out").exists() or contents(work / "out") == {}
     log = failed.errors[failed.errors.index("paddock datum logs ") :].split("\n")[0].split()
     assert "looking at" in cli.ok(*log[1:]).output
+
+    missing = cli("map", "source", "-o", "other", "--", "no-such-program").errors
+    assert missing.count("'no-such-program' is not found in PATH") == 1
+    assert missing.count(": the same; its log: paddock datum logs map/") == 2
 
     again = cli("map", "--json", *MAP[1:])
     assert again.code == 11
@@ -276,6 +287,7 @@ def test_a_failing_run_is_tried_again(cli: CommandLine, work: Path, specs: Path)
             "only its jobs",
         ),
         (("run", "specs/none.yaml"), 4, "none.yaml"),
+        (("run", "specs"), 3, "specs is a folder; name files with specs, as in specs/*.yaml"),
         (("run",), 2, "SPEC"),
     ],
 )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, datetime
+
+import pytest
 
 from paddock.cli.progress import JobLines, TransferLines, job_progress, transfer_progress, transfer_text
 from paddock.model.ids import CommitId
@@ -55,15 +58,17 @@ def test_lines_come_on_change_and_at_most_once_a_second() -> None:
 def test_transfers_speak_up_only_when_they_take_long() -> None:
     stream, clock = io.StringIO(), Clock()
     lines = TransferLines("put", stream, clock=clock)
+    clock.now = 90.0  # What the command did before it began to transfer is no transfer.
     lines(Transferred(1, 10, 4, 4096))
-    clock.now = 6.0
+    clock.now = 96.0
     lines(Transferred(2, 2048, 4, 4096))
     lines(Transferred(3, 3072, 4, 4096))
     assert stream.getvalue() == "put: 2 of 4 files, 2.0 KiB of 4.0 KiB\n"
     assert transfer_text(Transferred(2, 5, None, None)) == "2 files, 5 B"
 
 
-def test_a_terminal_gets_bars() -> None:
+def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     terminal = Terminal()
     with job_progress(workers=2, stream=terminal) as update:
         update([job(JobState.CREATED)])
@@ -72,6 +77,19 @@ def test_a_terminal_gets_bars() -> None:
     shown = terminal.getvalue()
     for part in ("edges", "failure", "10/10", "1 reused", "1 failed", "2 workers", "empty", "success"):
         assert part in shown
+
+
+def test_bars_fit_into_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Terminal()
+    with job_progress(workers=2, stream=terminal) as update:
+        small = job(JobState.RUNNING, name="small-out-3fbfd9c367848168", project="map", total=1000, run=30)
+        update([small, job(JobState.RUNNING, total=1000, run=30, reused=100)])
+    first, second = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue()).rstrip().splitlines()[-2:]
+    for line, name, counts in ((first, "map/small-out-3fbfd…", "30/1000"), (second, "edges", "130/1000 100 reused")):
+        assert len(line) <= 80
+        for part in (name, " running ", counts, " 15.0/s, ", " left"):
+            assert part in line
 
 
 def test_a_terminal_gets_a_transfer_bar() -> None:

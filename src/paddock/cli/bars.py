@@ -9,13 +9,17 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from paddock.cli import output
 from paddock.cli.progress import transfer_text
-from paddock.model.records import Job, JobState
+from paddock.model.records import DatumCounts, Job, JobState
 from paddock.model.services import Transferred
 
+_NARROW_COLUMNS = 100
+"""Below so many a line has no room for everything: names are cut, and the number of workers is left out."""
+_SHORT_NAME = 20
 _STYLES = {
     JobState.SUCCESS: "green",
     JobState.FAILURE: "red",
@@ -43,7 +47,10 @@ class JobBars:
     """One bar for each job: state, done of total, reused, failed, rate, time left; and the number of workers."""
 
     def __init__(self, stream: TextIO, *, workers: int | None) -> None:
-        count = f"[dim]{output.count(workers, 'worker')}[/dim]" if workers else ""
+        console = Console(file=stream)
+        narrow = console.width < _NARROW_COLUMNS
+        self._name_max = _SHORT_NAME if narrow else console.width
+        count = f"[dim]{output.count(workers, 'worker')}[/dim]" if workers and not narrow else ""
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("[bold]{task.description}[/bold]"),
@@ -51,9 +58,9 @@ class JobBars:
             BarColumn(bar_width=None),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[counts]}"),
-            _Rate(),
+            _Rate(table_column=Column(no_wrap=True)),
             TextColumn(count),
-            console=Console(file=stream),
+            console=console,
             expand=True,
         )
         self._tasks: dict[tuple[str, str, str], TaskID] = {}
@@ -78,17 +85,25 @@ class JobBars:
             style = _STYLES.get(job.state, "cyan")
             values: dict[str, Any] = {
                 "state": f"[{style}]{job.state.value}[/{style}]",
-                "counts": f"{counts.reused} reused, {counts.failed} failed",
+                "counts": _counts(counts),
                 "seconds": job.seconds,
                 "fresh": counts.run + counts.failed,
                 "final": job.state.final,
             }
             if key not in self._tasks:
                 name = output.short_name(job.project, job.pipeline)
+                if len(name) > self._name_max:
+                    name = f"{name[: self._name_max - 1]}…"
                 self._tasks[key] = self._progress.add_task(name, total=counts.total, **values)
             total = max(counts.total, 1) if job.state.final else counts.total or None
             shown = total if job.state.final and not counts.total else done
             self._progress.update(self._tasks[key], completed=shown or 0, total=total or 0, **values)
+
+
+def _counts(counts: DatumCounts) -> str:
+    """What is not as one hopes or expects; nothing where all is, so that a line of 80 columns has room for it."""
+    shown = ((counts.reused, "reused"), (counts.recovered, "recovered"), (counts.failed, "failed"))
+    return ", ".join(f"{count} {name}" for count, name in shown if count)
 
 
 class TransferBar:

@@ -32,7 +32,10 @@ def _problems(paddock: Paddock, job: Job) -> list[Problem]:
         return [Problem(name, job.reason if told else f"{job.state.value}: {job.reason}")]
     address = f"{name}@{job.id}"
     count = f"{job.datums.failed} of {output.count(job.datums.total, 'datum')} failed"
-    found = [Problem(name, count), *(_datum_problem(address, datum) for datum in datums)]
+    found = [Problem(name, count)]
+    for before, datum in zip([None, *datums], datums, strict=False):
+        again = before is not None and before.reason == datum.reason
+        found.append(_datum_problem(address, datum, "the same" if again else datum.reason))
     hidden = job.datums.failed - DATUMS_SHOWN
     if hidden > 0:
         more = f"paddock datum list {address} --state failed"
@@ -49,8 +52,8 @@ def _failed_datums(paddock: Paddock, job: Job) -> list[Datum]:
         return []
 
 
-def _datum_problem(address: str, datum: Datum) -> Problem:
+def _datum_problem(address: str, datum: Datum, reason: str) -> Problem:
     inputs = ", ".join(map(output.element, datum.inputs)) or "no input"
     return Problem(
-        f"datum {datum.id[:12]} ({inputs})", f"{datum.reason}; its log: paddock datum logs {address} {datum.id[:12]}"
+        f"datum {datum.id[:12]} ({inputs})", f"{reason}; its log: paddock datum logs {address} {datum.id[:12]}"
     )

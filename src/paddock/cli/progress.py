@@ -86,10 +86,13 @@ class TransferLines:
         self._verb = verb
         self._stream = stream
         self._clock = clock
-        self._last = clock()
+        self._last: float | None = None
 
     def __call__(self, transferred: Transferred) -> None:
         now = self._clock()
+        if self._last is None:
+            # The transfer begins now: a command may have worked for long before it.
+            self._last = now
         if now - self._last >= self.seconds:
             self._last = now
             self._stream.write(f"{self._verb}: {transfer_text(transferred)}\n")

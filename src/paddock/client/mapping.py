@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from paddock.client.archives import translated
-from paddock.client.run_parts import RunReport, ensure_current, ensure_repo, get_output
+from paddock.client.run_parts import RunReport, ensure_current, ensure_repo, get_output, has_head
 from paddock.client.working import OnProgress, newest_jobs, work_off
 from paddock.functions.code import CodeFolder, project_code
 from paddock.functions.inputs import glob as glob_input
@@ -92,8 +92,10 @@ def map_folder(
     own_code = code if chosen is None else chosen.code.path
     with _code_folder(command, own_code, outside=(source, target)) as folder:
         applied = paddock.pipelines.apply(spec, code=folder, hold=True, reprocess=no_cache, audit=audit)
-    put = paddock.files.put_tree(f"{names.repo}@{DEFAULT_BRANCH}", source, mirror=True, on_transfer=on_transfer)
-    ensure_current(paddock, names.pipeline)
+    branch = f"{names.repo}@{DEFAULT_BRANCH}"
+    put = paddock.files.put_tree(branch, source, mirror=True, on_transfer=on_transfer)
+    if has_head(paddock, branch):
+        ensure_current(paddock, names.pipeline)
     jobs = work_off(paddock, before, workers=workers, on_progress=on_progress)
     get_output(paddock, names.pipeline, DEFAULT_BRANCH, target, on_transfer)
     return RunReport(jobs, (applied,), (put,), time.monotonic() - started)

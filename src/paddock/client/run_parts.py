@@ -78,6 +78,14 @@ def ensure_repo(paddock: Paddock, repo: str) -> None:
         pass
 
 
+def has_head(paddock: Paddock, branch: str) -> bool:
+    """Whether there is a branch, with a finished commit."""
+    try:
+        return paddock.branches.inspect(branch).head is not None
+    except NotFound:
+        return False
+
+
 def ensure_current(paddock: Paddock, pipeline: str) -> None:
     """Make a new job where the newest one ended without success, or is of an older version, or there is none.
 

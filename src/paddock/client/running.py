@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from paddock.client.run_parts import RunReport, ensure_current, ensure_repo, get_output, repo_exists
+from paddock.client.run_parts import RunReport, ensure_current, ensure_repo, get_output, has_head, repo_exists
 from paddock.client.specs import LoadedSpec, apply_all, load_specs, nearest, upstream_first
 from paddock.client.working import OnProgress, newest_jobs, work_off
 from paddock.model.addresses import parse_address, parse_repo
@@ -75,7 +75,7 @@ def _put_and_apply(
     applied = apply()
     reports = _put_all(paddock, puts, on_transfer)
     for spec in specs:
-        if any(_has_head(paddock, f"{repo}@{branch}") for repo, branch in spec.reads):
+        if any(has_head(paddock, f"{repo}@{branch}") for repo, branch in spec.reads):
             ensure_current(paddock, spec.address)
     return reports, applied
 
@@ -105,13 +105,6 @@ def _put_all(paddock: Paddock, puts: Mapping[str, Path], on_transfer: OnTransfer
         report if (commit.project, commit.repo) in finished else replace(report, commit=None, changed=0, removed=0)
         for commit, report in zip(opened, reports, strict=True)
     ]
-
-
-def _has_head(paddock: Paddock, branch: str) -> bool:
-    try:
-        return paddock.branches.inspect(branch).head is not None
-    except NotFound:
-        return False
 
 
 def _planned_puts(specs: Sequence[LoadedSpec], inputs: Mapping[str, Path], default_project: str) -> dict[str, Path]:

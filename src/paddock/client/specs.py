@@ -138,6 +138,8 @@ def _branch_of(text: str) -> dict[str, Any]:
 def _read(file: Path) -> str:
     if file == STANDARD_INPUT:
         return sys.stdin.read()
+    if file.is_dir():
+        raise InvalidInput(f"{file} is a folder; name files with specs, as in {file / '*.yaml'}")
     with translated(file):
         try:
             return file.read_text(encoding="utf-8")
