@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,16 @@ from paddock.model.records import Location, PackRecord
 from paddock.runtime.garbage import chunks_by_pack
 from paddock.runtime.lost_chunks import Lost
 from paddock.runtime.pack_census import chunk_pages
-from paddock.storage.chunks import read_chunk
+from paddock.storage.chunks import read_chunk, read_located
 from paddock.storage.digest_set import Heads, heads_of, member_of
+from paddock.storage.objects import Bytes, ObjectStore
 from paddock.storage.os_errors import translate
 from paddock.storage.pack_rewriting import PackRewriter
 from paddock.storage.packs import read_pack_index
 from paddock.storage.streams import named_pieces
 from paddock.versions.home import Home
+
+_FLUSHED_CHUNKS = 100_000
 
 
 class Repair:
@@ -112,18 +115,19 @@ class Repair:
     def _take(self, missing: Heads) -> None:
         """Store chunks among `missing` (sorted) that the source has."""
         assert self._source is not None, "asked only with a source"
-        taken: set[Digest] = set()
+        taken = waiting = 0
         with self._home.chunks.writer() as writer:
             for digest, data in self._offered(self._source, missing):
-                if digest not in taken:
-                    taken.add(digest)
-                    writer.put_named(digest, data)
-            writer.flush()
+                writer.put_named(digest, data)
+                waiting += 1
+                if waiting == _FLUSHED_CHUNKS:  # until then the writer holds an object for each
+                    taken, waiting = taken + _chunks_of(writer.flush()), 0
+            taken += _chunks_of(writer.flush())
         if taken:
-            self.restored += len(taken)
-            self.done.append(f"took {_chunks(len(taken))} from {self._source}")
+            self.restored += taken
+            self.done.append(f"took {_chunks(taken)} from {self._source}")
 
-    def _offered(self, source: Path, missing: Heads) -> Iterator[tuple[Digest, bytes]]:
+    def _offered(self, source: Path, missing: Heads) -> Iterator[tuple[Digest, Bytes]]:
         if (source / "home.json").is_file():
             with Home.open(source) as other:
                 for page in chunk_pages(other):
@@ -134,20 +138,31 @@ class Repair:
                     places = sorted(
                         other.chunks.locate(wanted).items(), key=lambda found: (found[1].pack, found[1].offset)
                     )
-                    for digest, place in places:
-                        try:
-                            yield digest, read_chunk(other.objects, digest, place)
-                        except (Corrupt, NotFound):
-                            continue  # lost there too
+                    yield from _readable_of(other.objects, places)
             return
         for path in _files_below(source):
             try:
                 with path.open("rb", buffering=0) as file:
                     for digest, piece in named_pieces(file, self._home.chunking):
                         if member_of(heads_of([digest]), missing)[0]:
-                            yield digest, bytes(piece)
+                            yield digest, piece
             except OSError as error:
                 raise translate(error, "read", path, reading=True) from error
+
+
+def _readable_of(objects: ObjectStore, places: Sequence[tuple[Digest, Location]]) -> Iterator[tuple[Digest, Bytes]]:
+    """Chunks where they lie, read together; without those that are lost there too."""
+    done = 0
+    try:
+        for (digest, _), data in zip(places, read_located(objects, places), strict=True):
+            yield digest, data
+            done += 1
+    except (Corrupt, NotFound):
+        for digest, place in places[done:]:
+            try:
+                yield digest, read_chunk(objects, digest, place)
+            except (Corrupt, NotFound):
+                continue
 
 
 def _packs(number: int) -> str:
@@ -156,6 +171,10 @@ def _packs(number: int) -> str:
 
 def _chunks(number: int) -> str:
     return "1 chunk" if number == 1 else f"{number} chunks"
+
+
+def _chunks_of(packs: Sequence[PackRecord]) -> int:
+    return sum(len(pack.chunks) for pack in packs)
 
 
 def _files_below(source: Path) -> Iterator[Path]:
