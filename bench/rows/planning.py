@@ -9,8 +9,9 @@ from blake3 import blake3
 from measure import Budget, Result, Settings, median, samples_of
 
 from paddock.model.ids import Digest
+from paddock.pipelines.documents import parse_specs
 from paddock.pipelines.keys import transform_digest
-from paddock.pipelines.spec import load_specs
+from paddock.pipelines.spec import validate_specs
 from paddock.runtime.job_tables import DATUMS
 from paddock.runtime.plan import InputCommit, Plan
 from paddock.runtime.plan_request import Base
@@ -107,7 +108,7 @@ class Bench:
 
     def __init__(self, work: Path, count: int, spec: str = SPEC) -> None:
         self.home = Home.open(work / "home", create=True)
-        (checked,) = load_specs(spec, source_name="bench")
+        (checked,) = validate_specs(parse_specs(spec, source_name="bench"))
         self.spec = checked.spec
         self.transform = transform_digest(self.spec, None)
         self.tree = self.write(wide_table(range(count)), self.home.trees.empty())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import Budget, Result, Settings, fresh, median, paddock, samples_of
+from measure import Budget, Contender, Result, Settings, fresh, median, paddock, rounds_of
 
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.testing.servers import running_server
@@ -51,30 +51,57 @@ def _first(client: EmbeddedPaddock, stamp: Path, number: int) -> float:
 
 
 def two_workers(settings: Settings) -> Result:
-    """Datums of about 100 ms that use a core each: one worker against two."""
+    """Datums of about 100 ms that use a core each: one worker against two; and so many bare processes, which show what the
+    machine's two processors are worth."""
     source = fresh(settings.work / "source")
     for number in range(settings.size(100, 16)):
         (source / f"f{number:03}").write_bytes(b"%d" % number)
 
-    def prepare(workers: int) -> Callable[[int], Callable[[], object]]:
-        def one(number: int) -> Callable[[], object]:
+    def mapped(workers: int) -> Contender:
+        def prepare(number: int) -> Callable[[], object]:
             home, target = (settings.work / f"{name}{workers}-{number}" for name in ("home", "target"))
             words = ["-o", str(target), "-j", str(workers), "--", "sh", "-c", SPIN]
             return lambda: paddock(home, "map", str(source), *words)
 
-        return one
+        return prepare
 
-    samples = samples_of(settings.repeats, prepare(2))
-    alone = median(samples_of(settings.repeats, prepare(1)))
+    def bare(processes: int) -> Contender:
+        def prepare(number: int) -> Callable[[], object]:
+            target = fresh(settings.work / f"bare{processes}-{number}")
+            return lambda: spin_all(sorted(source.iterdir()), target, processes)
+
+        return prepare
+
+    contenders = {"Paddock": mapped(2), "one worker": mapped(1), "bare, one": bare(1), "bare, two": bare(2)}
+    rounds = rounds_of(settings.repeats, contenders)
+    samples = rounds.pop("Paddock")
+    others = {name: median(found) for name, found in rounds.items()}
+    alone = others["one worker"]
     return Result(
         name="two-workers",
         what=f"{len(list(source.iterdir()))} datums of about 100 ms on two workers",
         seconds=median(samples),
         samples=samples,
-        others={"one worker": alone},
+        others=others,
         budgets=(Budget("one worker / 1.9", median(samples) / alone, 1 / 1.9),),
         notes=(f"{len(os.sched_getaffinity(0))} cores; other load on the machine counts against it",),
+        facts={
+            "times as fast as one": alone / median(samples),
+            "bare processes, the same": others["bare, one"] / others["bare, two"],
+        },
     )
+
+
+def spin_all(paths: Sequence[Path], target: Path, processes: int) -> None:
+    """The same work without Paddock: so many processes at a time, each path handed to the first that is free."""
+    running: set[int] = set()
+    for path in paths:
+        script = SPIN.format_map({"in": path, "out": target})
+        running.add(os.posix_spawn("/bin/sh", ["sh", "-c", script], os.environ))
+        if len(running) == processes:
+            running.remove(os.wait()[0])
+    for process in running:
+        os.waitpid(process, 0)
 
 
 def heavy_tail(settings: Settings) -> Result:
