@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
@@ -74,20 +75,23 @@ class TaskBuilder:
     def _inputs(self, pairs: Set[tuple[int, int]]) -> dict[tuple[int, int], InputTask]:
         """Each (leaf, match) as its datums get it; made once, however many datums of a cross have it."""
         found: dict[tuple[int, int], InputTask] = {}
-        for pair, files in self._file_tasks(pairs).items():
-            leaf, match = pair
-            node = self._plan.leaves[leaf]
-            found[pair] = InputTask(
-                node.name,
-                self._plan.matches[leaf].paths[match],
-                self._repos[leaf],
-                node.branch,
-                CommitId(self._plan.inputs[leaf].id),
-                self._join_on[leaf][match],
-                self._group_by[leaf][match],
-                node.empty_files,
-                files,
-            )
+        files = self._file_tasks(pairs)
+        for leaf, matches in _by_leaf(pairs).items():
+            node, repo, commit = self._plan.leaves[leaf], self._repos[leaf], CommitId(self._plan.inputs[leaf].id)
+            columns = (self._plan.matches[leaf].paths, self._join_on[leaf], self._group_by[leaf])
+            texts = [column.take(np.array(matches, np.int64)) for column in columns]
+            for match, path, join_on, group_by in zip(matches, *texts, strict=True):
+                found[leaf, match] = InputTask(
+                    node.name,
+                    path,
+                    repo,
+                    node.branch,
+                    commit,
+                    join_on,
+                    group_by,
+                    node.empty_files,
+                    files[leaf, match],
+                )
         return found
 
     def _file_tasks(self, pairs: Set[tuple[int, int]]) -> dict[tuple[int, int], tuple[FileTask, ...]]:
@@ -104,23 +108,18 @@ class TaskBuilder:
 
     def _read_files(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Sequence[_File]]:
         """All files at or below each (leaf, match)."""
-        by_leaf: dict[int, list[int]] = defaultdict(list)
         found: dict[tuple[int, int], Sequence[_File]] = {}
-        for leaf, match in pairs:
-            matches = self._plan.matches[leaf]
-            if matches.directories[match]:
-                tree = self._plan.inputs[leaf].tree
-                rows = self._home.trees.rows(tree, matches.paths[match])
-                found[leaf, match] = [each for table in rows for each in _files(table)]
-            else:
-                by_leaf[leaf].append(match)
-        for leaf, positions in by_leaf.items():
-            paths = self._plan.matches[leaf].paths
-            wanted = pa.array(sorted({paths[position] for position in positions}), pa.string())
-            table = self._home.tables.lookup(TREE, self._plan.inputs[leaf].tree, wanted)
-            by_path = {each.path: each for each in _files(table)}
-            for position in positions:
-                found[leaf, position] = (by_path[paths[position]],)
+        for leaf, positions in _by_leaf(pairs).items():
+            matches, tree = self._plan.matches[leaf], self._plan.inputs[leaf].tree
+            paths = dict(zip(positions, matches.paths.take(np.array(positions, np.int64)), strict=True))
+            for position in [each for each in positions if matches.directories[each]]:
+                rows = self._home.trees.rows(tree, paths.pop(position))
+                found[leaf, position] = [each for table in rows for each in _files(table)]
+            if paths:
+                table = self._home.tables.lookup(TREE, tree, pa.array(sorted(set(paths.values())), pa.string()))
+                by_path = {each.path: each for each in _files(table)}
+                for position, path in paths.items():
+                    found[leaf, position] = (by_path[path],)
         return found
 
 
@@ -188,6 +187,14 @@ def _code_files(home: Home, code: Digest) -> tuple[FileTask, ...]:
     files = [each for table in home.trees.rows(code, "/") for each in _files(table)]
     located = _locate(home, files)
     return tuple(_file_task(each, located) for each in files)
+
+
+def _by_leaf(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """{leaf: its matches} of pairs of both."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for leaf, match in pairs:
+        found[leaf].append(match)
+    return found
 
 
 def _files(table: pa.Table) -> list[_File]:
