@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from paddock.model.globs import compile_glob
+from paddock.pipelines.documents import parse_specs
 from paddock.pipelines.fields import IDLE, IGNORED, IN_PODS_ONLY, OLD, REFUSED, REFUSED_OUTSIDE_PODS, children_of
 from paddock.pipelines.inputs import DATUMS_MAX
 from paddock.pipelines.models import (
@@ -23,7 +24,7 @@ from paddock.pipelines.models import (
     Toleration,
     Transform,
 )
-from paddock.pipelines.spec import load_specs
+from paddock.pipelines.spec import validate_specs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "spec.md").read_text(encoding="utf-8")
 SECTIONS: dict[type[SpecModel], str] = {
@@ -114,7 +115,7 @@ def test_refused_fields_are_named(place: str) -> None:
 def test_the_example_is_valid_and_the_limit_is_true() -> None:
     example = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert example is not None
-    ((spec, warnings),) = load_specs(example[1], source_name="spec.md")
+    ((spec, warnings),) = validate_specs(parse_specs(example[1], source_name="spec.md"))
     assert (spec.address, warnings) == ("default/edges", ())
     assert f"{DATUMS_MAX:,}" in PAGE
     match = compile_glob("/*/(*)-(*).json").match("/x/a-b.json")

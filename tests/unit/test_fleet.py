@@ -15,8 +15,8 @@ from paddock.model.records import EngineName, JobState
 from paddock.runtime import fleet as fleet_module
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.cluster import Cluster
-from paddock.runtime.driver import Server
 from paddock.runtime.engines.provisioner import Provisioner, Site
+from paddock.runtime.server import Server
 from paddock.settings import Settings
 from paddock.testing.provisioning import Behaviour, LocalProvisioner
 

@@ -87,6 +87,27 @@ def test_objects_are_copied_and_pickled(copied: Any) -> None:
     assert copied(Point(3)) == Point(3)
 
 
+@dataclass(slots=True)
+class Open:
+    x: int
+    tags: list[str] = field(default_factory=list)
+
+
+def test_objects_that_are_not_frozen_change_and_have_no_hash() -> None:
+    made = Open(1)
+    made.x = 2
+    made.tags.append("a")
+
+    assert made == Open(2, ["a"]) != Open(1, ["a"])
+    assert Open(1).tags == []
+    assert repr(made) == "Open(x=2, tags=['a'])"
+    assert copy.copy(made) == pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(made)
+    with pytest.raises(AttributeError):
+        made.y = 3  # type: ignore[attr-defined]
+
+
 def test_objects_do_not_change() -> None:
     made = Point(1)
 

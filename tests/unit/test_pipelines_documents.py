@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from paddock.model.errors import InvalidInput
-from paddock.pipelines.documents import NO_PLACES, Places, parse_specs
+from paddock.pipelines.documents import parse_specs
+from paddock.pipelines.places import NO_PLACES, Places
 
 
 def problems_of(text: str) -> list[str]:

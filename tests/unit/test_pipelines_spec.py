@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddock.model.errors import Bug, InvalidInput, Problem
+from paddock.pipelines.documents import parse_specs
 from paddock.pipelines.fields import IDLE, IGNORED, IN_PODS_ONLY, OLD, REFUSED, REFUSED_OUTSIDE_PODS
 from paddock.pipelines.inputs import leaves_of
 from paddock.pipelines.models import Input, PfsInput, PipelineSpec, SpecModel, Transform
-from paddock.pipelines.spec import ValidSpec, load_spec, load_specs, spec_to_json, validate_spec
+from paddock.pipelines.spec import ValidSpec, load_spec, spec_to_json, validate_spec, validate_specs
 
 MINIMAL: dict[str, Any] = {
     "pipeline": {"name": "p"},
@@ -521,7 +522,7 @@ datumTries: 0
 spout: {}
 """
     with pytest.raises(InvalidInput) as caught:
-        load_specs(text, source_name="p.yaml")
+        validate_specs(parse_specs(text, source_name="p.yaml"))
     assert caught.value.message == "the spec has 10 problems:"
     places = [problem.place for problem in caught.value.problems]
     assert places == [
@@ -541,12 +542,13 @@ spout: {}
 def test_two_specs_of_one_name_are_refused() -> None:
     spec = json.dumps(MINIMAL)
     with pytest.raises(InvalidInput, match=r"p\.json:2: pipeline: pipeline default/p is also defined at p\.json:1"):
-        load_specs(f"{spec}\n{spec}", source_name="p.json")
+        validate_specs(parse_specs(f"{spec}\n{spec}", source_name="p.json"))
 
 
 def test_the_faults_of_all_specs_of_a_file_are_listed() -> None:
+    text = f"{json.dumps(with_fields(x=1))}\n{json.dumps(with_fields(y=1))}"
     with pytest.raises(InvalidInput, match="the spec has 2 problems") as caught:
-        load_specs(f"{json.dumps(with_fields(x=1))}\n{json.dumps(with_fields(y=1))}", source_name="p.json")
+        validate_specs(parse_specs(text, source_name="p.json"))
     assert [problem.place for problem in caught.value.problems] == ["p.json:1: x", "p.json:2: y"]
 
 

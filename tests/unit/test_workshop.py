@@ -37,8 +37,19 @@ def test_expected_work_is_done_by_the_workers_that_were_started(tmp_path: Path) 
         assert not _free(client)
         _work(client)
         assert [job.state for job in client.process(workers=1)] == [JobState.SUCCESS]
+    with EmbeddedPaddock.open(tmp_path / "home") as client:
         assert _free(client)
         assert list((tmp_path / "home" / "scratch").iterdir()) == []
+
+
+def test_work_can_be_expected_again_while_workers_end(tmp_path: Path) -> None:
+    with EmbeddedPaddock.open(tmp_path / "home") as client:
+        client.expect_work(workers=1)
+        _work(client)
+        client.process(workers=1)
+        client.expect_work(workers=1)
+        client.files.put("data@main:/b", b"b")
+        assert [job.state for job in client.process(workers=1)] == [JobState.SUCCESS]
 
 
 def test_workers_that_had_no_work_end_with_the_client(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 import typer
 
 from paddock.client.connection import connect
+from paddock.model.dataclass import dataclass
 from paddock.model.records import DEFAULT_PROJECT
 from paddock.model.services import Paddock
 from paddock.settings import Settings

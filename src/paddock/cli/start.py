@@ -10,13 +10,30 @@ import gc
 gc.disable()
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from paddock.client.hints import expect_put
 
-_WITH_VALUES = ("--home", "--url", "--project", "--concurrency")
-_SOURCE_POSITION = 2
+_WITH_VALUES = frozenset(
+    [
+        "--home",
+        "--url",
+        "--project",
+        "--concurrency",
+        "--output",
+        "-o",
+        "--glob",
+        "--split",
+        "--workers",
+        "-j",
+        "--code",
+        "--function",
+        "--audit",
+    ]
+)
+_SOURCE_POSITIONS = {"put": 2, "map": 1}
 
 
 def main() -> int:
@@ -30,7 +47,7 @@ def main() -> int:
 
 
 def put_source(arguments: Sequence[str]) -> str | None:
-    """The first source of a `paddock put`; None where it is another command.
+    """The first source of a `paddock put` or `paddock map`; None where it is another command.
 
     A guess, as the command line is parsed later: where it is wrong, a directory is looked at for nothing.
     """
@@ -41,10 +58,12 @@ def put_source(arguments: Sequence[str]) -> str | None:
             next(words, None)
         elif not word.startswith("-"):
             named.append(word)
-        elif word in ("--help", "--extract"):
+        elif word in ("--help", "--extract", "--"):
             return None
-        if named and named[0] != "put":
+        position = _SOURCE_POSITIONS.get(named[0]) if named else len(named)
+        if position is None:
             return None
-        if len(named) > _SOURCE_POSITION:
-            return named[_SOURCE_POSITION]
+        if 0 < position < len(named):
+            # A map knows folders by where they really are.
+            return named[position] if named[0] == "put" else os.path.realpath(named[position])
     return None

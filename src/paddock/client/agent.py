@@ -17,9 +17,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, NotFound, PaddockError, Unavailable
 from paddock.runtime.engines.engine import Engine, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.engines.network import SILENCE_SECONDS, FromWorker, ToWorker, as_many_as_fit

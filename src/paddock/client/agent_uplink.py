@@ -6,9 +6,9 @@ import dataclasses
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from paddock.client.transport import Transport, path_of
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import NotFound, Unavailable
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_down, write_up

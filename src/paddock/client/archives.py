@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from paddock.model.archives import ARCHIVE_END, PIECE_BYTES, archive_header, archive_padding
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import (
     Conflict,
     InvalidInput,

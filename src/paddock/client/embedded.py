@@ -52,6 +52,8 @@ class EmbeddedPaddock:
         self._transfers: TransferService | None = None
         self._workshop: Workshop | None = None
         """Open between `expect_work` and `process`."""
+        self._closing: Workshop | None = None
+        """Its workers end."""
 
     @classmethod
     def open(
@@ -212,6 +214,7 @@ class EmbeddedPaddock:
         from paddock.runtime.workshop import Workshop
 
         if self._workshop is None:
+            self._close_workshop()
             count = workers or self._settings.workers or os.cpu_count() or 1
             self._workshop = Workshop.open(self._home, options=self.worker_options)
             if self._workshop is not None:
@@ -226,7 +229,9 @@ class EmbeddedPaddock:
     ) -> Sequence[Job]:
         from paddock.runtime.driver import process
 
+        self._close_workshop()
         workshop, self._workshop = self._workshop, None
+        self._closing = workshop
         return process(
             self._home,
             workers=workers or self._settings.workers,
@@ -236,9 +241,16 @@ class EmbeddedPaddock:
             workshop=workshop,
         )
 
+    def _close_workshop(self) -> None:
+        """Wait until the workers of the last `process` have ended, where it went on without them."""
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            closing.close()
+
     def close(self) -> None:
         if self._workshop is not None:
             self._workshop.discard()
+        self._close_workshop()
         if self._transfers is not None:
             self._transfers.close()
         self._home.close()

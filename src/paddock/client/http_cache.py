@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from paddock.client.transport import Transport, path_of
 from paddock.model.cache_records import CachePolicy, CacheReport, EvictionReport
+from paddock.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

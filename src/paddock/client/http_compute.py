@@ -6,7 +6,6 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from paddock.client.archives import ArchiveEntry, pack, scan_folder
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import parse_address, parse_repo
 from paddock.model.archives import ARCHIVE_MEDIA_TYPE
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import CommitId
 from paddock.model.plans import DatumExplanation, InputPreview, JobPlan
 from paddock.model.records import AppliedPipeline, Datum, DatumState, Job, Pipeline

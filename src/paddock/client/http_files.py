@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from paddock.client.http_objects import commit_path
 from paddock.client.transport import Transport
 from paddock.model.archives import PIECE_BYTES
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, Unavailable
 from paddock.model.records import Commit, FileDiff, FileInfo, GetReport, PutReport
 from paddock.model.services import OnTransfer

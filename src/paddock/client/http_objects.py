@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import check_name, parse_address, parse_repo
+from paddock.model.dataclass import dataclass
 from paddock.model.records import Branch, Commit, CommitSet, Project, Repo
 
 WAIT_STEP_SECONDS = 20.0

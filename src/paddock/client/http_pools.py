@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import check_name
+from paddock.model.dataclass import dataclass
 from paddock.model.records import NewPoolToken, Pool, PoolToken
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from paddock.client.transport import Transport, path_of
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.store_records import CheckReport, GarbageReport, UsageReport
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from paddock.client.http_objects import repo_path
 from paddock.client.transport import Transport
 from paddock.model.addresses import check_name, parse_address
+from paddock.model.dataclass import dataclass
 from paddock.model.records import Tag
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from pydantic import TypeAdapter
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter
 from paddock.client.pieces import PieceReader
 from paddock.client.transport import Transport, error_of, path_of
 from paddock.model.archives import PIECE_BYTES
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Bug, Unavailable
 from paddock.model.ids import Digest
 from paddock.model.records import PutReport

@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from paddock.client.http_transfers import HttpTransfers
 from paddock.model.addresses import target_path
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Bug, NotFound, PaddockError, Unavailable
 from paddock.model.ids import Digest
 from paddock.model.records import Location, PackRecord, PutReport

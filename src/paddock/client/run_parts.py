@@ -5,12 +5,12 @@ Imports no specs, so that `map` can have workers started before anything heavy i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paddock.client.archives import translated
 from paddock.model.addresses import parse_repo
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import AlreadyExists, NotFound
 from paddock.model.records import DEFAULT_PROJECT, AppliedPipeline, Job, JobState, PutReport
 from paddock.model.services import OnTransfer, Paddock

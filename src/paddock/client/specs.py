@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from paddock.client.archives import translated
 from paddock.functions.code import CodeFolder
 from paddock.functions.loading import load_pipelines
 from paddock.model.addresses import parse_address
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, InvalidInput, Problem
 from paddock.model.records import DEFAULT_BRANCH, DEFAULT_PROJECT, AppliedPipeline, ApplyOutcome
 from paddock.model.services import Paddock
-from paddock.pipelines.documents import SpecText, parse_specs
+from paddock.pipelines.documents import parse_specs
 from paddock.pipelines.inputs import leaves_of
 from paddock.pipelines.models import PipelineSpec
+from paddock.pipelines.places import SpecText
 from paddock.pipelines.spec import spec_to_json, validate_spec, validate_specs
 
 STANDARD_INPUT = Path("-")

@@ -1,4 +1,4 @@
-"""`dataclass(frozen=True, slots=True)` that writes a class's methods when they are first called.
+"""`dataclass(slots=True)`, frozen or not, that writes a class's methods when they are first called.
 
 The standard one compiles six functions a class, 1 ms of them, and a command has a hundred such classes, most of which it never makes an object
 of: half of the time of a small command. To a type checker this is the standard one, and objects behave as its do.
@@ -7,6 +7,7 @@ of: half of the time of a small command. To a type checker this is the standard 
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +17,16 @@ if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
 
-    def dataclass(*, frozen: bool, slots: bool, eq: bool = True):
+    def dataclass(*, slots: bool, frozen: bool = False, eq: bool = True):
         """Only what is asked for most; for all else take the standard one."""
-        assert (frozen, slots) == (True, True), "take the standard dataclass"
-        return _with_values if eq else _with_identity
+        assert slots, "take the standard dataclass"
+        methods = {**(_FROZEN_METHODS if frozen else _METHODS), **(_VALUE_METHODS if eq else {})}
+        if eq and not frozen:
+            methods["__hash__"] = None
+        return partial(_made, methods=methods, frozen=frozen)
 
 
-def _with_values(cls: type[Any]) -> type[Any]:
-    return _made(cls, {**_METHODS, **_VALUE_METHODS})
-
-
-def _with_identity(cls: type[Any]) -> type[Any]:
-    return _made(cls, _METHODS)
-
-
-def _made(cls: type[Any], methods: dict[str, Any]) -> type[Any]:
+def _made(cls: type[Any], *, methods: dict[str, Any], frozen: bool) -> type[Any]:
     own = set(cls.__dict__)
     if cls.__doc__ is None:
         cls.__doc__ = cls.__name__  # else the standard one makes a text of its signature
@@ -38,15 +34,15 @@ def _made(cls: type[Any], methods: dict[str, Any]) -> type[Any]:
     for name, method in methods.items():
         if name not in own:
             setattr(made, name, method)
-    made.__init__ = _first_init(made)
+    made.__init__ = _first_init(made, frozen=frozen)
     return made
 
 
-def _first_init(cls: type[Any]) -> Any:
+def _first_init(cls: type[Any], *, frozen: bool) -> Any:
     """An `__init__` that puts the real one in its place when it is called."""
 
     def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807
-        init = _compiled_init(cls)
+        init = _compiled_init(cls, frozen=frozen)
         if cls.__init__ is __init__:
             cls.__init__ = init
         init(self, *values, **named)
@@ -54,7 +50,7 @@ def _first_init(cls: type[Any]) -> Any:
     return __init__
 
 
-def _compiled_init(cls: type[Any]) -> Any:
+def _compiled_init(cls: type[Any], *, frozen: bool) -> Any:
     scope: dict[str, Any] = {"_set": object.__setattr__, "_factory": dataclasses.MISSING}
     parameters, lines = ["self"], []
     for field in dataclasses.fields(cls):
@@ -70,7 +66,7 @@ def _compiled_init(cls: type[Any]) -> Any:
             value = f"_make_{field.name}() if {field.name} is _factory else {field.name}"
         else:
             parameters.append(field.name)
-        lines.append(f"_set(self, {field.name!r}, {value})")
+        lines.append(f"_set(self, {field.name!r}, {value})" if frozen else f"self.{field.name} = {value}")
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
     exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(lines or ["pass"]), scope)  # noqa: S102  (our own field names)
@@ -129,8 +125,9 @@ def _setstate(self: Any, state: list[Any]) -> None:
         object.__setattr__(self, field.name, value)
 
 
-_METHODS = {
-    "__repr__": _repr,
+_METHODS: dict[str, Any] = {"__repr__": _repr}
+_FROZEN_METHODS = {
+    **_METHODS,
     "__setattr__": _setattr,
     "__delattr__": _delattr,
     "__getstate__": _getstate,

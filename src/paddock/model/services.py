@@ -473,7 +473,7 @@ class Paddock(Protocol):
 
     def expect_work(self, *, workers: int | None = None) -> None:
         """A hint that `process` is about to be called: embedded, its workers start meanwhile, unless another process has the
-        home's. Without work they end with `close`."""
+        home's. Without work they end with `close`. `process` does not wait for their end then; `close` does."""
 
     def process(
         self,

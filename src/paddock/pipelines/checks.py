@@ -7,12 +7,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.globs import compile_glob, compile_template
-from paddock.pipelines.documents import FieldPath
+from paddock.pipelines.places import FieldPath
 from paddock.pipelines.split_text import parse_split
 
 COMBINATIONS = ("cross", "union", "join", "group")

@@ -13,12 +13,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, get_args
 
+from paddock.model.dataclass import dataclass
 from paddock.model.records import EngineName
-from paddock.pipelines.documents import FieldPath
 from paddock.pipelines.models import Input, PfsInput, PipelineRef, PipelineSpec, SpecModel, Transform
+from paddock.pipelines.places import FieldPath
 
 _IN_PODS = "concerns Kubernetes pods, and this engine has none; recorded"
 

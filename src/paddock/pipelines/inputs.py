@@ -17,7 +17,6 @@ equal inputs give equal plans.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count, repeat
 from math import prod
 from typing import Protocol
@@ -25,6 +24,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, LimitExceeded
 from paddock.model.globs import compile_glob, compile_template
 from paddock.model.packed import PackedBytes, PackedTexts

@@ -13,9 +13,9 @@ from pydantic_core import ErrorDetails
 from paddock.model.errors import Bug, InvalidInput, Problem
 from paddock.model.records import DEFAULT_PROJECT, EngineName
 from paddock.pipelines.checks import check
-from paddock.pipelines.documents import NO_PLACES, FieldPath, Places, SpecText, parse_specs, type_name
 from paddock.pipelines.fields import Translation, translate
 from paddock.pipelines.models import Input, PipelineSpec
+from paddock.pipelines.places import NO_PLACES, FieldPath, Places, SpecText, type_name
 
 _MISSING = {
     "pipeline": "the pipeline has no name; write pipeline: {name: …}",
@@ -34,11 +34,6 @@ class ValidSpec(NamedTuple):
 
     spec: PipelineSpec
     warnings: tuple[str, ...]
-
-
-def load_specs(text: str, *, source_name: str, default_project: str = DEFAULT_PROJECT) -> list[ValidSpec]:
-    """Parse and validate a whole file; InvalidInput lists the faults of all its specs."""
-    return validate_specs(parse_specs(text, source_name=source_name), default_project=default_project)
 
 
 def validate_specs(texts: Iterable[SpecText], *, default_project: str = DEFAULT_PROJECT) -> list[ValidSpec]:

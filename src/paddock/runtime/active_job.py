@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from paddock.catalog.jobs import JobRow
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.model.records import DatumCounts, DatumState
 from paddock.pipelines.models import PipelineSpec

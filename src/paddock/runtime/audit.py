@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from paddock.model.dataclass import dataclass
 from paddock.model.records import DatumState
 from paddock.runtime.outputs import BatchResults
 from paddock.runtime.plan import FOUND, KEPT, Integers, Plan

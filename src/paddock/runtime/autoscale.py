@@ -6,8 +6,9 @@ Nothing here knows a clock, an engine or a member's process; `runtime.fleet` loo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from paddock.model.dataclass import dataclass
 
 START_SECONDS = 10.0
 """Taken for how long a member takes to start, until one has been measured."""

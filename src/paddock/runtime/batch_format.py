@@ -13,9 +13,9 @@ table; `log` names the chunks whose bytes in order are the logs of all its datum
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest
 from paddock.model.records import DatumState
 from paddock.storage.segments import FLOAT64, INT32, INT64, STRING, UINT8, Column, TableKind, fixed

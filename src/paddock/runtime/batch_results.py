@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Corrupt
 from paddock.model.ids import CommitId, Digest
 from paddock.runtime.batch_format import FORMAT, NOT_STARTED, RESULTS, STATES, BatchHeader

@@ -9,7 +9,6 @@ transform that carries it, so another pipeline with that transform computes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from paddock.catalog import pipelines as pipelines_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.pipelines import PipelineRow
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.model.packed import PackedBytes
 from paddock.pipelines.keys import datum_ids_and_keys

@@ -6,9 +6,10 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import LimitExceeded
 from paddock.model.ids import Digest
 from paddock.runtime.batch_format import OutputFile

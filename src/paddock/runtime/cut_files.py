@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from paddock.catalog import file_cuts
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import Digest
 from paddock.model.splits import SplitBy, SplitFormat, SplitRule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.catalog.garbage import RootRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Corrupt, NotFound
 from paddock.model.ids import Digest
 from paddock.storage.columnar import decode_segment, key_bytes, number_array, single_array

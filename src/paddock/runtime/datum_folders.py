@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from paddock.model.dataclass import dataclass
 from paddock.model.records import DatumState
 from paddock.runtime import sandbox
 from paddock.runtime.batch_format import DatumOutcome

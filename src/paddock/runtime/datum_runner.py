@@ -7,9 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import PaddockError
 from paddock.model.ids import Digest
 from paddock.model.records import DatumState, Location

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from paddock.catalog import batches as batches_sql
 from paddock.catalog import pipelines as pipelines_sql
 from paddock.catalog.jobs import JobRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, NotFound
 from paddock.model.ids import CommitId, DatumId, Digest
 from paddock.model.plans import DatumExplanation, InputPreview

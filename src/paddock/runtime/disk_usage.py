@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +23,7 @@ from paddock.catalog.commits import CommitRow
 from paddock.catalog.garbage import RootRow
 from paddock.catalog.repos import RepoRow
 from paddock.model.addresses import Address, parse_address
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import Digest
 from paddock.model.store_records import Usage, UsageReport

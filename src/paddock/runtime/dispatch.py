@@ -13,10 +13,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NewType
 
 import numpy as np
+
+from paddock.model.dataclass import dataclass
 
 LeaseId = NewType("LeaseId", str)
 

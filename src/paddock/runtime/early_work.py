@@ -10,11 +10,12 @@ downstream job is unrunnable, and its results go into the cache. No reader sees 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from paddock.catalog import commits as commits_sql
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import PaddockError
 from paddock.model.records import CommitState
 from paddock.pipelines.inputs import leaves_of

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog import pipelines as pipelines_sql
 from paddock.catalog import pools as pools_sql
 from paddock.catalog.pools import PoolRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, PaddockError, Unavailable
 from paddock.model.records import DEFAULT_POOL, EngineName, PipelineState
 from paddock.pipelines.models import PipelineSpec

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
 
 from paddock.catalog import garbage as garbage_sql
 from paddock.catalog.garbage import PackRow, RootRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Corrupt, NotFound, PaddockError
 from paddock.model.ids import Digest, PackId
 from paddock.model.records import Location, PackRecord

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from paddock.catalog import chunk_index, file_cuts, results
 from paddock.catalog import garbage as garbage_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.garbage import PackRow, RootRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, Corrupt, NotFound
 from paddock.model.ids import Digest, PackId, new_id
 from paddock.model.records import Location

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.runtime.commands import CannotStart, LocalCommands, Running, Workplace
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from paddock.catalog import batches as batches_sql
 from paddock.catalog import commits as commits_sql
@@ -13,6 +12,7 @@ from paddock.catalog import results as results_sql
 from paddock.catalog.database import Transaction
 from paddock.catalog.jobs import JobRow
 from paddock.catalog.pipelines import PipelineVersionRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import NotFound
 from paddock.model.ids import Digest
 from paddock.model.records import JobState

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paddock.model.dataclass import dataclass
 from paddock.model.globs import compile_glob
 from paddock.model.ids import Digest
 from paddock.model.packed import PackedBytes, PackedTexts

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import CommitId
 from paddock.runtime.worker_logs import DatumLog
 

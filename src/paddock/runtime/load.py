@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.engines.engine import WorkerId

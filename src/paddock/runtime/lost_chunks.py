@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from paddock.catalog.garbage import PackRow
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.storage.digest_set import Heads, heads, heads_of
 

@@ -12,7 +12,6 @@ share it. Columnar; memory grows by 12 bytes a chunk and some 100 bytes a table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paddock.catalog.garbage import RootRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Corrupt, NotFound, PaddockError
 from paddock.model.ids import Digest
 from paddock.runtime.batch_results import parse_batch_header

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from paddock.catalog import garbage as garbage_sql
 from paddock.catalog.garbage import PackRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Corrupt, NotFound
 from paddock.model.ids import PackId
 from paddock.storage.digest_counts import DigestCounts

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.model.records import Location
 from paddock.model.splits import SplitRule

@@ -6,7 +6,6 @@ import builtins
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from paddock.catalog import repos as repos_sql
 from paddock.catalog.branches import BranchRow
 from paddock.catalog.database import Transaction
 from paddock.catalog.pipelines import PipelineRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, InvalidInput, NotFound
 from paddock.model.ids import CommitId, Digest, new_id
 from paddock.model.plans import JobPlan

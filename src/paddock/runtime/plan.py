@@ -7,12 +7,13 @@ is taken up after a crash. Memory is in proportion to them, not to the datums of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.model.packed import PackedBytes, PackedTexts
 from paddock.pipelines.inputs import DatumSet, Leaf

@@ -8,13 +8,13 @@ is looked up in the base by name, and all else is as it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.model.packed import PackedTexts
 from paddock.pipelines.affected import (

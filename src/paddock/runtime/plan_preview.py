@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from paddock.catalog.database import Transaction
 from paddock.catalog.jobs import JobRow
 from paddock.catalog.pipelines import PipelineVersionRow
 from paddock.model.addresses import RepoAddress
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import CommitId, DatumId, Digest
 from paddock.model.plans import Estimate, JobPlan, PlannedAction, PlannedDatum
 from paddock.model.records import ApplyOutcome, CommitState, JobState

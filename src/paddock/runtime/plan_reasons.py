@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.model.records import Change
 from paddock.model.splits import file_of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.pipelines.inputs import Leaf, leaves_of
 from paddock.pipelines.models import Input, PipelineSpec

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.model.packed import PackedBytes
 from paddock.pipelines.inputs import DatumSet, Leaf, plan_datums

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.model.records import EngineName
 from paddock.pipelines.models import PipelineSpec
 from paddock.pipelines.worker_pools import engine_of, worker_pool

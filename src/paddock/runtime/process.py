@@ -8,9 +8,9 @@ import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from paddock.model.dataclass import dataclass
 from paddock.runtime.commands import CannotStart, Commands, Ended, Running, Workplace
 from paddock.runtime.worker_logs import DatumLog
 

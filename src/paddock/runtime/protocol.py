@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Generic, NamedTuple, TypeVar, assert_never
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.model.ids import CommitId, DatumId, DatumKey, Digest, PackId
 from paddock.model.records import DatumState, Location, PackRecord

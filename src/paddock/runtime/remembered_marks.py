@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from blake3 import blake3
 
 from paddock.catalog import garbage as garbage_sql
 from paddock.catalog.garbage import PackRow, RootRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Corrupt, NotFound
 from paddock.model.ids import Digest
 from paddock.runtime.marking import Marking, Root

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from paddock.model.dataclass import dataclass
 from paddock.model.records import EngineName
 from paddock.model.sizes import format_size
 from paddock.pipelines.models import PipelineSpec, Resources

@@ -10,7 +10,7 @@ outlive it, a job writes them into its own run anew; a run of which much is foun
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from paddock.catalog import results
 from paddock.catalog.database import Transaction
+from paddock.model.dataclass import dataclass
 from paddock.model.ids import Digest
 from paddock.runtime.job_tables import CACHE
 from paddock.runtime.plan import ROWS_AT_ONCE

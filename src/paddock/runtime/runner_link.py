@@ -8,11 +8,11 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, Unavailable
 
 PROTOCOL_VERSION = 1

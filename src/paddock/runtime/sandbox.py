@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from paddock.model.dataclass import dataclass
 
 PFS = "/pfs"
 MEMORY_BYTES = 64 << 20

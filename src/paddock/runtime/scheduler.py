@@ -12,11 +12,11 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import PaddockError, Unavailable
 from paddock.model.ids import new_id
 from paddock.model.records import EngineName

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from paddock.model.addresses import check_path
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.runtime.batch_format import OutputFile
 from paddock.runtime.collect import ChunkSink, OutputError

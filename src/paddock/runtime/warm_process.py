@@ -8,9 +8,10 @@ import os
 import select
 import time
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from paddock.model.dataclass import dataclass
 from paddock.runtime.commands import CannotStart, Commands, Ended, Running, Workplace
 from paddock.runtime.process import DESCRIPTORS_MAX, Attention, Deadline, Exit, Output, Watch, open_null
 from paddock.runtime.warm_format import done_lines

@@ -9,8 +9,9 @@ import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from paddock.model.dataclass import dataclass
 from paddock.runtime.autoscale import START_SECONDS, Backoff, Decision, MemberNow, Phase, decide, wanted
 from paddock.runtime.engines.network import AgentInfo
 from paddock.runtime.engines.provisioner import Member, MemberState

@@ -26,11 +26,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Bug, PaddockError
 from paddock.model.ids import Digest
 from paddock.model.records import DatumState, Location

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from paddock.model.dataclass import dataclass
 from paddock.runtime.engines.engine import Engine
 from paddock.runtime.engines.local import LocalEngine, WorkerOptions
 from paddock.versions.home import Home
@@ -19,6 +20,8 @@ class Workshop:
 
     lock: Lock
     engine: Engine
+    _closing: threading.Thread | None = None
+    _failure: BaseException | None = None
 
     @classmethod
     def open(
@@ -46,9 +49,28 @@ class Workshop:
             self.engine.kill(worker)
         self.close()
 
+    def begin_closing(self) -> None:
+        """Begin to `close` in a thread of its own: workers take some 0.1 s to end. `close` is still to be called."""
+        self._closing = threading.Thread(target=self._close_later, name="paddock-workshop")
+        self._closing.start()
+
     def close(self) -> None:
         """End the workers, and let others have the home's lock."""
+        if self._closing is None:
+            self._close()
+            return
+        self._closing.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _close(self) -> None:
         try:
             self.engine.stop()
         finally:
             self.lock.release()
+
+    def _close_later(self) -> None:
+        try:
+            self._close()
+        except BaseException as error:  # noqa: BLE001 - raised by `close`, in the thread that can act on it
+            self._failure = error

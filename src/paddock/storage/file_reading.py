@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+
+from paddock.model.dataclass import dataclass
 
 SMALL_BYTES = 256 << 10
 """Files up to here are one chunk in every home (FastCDC cuts nothing shorter), and are read whole."""

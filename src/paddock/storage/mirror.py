@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, Problem
 from paddock.model.ids import Digest
 from paddock.storage.chunking import ChunkingParameters

@@ -29,8 +29,8 @@ from paddock.model.errors import InvalidInput, Unavailable
 from paddock.model.records import EngineName
 from paddock.runtime import fleet
 from paddock.runtime.cluster import Cluster
-from paddock.runtime.driver import Server
 from paddock.runtime.engines.provisioner import MEMBER_PATIENCE, Member, MemberState, PoolTemplate, Site
+from paddock.runtime.server import Server
 from paddock.settings import Settings
 from paddock.testing.servers import RunningServer, running_server
 

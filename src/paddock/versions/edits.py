@@ -5,11 +5,11 @@ differs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, NotFound
 from paddock.model.ids import Digest
 from paddock.model.limits import PATH_BYTES_MAX

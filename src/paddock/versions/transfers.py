@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, cast
 
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 
 from paddock.catalog import chunk_index, garbage
 from paddock.model.addresses import Address, check_path, parse_address
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, Corrupt, InvalidInput, LimitExceeded, NotFound, Unavailable
 from paddock.model.ids import Digest, new_id
 from paddock.model.records import PutReport

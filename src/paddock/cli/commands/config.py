@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import typer
 
 from paddock.cli import output
 from paddock.cli.options import Json
 from paddock.cli.session import Session, session_of
+from paddock.model.dataclass import dataclass
 from paddock.settings import SETTINGS
 from paddock.settings_file import CONFIG_VARIABLE, PLACES, config_files, find_values, searched_files
 

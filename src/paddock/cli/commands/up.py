@@ -19,7 +19,7 @@ from paddock.cli.session import session_of
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import InvalidInput, PaddockError, PermissionDenied
 from paddock.runtime.cluster import Cluster
-from paddock.runtime.driver import Server
+from paddock.runtime.server import Server
 from paddock.settings import engine_named
 
 DEFAULT_HOST = "127.0.0.1"

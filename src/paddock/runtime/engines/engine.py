@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NewType, Protocol
 
+from paddock.model.dataclass import dataclass
 from paddock.model.records import DEFAULT_POOL
 from paddock.runtime.protocol import Down, Up
 

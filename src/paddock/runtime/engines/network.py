@@ -15,9 +15,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.model.ids import new_id
 from paddock.runtime.capacity import UNLIMITED, Capacity

@@ -7,10 +7,10 @@ knows nothing of datums. It is driven by one thread (`runtime.fleet`), and its c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from paddock.model.dataclass import dataclass
 from paddock.pipelines.models import PipelineSpec
 from paddock.settings import Settings
 

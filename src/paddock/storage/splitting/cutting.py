@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
+from paddock.model.dataclass import dataclass
 from paddock.model.splits import DIGITS, SplitBy, SplitFormat, SplitRule
 from paddock.storage.boundaries import boundaries
 from paddock.storage.columnar import arrow_schema

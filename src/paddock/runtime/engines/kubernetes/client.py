@@ -12,10 +12,10 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import httpx2
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import (
     AlreadyExists,
     Bug,

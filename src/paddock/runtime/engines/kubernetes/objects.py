@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+from paddock.model.dataclass import dataclass
 
 Object = dict[str, Any]
 """A Kubernetes object, as its JSON."""

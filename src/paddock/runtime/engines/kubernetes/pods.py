@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, Problem
 from paddock.model.json_patches import apply_operations, merge
 from paddock.pipelines.models import PipelineSpec, Resources, Toleration

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from paddock.model.dataclass import dataclass
 from paddock.model.sizes import format_size
 from paddock.runtime.engines.kubernetes.objects import Object
 from paddock.runtime.engines.kubernetes.pods import USER, WORKER

@@ -10,9 +10,9 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NewType
 
+from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput, PaddockError, Unavailable
 from paddock.runtime.engines.slurm.reasons import why_waiting
 
