@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ import pytest
 from paddock.client import agent as agent_module
 from paddock.client.agent import PATIENCE_SECONDS_MIN, Agent
 from paddock.model.errors import Unavailable
+from paddock.runtime.capacity import Capacity
+from paddock.runtime.engines.engine import OWN_PLACE, Place, WorkerEvent, WorkerId, WorkerMessage
 from paddock.runtime.engines.local import LocalEngine, WorkerOptions
-from paddock.runtime.engines.network import FromWorker, ToWorker
+from paddock.runtime.engines.network import BEAT_SECONDS_MAX, Answer, FromWorker
+from paddock.runtime.protocol import Claim, Down, Heartbeat, Up, decode
 from paddock.storage.chunking import ChunkingParameters
 
 
@@ -38,7 +43,7 @@ class Nobody:
             return "agent"
         raise Unavailable("nobody is there")
 
-    def exchange(self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool) -> Sequence[ToWorker]:
+    def exchange(self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool) -> Answer:
         self._clock.now += 5
         raise Unavailable("nobody is there")
 
@@ -51,7 +56,7 @@ def test_an_agent_ends_when_no_server_was_heard_of_for_its_patience(
     answers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_module, "RETRY_SECONDS_MAX", 0.2)
-    monkeypatch.setattr(agent_module, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(agent_module, "LOOK_SECONDS", 0.05)
     clock = Clock()
     engine = LocalEngine(
         objects=str(tmp_path), scratch=tmp_path, chunking=ChunkingParameters(1, 2, 3), options=WorkerOptions()
@@ -64,3 +69,89 @@ def test_an_agent_ends_when_no_server_was_heard_of_for_its_patience(
     assert len(uplink.joined) == answers
     assert clock.now > (uplink.joined or [100.0])[-1] + 20
     assert PATIENCE_SECONDS_MIN < 20
+
+
+class Listener:
+    """An uplink whose server wants heartbeats once an hour. heard: what it heard, by exchange."""
+
+    def __init__(self) -> None:
+        self.heard: list[list[Up]] = []
+        self.left = threading.Event()
+        self.on_claim: Callable[[], None] = lambda: None
+
+    def join(self) -> str:
+        return "agent"
+
+    def exchange(self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool) -> Answer:
+        if wait:
+            self.left.wait(60)
+        said = [decode(message.line or b"") for message in messages]
+        self.heard.append([each for each in said if isinstance(each, Up)])
+        if Claim() in said:
+            self.on_claim()
+        return Answer((), beat_seconds=3600.0)
+
+    def leave(self, agent: str) -> None:
+        self.left.set()
+
+
+class Beating:
+    """An engine with one worker, which says a heartbeat at each look, and at the last one that it has room for a batch. A look takes a
+    tenth of a second of the clock's time."""
+
+    LOOKS = 100
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ready = os.eventfd(1)
+        self._looks = 0
+        self._started = False
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def scale(self, workers: int) -> None:
+        self._started = True
+
+    def workers(self) -> Sequence[WorkerId]:
+        return (WorkerId(0),) if self._started and self._looks < self.LOOKS else ()
+
+    def place(self, worker: WorkerId) -> Place:
+        return OWN_PLACE
+
+    def machines(self) -> Mapping[Place, Capacity]:
+        return {}
+
+    def send(self, worker: WorkerId, message: Down) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def kill(self, worker: WorkerId) -> None:
+        pass
+
+    def poll(self, timeout_seconds: float) -> Sequence[WorkerEvent]:
+        self._looks += 1
+        self._clock.now += 0.1
+        beat = Heartbeat("lease", self._looks, 0, "datum", 0.0)
+        said: list[Up] = [beat, Claim()] if self._looks == self.LOOKS else [beat]
+        return [WorkerMessage(WorkerId(0), each) for each in said]
+
+    def stop(self) -> None:
+        os.close(self._ready)
+
+
+def test_of_heartbeats_the_newest_is_sent_as_often_as_the_server_wants_it() -> None:
+    clock = Clock()
+    clock.now = 0.0
+    uplink, engine = Listener(), Beating(clock)
+    agent = Agent(uplink, engine, slots=1, monotonic=clock)
+    uplink.on_claim = agent.drain
+    agent.run()
+    engine.stop()
+    said = [each for messages in uplink.heard for each in messages]
+    beats = [each for each in said if isinstance(each, Heartbeat)]
+    assert Claim() in said
+    assert len(beats) <= clock.now / BEAT_SECONDS_MAX + 2
+    assert all(len([each for each in messages if isinstance(each, Heartbeat)]) <= 1 for messages in uplink.heard)

@@ -7,7 +7,17 @@ import pytest
 from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.runtime.engines.engine import WorkerGone, WorkerMessage
 from paddock.runtime.engines.exchange_format import read_down, read_up, write_down, write_up
-from paddock.runtime.engines.network import FIRST_WORKER, SILENCE_SECONDS, FromWorker, NetworkEngine, ToWorker
+from paddock.runtime.engines.network import (
+    BEAT_SECONDS,
+    BEAT_SECONDS_MAX,
+    FIRST_WORKER,
+    SILENCE_SECONDS,
+    Answer,
+    FromWorker,
+    NetworkEngine,
+    ToWorker,
+    beat_seconds,
+)
 from paddock.runtime.protocol import Cancel, Claim, Drain, Ready, Stop, decode, encode
 
 READY = encode(Ready(7, "namespaces", ""))
@@ -26,7 +36,7 @@ def say(number: int, line: bytes | None, *, slot: int = 0, reason: str = "") -> 
 
 
 def exchange(engine: NetworkEngine, agent: str, *messages: FromWorker, received: int = 0) -> list[ToWorker]:
-    return list(engine.exchange(agent, pool="p", received=received, messages=messages))
+    return list(engine.exchange(agent, pool="p", received=received, messages=messages).messages)
 
 
 def test_a_worker_counts_from_its_ready_on_and_has_its_pool() -> None:
@@ -82,7 +92,7 @@ def test_a_retired_agent_is_told_once_and_its_workers_are_in_no_pool() -> None:
         engine.retire(agent)
     engine.retire("nobody")
     (message,) = exchange(engine, agent, received=0)
-    assert read_down(write_down([message])) == [ToWorker(0, 0, None, retire=True)]
+    assert read_down(write_down(Answer([message]))).messages == [ToWorker(0, 0, None, retire=True)]
     assert engine.workers() == (worker,)
     assert engine.place(worker).pool == ""
     (info,) = engine.agents()
@@ -183,12 +193,24 @@ def test_a_server_that_goes_down_lets_agents_go_and_knows_them_still() -> None:
     engine.stop()
 
 
+def test_the_more_agents_there_are_the_less_often_each_sends_heartbeats() -> None:
+    assert [beat_seconds(agents) for agents in (1, 400, 1_000)] == [BEAT_SECONDS, BEAT_SECONDS, 2.5]
+    assert beat_seconds(10_000) == BEAT_SECONDS_MAX < SILENCE_SECONDS / 3
+    engine = NetworkEngine()
+    agents = [engine.join(pool="p", host="alder") for _ in range(800)]
+    assert engine.exchange(agents[0], pool="p", received=0, messages=()).beat_seconds == 2.0
+    engine.stop()
+
+
 def test_an_exchange_survives_its_wire_format() -> None:
     up = [say(0, READY.strip()), say(1, None, slot=3, reason="ended\nbadly")]
     assert read_up(write_up(up)) == [up[0], FromWorker(1, 3, None, "ended badly")]
     down = [ToWorker(4, 0, encode(Stop()).strip()), ToWorker(5, 1, None)]
-    assert read_down(write_down(down)) == down
+    assert read_down(write_down(Answer(down, 2.5))) == Answer(down, 2.5)
     assert read_up(b"") == []
     for wrong in (b"nonsense\n", b"1 x {}\n", b"1 2 hello\n"):
         with pytest.raises(InvalidInput, match="same Paddock version"):
             read_up(wrong)
+    for wrong in (b"", b"0 0 {}\n", b"beat\n", b"beat soon\n", b"beat nan\n", b"beat -1\n"):
+        with pytest.raises(InvalidInput, match="same Paddock version"):
+            read_down(wrong)

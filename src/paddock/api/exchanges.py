@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -20,7 +20,7 @@ from paddock.api.problems import problem_response
 from paddock.model.errors import InvalidInput, PaddockError
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_up, write_down
-from paddock.runtime.engines.network import POLL_SECONDS, NetworkEngine, ToWorker
+from paddock.runtime.engines.network import POLL_SECONDS, Answer, NetworkEngine
 
 INLINE_BYTES_MAX = 64 << 10
 """Longer bodies (reports of large batches) are read in a thread, so that they hold up nobody."""
@@ -67,7 +67,7 @@ class Exchanges:
             engine.watch(agent, self._waker(arrived))
         take = partial(_take, engine, agent, pool, received, body)
         found = await asyncio.to_thread(take) if len(body) > INLINE_BYTES_MAX else take()
-        if wait and not found:
+        if wait and not found.messages:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await arrived.wait()
@@ -106,7 +106,7 @@ class _Wakes:
             self._events.popleft().set()
 
 
-def _take(engine: NetworkEngine, agent: str, pool: str, received: int, body: bytes) -> Sequence[ToWorker]:
+def _take(engine: NetworkEngine, agent: str, pool: str, received: int, body: bytes) -> Answer:
     return engine.exchange(agent, pool=pool, received=received, messages=read_up(body))
 
 

@@ -1,7 +1,7 @@
 """The agent: runs worker processes on this machine for a scheduler on another, and carries their messages over HTTP.
 
-One thread drives the local engine; one sends what workers say as soon as they say it (heartbeats once a second, together);
-one waits for what the scheduler says. Messages are numbered on both sides, so an exchange whose answer was lost is simply
+One thread drives the local engine; one sends what workers say as soon as they say it (heartbeats as often as the server wants
+them, the newest of each worker, together); one waits for what the scheduler says. Messages are numbered on both sides, so an exchange whose answer was lost is simply
 made again (see `runtime.engines.network`). Where the scheduler does not know the agent any more (it was silent for too
 long, or another server schedules now), its leases are void: the agent ends its workers and joins anew.
 """
@@ -22,17 +22,23 @@ from typing import Protocol
 from paddock.model.dataclass import dataclass
 from paddock.model.errors import Conflict, NotFound, PaddockError, Unavailable
 from paddock.runtime.engines.engine import Engine, WorkerGone, WorkerId, WorkerMessage
-from paddock.runtime.engines.network import SILENCE_SECONDS, FromWorker, ToWorker, as_many_as_fit
+from paddock.runtime.engines.network import (
+    BEAT_SECONDS,
+    BEAT_SECONDS_MAX,
+    SILENCE_SECONDS,
+    Answer,
+    FromWorker,
+    ToWorker,
+    as_many_as_fit,
+)
 from paddock.runtime.protocol import Down, Drain, Heartbeat, decode, encode
 
 RETRY_SECONDS_MAX = 5.0
-BEAT_SECONDS = 1.0
-"""Heartbeats wait so long for company; every other message goes at once, and takes them along."""
+LOOK_SECONDS = 1.0
+"""How often it looks around, where nothing happens."""
 PATIENCE_SECONDS_MIN = SILENCE_SECONDS
 """An exchange may be held open for a third of that, and a retry come as late: less would end an agent whose server lives."""
 SEND_BYTES_MAX = 8 << 20
-WAITING_MAX = 10_000
-"""With so many messages that the server has not got, heartbeats are left out: they would pile up as long as it is away."""
 TOLD_SECONDS = 30.0
 """How often a lasting failure to reach the server is told."""
 
@@ -51,9 +57,7 @@ class Uplink(Protocol):
 
     def join(self) -> str: ...
 
-    def exchange(
-        self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool
-    ) -> Sequence[ToWorker]: ...
+    def exchange(self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool) -> Answer: ...
 
     def leave(self, agent: str) -> None: ...
 
@@ -98,6 +102,9 @@ class Agent:
         self._receiver: threading.Thread | None = None
         self._up: deque[FromWorker] = deque()
         """Not yet known to have arrived."""
+        self._beats: dict[WorkerId, bytes] = {}
+        """The newest heartbeat of each worker that is still to be sent: it waits for company, and for what is urgent."""
+        self._beat_seconds = BEAT_SECONDS
         self._urgent = False
         self._next = 0
         self._received = 0
@@ -160,7 +167,7 @@ class Agent:
                 self._engine.send(worker, Drain())
         else:
             self._engine.scale(self._slots)
-        select.select([self._engine.fileno(), self._wake], [], [], BEAT_SECONDS)
+        select.select([self._engine.fileno(), self._wake], [], [], LOOK_SECONDS)
         try:
             os.eventfd_read(self._wake)
         except BlockingIOError:
@@ -168,10 +175,12 @@ class Agent:
         self._deliver()
         for event in self._engine.poll(0):
             match event:
+                case WorkerMessage(worker, Heartbeat() as beat):
+                    self._note_beat(worker, encode(beat))
                 case WorkerMessage(worker, message):
-                    self._queue(worker, encode(message), urgent=not isinstance(message, Heartbeat))
+                    self._queue(worker, encode(message))
                 case WorkerGone() as gone:
-                    self._queue(gone.worker, None, reason=gone.reason, starved=gone.starved, urgent=True)
+                    self._queue(gone.worker, None, reason=gone.reason, starved=gone.starved)
 
     def _ensure_joined(self) -> Membership | None:
         """The present membership; joins where there is none, ending what ran for the last one."""
@@ -181,7 +190,7 @@ class Agent:
         for worker in self._engine.workers():
             self._engine.kill(worker)
         while self._engine.workers():
-            self._engine.poll(BEAT_SECONDS)
+            self._engine.poll(LOOK_SECONDS)
         if self._draining:
             return None
         try:
@@ -193,6 +202,7 @@ class Agent:
             self._heard = self._monotonic()
             self._joins += 1
             self._up.clear()
+            self._beats.clear()
             self._down.clear()
             self._next = self._received = 0
             membership = self._membership = Membership(agent, self._joins)
@@ -216,16 +226,21 @@ class Agent:
                 assert isinstance(down, Down), "the scheduler sends only messages that go down"
                 self._engine.send(worker, down)
 
-    def _queue(
-        self, worker: WorkerId, line: bytes | None, *, reason: str = "", starved: bool = False, urgent: bool
-    ) -> None:
-        """Say something to the scheduler. Heartbeats, which are not urgent, are left out where much waits to be sent already."""
+    def _queue(self, worker: WorkerId, line: bytes | None, *, reason: str = "", starved: bool = False) -> None:
+        """Say something to the scheduler, at once."""
         with self._changed:
-            if not urgent and len(self._up) >= WAITING_MAX:
-                return
-            self._up.append(FromWorker(self._next, int(worker), line, reason, starved))
-            self._next += 1
-            self._urgent = self._urgent or urgent
+            self._beats.pop(worker, None)  # it is older than what is said now
+            self._append(worker, line, reason, starved)
+            self._urgent = True
+            self._changed.notify_all()
+
+    def _append(self, worker: WorkerId, line: bytes | None, reason: str = "", starved: bool = False) -> None:
+        self._up.append(FromWorker(self._next, int(worker), line, reason, starved))
+        self._next += 1
+
+    def _note_beat(self, worker: WorkerId, line: bytes) -> None:
+        with self._changed:
+            self._beats[worker] = line
             self._changed.notify_all()
 
     def _flush(self) -> None:
@@ -249,19 +264,27 @@ class Agent:
     # ---- the other threads: the server ---------------------------------------------------------------------
 
     def _send_forever(self) -> None:
-        last = self._monotonic()
+        last, arrived = self._monotonic(), True
         while not self._stopped:
             with self._changed:
                 membership = self._membership
-                wait = 0.0 if self._urgent else last + BEAT_SECONDS - self._monotonic()
-                if membership is None or not self._up or wait > 0:
-                    self._changed.wait(BEAT_SECONDS if membership is None or not self._up else wait)
+                anything = membership is not None and bool(self._up or self._beats)
+                wait = 0.0 if self._urgent else last + self._beat_seconds - self._monotonic()
+                if membership is None or not anything or wait > 0:
+                    self._changed.wait(wait if anything else LOOK_SECONDS)
                     continue
+                if (
+                    arrived or not self._up
+                ):  # else what is there is repeated, and newer heartbeats wait until it has arrived
+                    for worker, line in self._beats.items():
+                        self._append(worker, line)
+                    self._beats.clear()
                 messages = as_many_as_fit(self._up, SEND_BYTES_MAX)
                 self._urgent = len(messages) < len(self._up)
                 received = self._received
             last = self._monotonic()
-            if self._exchange(membership, received, messages, wait=False):
+            arrived = self._exchange(membership, received, messages, wait=False)
+            if arrived:
                 with self._changed:
                     if self._membership is membership:
                         while self._up and self._up[0].number <= messages[-1].number:
@@ -281,7 +304,7 @@ class Agent:
     def _exchange(self, membership: Membership, received: int, messages: Sequence[FromWorker], *, wait: bool) -> bool:
         """One exchange; whether it was made. After a failure that can pass, waits a moment first."""
         try:
-            found = self._uplink.exchange(membership.agent, received=received, messages=messages, wait=wait)
+            answer = self._uplink.exchange(membership.agent, received=received, messages=messages, wait=wait)
         except (NotFound, Conflict):
             self._forget(membership)
             return False
@@ -297,10 +320,11 @@ class Agent:
             self._heard = self._monotonic()
             if self._membership is not membership:
                 return False
-            new = [message for message in found if message.number >= self._received]
+            self._beat_seconds = min(max(answer.beat_seconds, BEAT_SECONDS), BEAT_SECONDS_MAX)
+            new = [message for message in answer.messages if message.number >= self._received]
             self._down.extend(new)
             self._received += len(new)
-        if found:
+        if answer.messages:
             os.eventfd_write(self._wake, 1)
         return True
 

@@ -12,7 +12,7 @@ from paddock.model.dataclass import dataclass
 from paddock.model.errors import NotFound, Unavailable
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_down, write_up
-from paddock.runtime.engines.network import POLL_SECONDS, FromWorker, ToWorker
+from paddock.runtime.engines.network import POLL_SECONDS, Answer, FromWorker
 
 SEND_TIMEOUT_SECONDS = 10.0
 
@@ -56,7 +56,7 @@ class HttpUplink:
     def join(self) -> str:
         return self.terms().agent
 
-    def exchange(self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool) -> Sequence[ToWorker]:
+    def exchange(self, agent: str, *, received: int, messages: Sequence[FromWorker], wait: bool) -> Answer:
         transport = self._scheduler
         if transport is None:
             raise NotFound("no scheduler is known yet")

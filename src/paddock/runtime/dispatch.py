@@ -171,6 +171,11 @@ class Dispatch:
         retried = (datum for piece in self._retry for datum in piece)
         return [*self._order[self._next :].tolist(), *retried, *self._alone]
 
+    def coming(self, most: int) -> list[int]:
+        """So many of the datums that are to be handed out next, as far as is known now."""
+        datums: list[int] = self._order[self._next : self._next + most].tolist()
+        return datums
+
     def lease(self, id: LeaseId) -> Lease | None:
         return self._leases.get(id)
 

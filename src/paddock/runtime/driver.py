@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from paddock.catalog import pools
 from paddock.model.ids import CommitId
 from paddock.model.records import EngineName, Job
+from paddock.runtime.acceptance import Acceptance
 from paddock.runtime.engines.local import WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
 from paddock.runtime.job_records import JobWatch
@@ -80,6 +81,7 @@ def scheduler_of(
     options: WorkerOptions,
     url: str | None = None,
     engine: EngineName | None = None,
+    acceptance: Acceptance | None = None,
 ) -> Scheduler:
     """The scheduler of a home. url: where this process's server is reached, if it is one. engine: of pipelines that name none; None: there is no other."""
     if url is not None or home.shared is not None:
@@ -88,7 +90,9 @@ def scheduler_of(
             pools.begin_scheduling(tx, url or "", since=home.now())
     count = workers_of(workers)
     capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
-    return Scheduler(home, workshop.engine, workers=count, capacity=capacity, default_engine=engine)
+    return Scheduler(
+        home, workshop.engine, workers=count, capacity=capacity, default_engine=engine, acceptance=acceptance
+    )
 
 
 def workers_of(workers: int | None) -> int:

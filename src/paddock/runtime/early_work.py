@@ -68,6 +68,11 @@ class EarlyWork:
         """Datums that no worker holds."""
         return sum(job.dispatch.remaining for job in self.jobs.values())
 
+    @property
+    def expects(self) -> bool:
+        """Whether there are jobs that wait for their inputs."""
+        return bool(self._waiting)
+
     def expect(self, rows: Sequence[JobRow]) -> None:
         """Say which jobs wait for their inputs now, upstream first. Those that were taken or have ended are forgotten by the caller."""
         known = self._waiting

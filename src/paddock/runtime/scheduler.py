@@ -22,6 +22,7 @@ from paddock.model.ids import new_id
 from paddock.model.records import EngineName
 from paddock.pipelines.worker_pools import engine_of, worker_pool
 from paddock.runtime import job_steps
+from paddock.runtime.acceptance import Acceptance, AcceptedAtOnce, Taken
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.dispatch import Lease, LeaseId, Rescue, report_seconds
@@ -40,6 +41,8 @@ EXPIRY_SECONDS = 1.0
 """How often the scheduler looks for leases that have ended."""
 LOOK_SECONDS = 0.02
 """How often it looks for new jobs while reports come in: each of them changes the catalog, and a look at it costs as much as a report."""
+LOOK_SHARE = 20
+"""And it looks for one part in so many of the time: where the catalog is slow to answer, who asks for a batch would wait for it."""
 RESCUE_SECONDS = 0.25
 """How often it looks, while workers are idle, for what they could take over from others."""
 TABLE_SECONDS = 0.2
@@ -74,10 +77,14 @@ class Scheduler:
         workers: int,
         capacity: Capacity = UNLIMITED,
         default_engine: EngineName | None = None,
+        acceptance: Acceptance | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """default_engine: of pipelines that name none. None: this process has the local engine only, which runs all of them."""
+        """default_engine: of pipelines that name none. None: this process has the local engine only, which runs all of them.
+
+        acceptance: of reports; None: in the scheduler's own thread.
+        """
         self._home = home
         self._engine = engine
         self._workers = workers
@@ -102,8 +109,9 @@ class Scheduler:
         self._held: Counter[WorkerId] = Counter()
         self._serving: defaultdict[int, Counter[WorkerId]] = defaultdict(Counter)
         """Leases of each worker, by job; no zeros."""
-        self._reports: list[tuple[ActiveJob, BatchReport]] = []
-        """Taken, and not yet in the catalog."""
+        self._reports: list[Taken] = []
+        """Taken in this round, and not yet on their way to the catalog."""
+        self._acceptance = acceptance or AcceptedAtOnce(home)
         self._written = Written()
         self._name = new_id()
         self._lease_count = 0
@@ -163,7 +171,7 @@ class Scheduler:
             # Before the catalog has what was reported: who asked has not to wait for that.
             self._hand_out()
         finally:
-            self._accept()
+            self._pass_on()
         self._expire()
 
     # ---- which jobs are at work ----------------------------------------------------------------------------
@@ -180,6 +188,7 @@ class Scheduler:
         with self._home.catalog.read() as tx:
             rows = jobs_sql.unfinished(tx)
             ready = job_steps.ready(tx, rows)
+        self._next_look = now + max(LOOK_SECONDS, LOOK_SHARE * (self._monotonic() - now))
         unfinished = {row.id for row in rows}
         for id in [id for id in self._active if id not in unfinished]:
             self._drop(self._active[id])
@@ -192,6 +201,7 @@ class Scheduler:
                 self._start(row)
 
     def _start(self, row: JobRow) -> None:
+        self._accept()  # what was reported of it early is read from the catalog
         early = self._early.jobs.get(row.id)
         try:
             active = job_steps.start(self._home, row, workers=self._pool_size, clock=self._now, previous=early)
@@ -223,6 +233,7 @@ class Scheduler:
 
     def _drop_early(self, id: int) -> None:
         """Give up what runs of a job's early work. What was reported stays with the job."""
+        self._accept()
         early = self._early.jobs.pop(id)
         for lease in early.dispatch.leases:
             self._engine.send(self._forget(lease.id), Cancel(lease.id))
@@ -232,6 +243,7 @@ class Scheduler:
 
     def _drop(self, active: ActiveJob) -> None:
         """Stop working on a job that ended by another hand (stopped, replaced by an update, deleted)."""
+        self._accept()
         for lease in active.dispatch.leases:
             self._engine.send(self._forget(lease.id), Cancel(lease.id))
         active.dispatch.clear()
@@ -254,8 +266,10 @@ class Scheduler:
         elif active.dispatch.idle:
             del self._active[active.row.id]
             self._serving.pop(active.row.id, None)
+            self._accept()
             job_steps.finish(self._home, active, now=self._now)
         elif not active.table_written and self._now() - active.started >= TABLE_SECONDS:
+            self._accept()  # the table names results
             job_steps.write_planned(self._home, active)
 
     # ---- batches -------------------------------------------------------------------------------------------
@@ -283,6 +297,8 @@ class Scheduler:
             self._withdraw()
         if (self._leases and not self._spare) or (not self._claims and len(self._engine.workers()) >= self._workers):
             return
+        if self._early.expects:
+            self._accept()  # an early plan reads what upstream jobs have so far
         for before, after in self._early.plan(self._active):
             if before is not None:
                 self._let_go(before, after)
@@ -419,7 +435,9 @@ class Scheduler:
         for grants in by_job.values():
             active = grants[0].active
             try:
-                batches = active.tasks.batches([(grant.lease.id, grant.lease.datums) for grant in grants])
+                batches = active.tasks.batches(
+                    [(grant.lease.id, grant.lease.datums) for grant in grants], active.dispatch.coming
+                )
             except PaddockError as error:
                 self._fail(active, f"can't read the inputs: {error}")
                 self._claims |= {grant.worker: None for grant in grants}
@@ -514,7 +532,7 @@ class Scheduler:
             )
 
     def _report(self, worker: WorkerId, report: BatchReport) -> None:
-        """Take a report if its lease is current; `_accept` makes it last. A report of a void lease changes nothing."""
+        """Take a report if its lease is current; `_pass_on` makes it last. A report of a void lease changes nothing."""
         id = LeaseId(report.lease)
         active = self._holder(id, worker)
         lease = None if active is None else active.dispatch.lease(id)
@@ -543,15 +561,21 @@ class Scheduler:
             if active.lost_reports >= LOST_REPORTS_MAX:
                 self._fail(active, f"results could not be stored: {report.error}")
 
-    def _accept(self) -> None:
-        """Enter the reports that were taken into the catalog, all in one transaction: the more come at once, the less each costs.
+    def _pass_on(self) -> None:
+        """Have the reports that were taken entered into the catalog, those of a round in one transaction at least.
 
-        Nobody is told of a report before. Unavailable: the scheduler has to end; the next one goes by the catalog.
+        Nobody is told of a report before, and nothing is read that it should be part of (`_accept`). Unavailable: the scheduler
+        has to end; the next one goes by the catalog.
         """
         reports, self._reports = self._reports, []
         self._busy = bool(reports)
         if reports:
-            job_steps.accept(self._home, reports)
+            self._acceptance.put(reports)
+
+    def _accept(self) -> None:
+        """Go on when all reports that were taken are in the catalog."""
+        self._pass_on()
+        self._acceptance.settle()
 
     def _worker_gone(self, event: WorkerGone) -> None:
         self._accept()

@@ -7,6 +7,8 @@ import threading
 from functools import partial
 
 from paddock.model.errors import Unavailable
+from paddock.runtime import job_steps
+from paddock.runtime.acceptance import AcceptingThread
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.driver import POLL_SECONDS, scheduler_of, workers_of
 from paddock.runtime.engines.combined import CombinedEngine
@@ -98,6 +100,7 @@ class Server:
 
     def _run_in(self, workshop: Workshop, network: NetworkEngine | None) -> None:
         fleet: Fleet | None = None
+        acceptance = AcceptingThread(partial(job_steps.accept, self._home))
         try:
             url = None if self._cluster is None else self._cluster.url
             scheduler = scheduler_of(
@@ -107,6 +110,7 @@ class Server:
                 options=self._options,
                 url=url,
                 engine=None if self._cluster is None else self._settings.engine,
+                acceptance=acceptance,
             )
             if self._cluster is not None and network is not None:
                 self._cluster.engine = network
@@ -120,6 +124,7 @@ class Server:
                 fleet.stop()
             if self._cluster is not None:
                 self._cluster.engine = None
+            acceptance.close()  # while the home is this scheduler's still
             workshop.close()
 
     def _fleet(self, scheduler: Scheduler, network: NetworkEngine, cluster: Cluster) -> Fleet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,10 @@ from paddock.storage.chunks import EMPTY_DIGEST
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
+AHEAD_DATUMS = 2_000
+"""The files of so many datums that come next are looked up with those that are asked for: it is the number of questions that costs, and
+who asks for a batch has to wait for the answer."""
+
 
 class _File(NamedTuple):
     path: str
@@ -29,8 +33,13 @@ class _File(NamedTuple):
     chunks: tuple[Digest, ...]
 
 
+_Pair = tuple[int, int]
+"""(leaf, match)"""
+
+
 class TaskBuilder:
-    """Builds the batches of one job. Cost of some batches: their files, the segments in which they lie, and one question to the index."""
+    """Builds the batches of one job. Cost of some batches: their files, the segments in which they lie, and one question to the index;
+    nothing of that where they were looked up ahead."""
 
     def __init__(self, home: Home, plan: Plan, *, job: CommitId, transform: str) -> None:
         self._home = home
@@ -42,11 +51,19 @@ class TaskBuilder:
         self._join_on = [join_values(leaf, matches) for leaf, matches in pairs]
         self._group_by = [group_values(leaf, matches) for leaf, matches in pairs]
         self._pieces = PieceTasks(home)
+        self._ahead: dict[_Pair, InputTask] = {}
+        """What was looked up before it was asked for. Places of chunks stay right: the job's pin keeps all packs."""
+        self._hits = 0
+        """How often it was made use of."""
+        self._built = 0
 
-    def batches(self, leases: Sequence[tuple[str, Sequence[int]]]) -> list[BatchTask]:
-        """One for each (lease, positions in the plan)."""
+    def batches(
+        self, leases: Sequence[tuple[str, Sequence[int]]], coming: Callable[[int], Sequence[int]] = lambda _: ()
+    ) -> list[BatchTask]:
+        """One for each (lease, positions in the plan). coming: so many positions, at most, that will likely be asked for next."""
         members = [[self._plan.files_of(position) for position in datums] for _, datums in leases]
-        inputs = self._inputs({pair for each in members for pairs in each for pair in pairs})
+        inputs = self._inputs_of({pair for each in members for pairs in each for pair in pairs}, coming)
+        self._built += sum(map(len, members))
         return [self._batch(lease, datums, each, inputs) for (lease, datums), each in zip(leases, members, strict=True)]
 
     def _batch(
@@ -54,7 +71,7 @@ class TaskBuilder:
         lease: str,
         datums: Sequence[int],
         members: Sequence[Sequence[tuple[int, int]]],
-        inputs: Mapping[tuple[int, int], InputTask],
+        inputs: Mapping[_Pair, InputTask],
     ) -> BatchTask:
         plan = self._plan
         return BatchTask(
@@ -71,6 +88,27 @@ class TaskBuilder:
                 for position, pairs in zip(datums, members, strict=True)
             ),
         )
+
+    def _inputs_of(self, pairs: Set[_Pair], coming: Callable[[int], Sequence[int]]) -> Mapping[_Pair, InputTask]:
+        found = {pair: self._ahead[pair] for pair in pairs & self._ahead.keys()}
+        self._hits += len(found)
+        missing = pairs - found.keys()
+        if not missing:
+            return found
+        ahead: set[_Pair] = set()
+        if 2 * self._hits >= len(self._ahead):  # else they come in another order than was thought
+            # As many as were built before, so that the first batches of a job wait for no others.
+            positions = coming(min(AHEAD_DATUMS, self._built))
+            ahead = {pair for position in positions for pair in self._plan.files_of(position) if self._is_file(pair)}
+        looked_up = self._inputs(missing | ahead)
+        if ahead:
+            self._ahead, self._hits = {pair: looked_up[pair] for pair in ahead}, 0
+        return found | looked_up
+
+    def _is_file(self, pair: _Pair) -> bool:
+        """Whether it is one whole file: a directory may have a million of them."""
+        leaf, match = pair
+        return self._plan.leaves[leaf].split is None and not self._plan.matches[leaf].directories[match]
 
     def _inputs(self, pairs: Set[tuple[int, int]]) -> dict[tuple[int, int], InputTask]:
         """Each (leaf, match) as its datums get it; made once, however many datums of a cross have it."""

@@ -1,7 +1,7 @@
 """Many agents of simulated workers in one process: the real exchanges with a real server, and no work but the waiting.
 
 Each agent has two connections, as a real one: one waits for what the server says, the other sends what workers say at once, and
-heartbeats once a second. Datums last as long as they are told to, and leave nothing; their reports are stored packs like any other's.
+heartbeats as often as the server wants them. Datums last as long as they are told to, and leave nothing; their reports are stored packs like any other's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from paddock.model.errors import Unavailable
 from paddock.model.records import DatumState
 from paddock.runtime.batch_format import DatumOutcome
 from paddock.runtime.engines.exchange_format import read_down, write_up
-from paddock.runtime.engines.network import FromWorker, ToWorker
+from paddock.runtime.engines.network import BEAT_SECONDS, FromWorker, ToWorker
 from paddock.runtime.protocol import (
     BatchReport,
     BatchTask,
@@ -38,7 +38,6 @@ from paddock.runtime.report_writer import ReportWriter
 from paddock.storage.chunking import ChunkingParameters
 from paddock.storage.objects import Bytes, LocalObjects, ObjectWriter
 
-BEAT_SECONDS = 1.0
 START_SECONDS = 5.0
 SPREAD = 0.5
 """Datums take so much more or less than the mean, evenly spread."""
@@ -127,6 +126,7 @@ class _Agent:
         self._up: list[FromWorker] = []
         self._next = 0
         self._received = 0
+        self._beat_seconds = BEAT_SECONDS
         self._news = asyncio.Event()
         self._asked: dict[int, float] = {}
         self._slots = {slot: _Slot() for slot in range(owner._slots)}
@@ -177,7 +177,7 @@ class _Agent:
             now = time.perf_counter()
             beats = now >= beat
             if beats:
-                beat = now + BEAT_SECONDS
+                beat = now + self._beat_seconds
                 for slot, state in self._slots.items():
                     if state.batch is not None:
                         self._say(slot, Heartbeat(state.batch.lease, 0, 0, state.batch.datums[0].id, now - state.since))
@@ -198,7 +198,9 @@ class _Agent:
     async def _exchange(self, connection: _Connection, up: Sequence[FromWorker], *, wait: bool) -> list[ToWorker]:
         path = f"{self._path}?received={self._received}&wait={str(wait).lower()}"
         answer = await connection.request("POST", path, write_up(up), "application/x-paddock-exchange")
-        found = [message for message in read_down(answer) if message.number >= self._received]
+        said = read_down(answer)
+        self._beat_seconds = said.beat_seconds
+        found = [message for message in said.messages if message.number >= self._received]
         self._received += len(found)
         return found
 

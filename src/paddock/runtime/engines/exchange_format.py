@@ -1,17 +1,20 @@
 """Bodies of exchanges between agents and the server: one message a line, `NUMBER SLOT TEXT`.
 
 TEXT is a line of the protocol as it stands (JSON, so it begins with `{`); or `-` and, upwards, why the worker has ended (`!` in
-place of `-`: for want of memory); or, downwards, `=`, which asks the agent itself to end in good order.
+place of `-`: for want of memory); or, downwards, `=`, which asks the agent itself to end in good order. Before the messages that
+go down stands `beat SECONDS`: how often the agent is to send heartbeats.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from paddock.model.errors import InvalidInput
-from paddock.runtime.engines.network import FromWorker, ToWorker
+from paddock.runtime.engines.network import Answer, FromWorker, ToWorker
 
 MEDIA_TYPE = "application/x-paddock-exchange"
+_FOREIGN = "this is no exchange of a Paddock agent; use the same Paddock version on both sides"
 
 
 def write_up(messages: Iterable[FromWorker]) -> bytes:
@@ -21,8 +24,9 @@ def write_up(messages: Iterable[FromWorker]) -> bytes:
     )
 
 
-def write_down(messages: Iterable[ToWorker]) -> bytes:
-    return b"".join(_line(message.number, message.slot, _asked(message)) for message in messages)
+def write_down(answer: Answer) -> bytes:
+    lines = [_line(message.number, message.slot, _asked(message)) for message in answer.messages]
+    return b"".join([b"beat %.3f\n" % answer.beat_seconds, *lines])
 
 
 def read_up(body: bytes) -> Sequence[FromWorker]:
@@ -30,12 +34,25 @@ def read_up(body: bytes) -> Sequence[FromWorker]:
     return [_said(number, slot, text) for number, slot, text in _read(body)]
 
 
-def read_down(body: bytes) -> Sequence[ToWorker]:
-    """InvalidInput: the body is no list of messages."""
-    return [
+def read_down(body: bytes) -> Answer:
+    """InvalidInput: the body is no answer to an exchange."""
+    first, _, rest = body.partition(b"\n")
+    messages = [
         ToWorker(number, slot, text if text.startswith(b"{") else None, retire=text.startswith(b"="))
-        for number, slot, text in _read(body)
+        for number, slot, text in _read(rest)
     ]
+    return Answer(messages, _beat_seconds(first))
+
+
+def _beat_seconds(line: bytes) -> float:
+    word, _, text = line.partition(b" ")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if word != b"beat" or not (math.isfinite(seconds) and seconds > 0):
+        raise InvalidInput(_FOREIGN)
+    return seconds
 
 
 def _said(number: int, slot: int, text: bytes) -> FromWorker:
@@ -67,5 +84,5 @@ def _read(body: bytes) -> Iterable[tuple[int, int, bytes]]:
         number, _, rest = line.partition(b" ")
         slot, _, text = rest.partition(b" ")
         if not (number.isdigit() and slot.isdigit() and text[:1] in (b"{", b"-", b"!", b"=")):
-            raise InvalidInput("this is no exchange of a Paddock agent; use the same Paddock version on both sides")
+            raise InvalidInput(_FOREIGN)
         yield int(number), int(slot), text

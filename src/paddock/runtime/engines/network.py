@@ -27,6 +27,12 @@ from paddock.runtime.protocol import Down, Heartbeat, Ready, Up, decode, encode
 
 SILENCE_SECONDS = 15.0
 """An agent exchanges at least every `POLL_SECONDS`; one that is silent for so long is taken for lost, with its workers."""
+BEAT_SECONDS = 1.0
+"""How often agents send the heartbeats of their workers, where there are few."""
+BEATS_PER_SECOND = 400
+"""With more agents than that, each sends seldomer: what one server takes of them at ease, beside claims and reports."""
+BEAT_SECONDS_MAX = 3.0
+"""So long a datum has to run before a second worker is given it: later news of it would come too late."""
 LOOK_SECONDS = 0.5
 """How often it looks for those that are silent."""
 POLL_SECONDS = 5.0
@@ -62,6 +68,14 @@ class ToWorker:
     line: bytes | None
     retire: bool = False
     """It is for the agent: end in good order. Slot and line say nothing then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an agent gets for an exchange. beat_seconds: how often it is to send heartbeats."""
+
+    messages: Sequence[ToWorker]
+    beat_seconds: float = BEAT_SECONDS
 
 
 Message = TypeVar("Message", FromWorker, ToWorker)
@@ -222,9 +236,7 @@ class NetworkEngine:
             self._agents[agent.id] = agent
             return agent.id
 
-    def exchange(
-        self, agent_id: str, *, pool: str, received: int, messages: Sequence[FromWorker]
-    ) -> Sequence[ToWorker]:
+    def exchange(self, agent_id: str, *, pool: str, received: int, messages: Sequence[FromWorker]) -> Answer:
         """Take what an agent sends, forget what it has `received` (all numbers below), and return what is for it.
 
         Idempotent for repeated messages. NotFound: the agent is not known (any more); its workers' leases are void, so it
@@ -251,7 +263,7 @@ class NetworkEngine:
                 self._waiting_bytes += sum(len(message.line or b"") for message in new)
                 if not all(map(_can_wait, events)):
                     os.eventfd_write(self._wake, 1)
-            return as_many_as_fit(agent.outgoing, ANSWER_BYTES_MAX)
+            return Answer(as_many_as_fit(agent.outgoing, ANSWER_BYTES_MAX), beat_seconds(len(self._agents)))
 
     def watch(self, agent_id: str, wake: Callable[[], None] | None) -> None:
         """Call this, from any thread, when there is something for an agent; None: no more."""
@@ -328,6 +340,11 @@ class NetworkEngine:
             limit = now - SILENCE_SECONDS
             for agent in [agent for agent in self._agents.values() if agent.seen < limit]:
                 self._lose(agent, f"host {agent.host} has not been heard of for {SILENCE_SECONDS:.0f} s")
+
+
+def beat_seconds(agents: int) -> float:
+    """How often each of so many agents is to send heartbeats."""
+    return min(max(BEAT_SECONDS, agents / BEATS_PER_SECOND), BEAT_SECONDS_MAX)
 
 
 def _can_wait(event: WorkerEvent) -> bool:
