@@ -147,6 +147,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """A failure shows the cluster as it is then, before the namespace is deleted."""
     report = yield
     found = getattr(item, "funcargs", {}).get("installation")
-    if report.failed and found is not None:
+    if report.failed and report.when != "teardown" and found is not None:
         report.sections.append(("cluster", found.cluster.describe(found.namespace)))
     return report

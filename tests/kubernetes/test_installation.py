@@ -56,7 +56,7 @@ def spec(name: str, image: str, script: str, **more: Any) -> dict[str, Any]:
     return {
         "pipeline": {"name": name},
         # The name is part of the datums' key, so that no pipeline takes the results of another.
-        "transform": {"image": image, "cmd": ["sh", "-e", "-c", script], "env": {"CASE": name}},
+        "transform": {**({"image": image} if image else {}), "cmd": ["sh", "-e", "-c", script], "env": {"CASE": name}},
         "input": {"pfs": {"repo": f"{name}-in", "name": "data", "glob": "/*"}},
         "parallelism_spec": {"constant": 3, "cool_down": "5s"},
         "datum_set_spec": {"number": 2},
@@ -77,16 +77,25 @@ def apply(services: Paddock, pipeline: dict[str, Any]) -> None:
     services.commits.finish(f"{name}-in@main")
 
 
-UPPER = "sleep 1; tr a-z A-Z < $data > /pfs/out/$(basename $data)"
+TRANSLATE = "tr a-z A-Z < $data > ${PADDOCK_PFS:-/pfs}/out/$(basename $data)"
+UPPER = f"sleep 1; {TRANSLATE}"
 
 
-def check_upper(services: Paddock, name: str) -> None:
-    """The job succeeded, each datum counts once, and the output is what one machine makes of it."""
+def tree_made_alone(folder: Path, name: str) -> str:
+    """The digest of the tree that this machine makes of the same input with the same pipeline, without a cluster."""
+    with connect(folder / "alone", environment={"PADDOCK_CONFIG": os.devnull}) as alone:
+        apply(alone, spec(name, "", TRANSLATE, engine="local"))
+        alone.process(workers=2)
+        assert b"".join(alone.files.read(f"{name}:/f07")) == b"TEXT 7\n"
+        return alone.commits.inspect(f"{name}@main").tree
+
+
+def check_upper(services: Paddock, name: str, folder: Path) -> None:
+    """The job succeeded, each datum counts once, and the output is what one machine makes of it, to the byte."""
     (job,) = services.jobs.wait([f"{name}@head"], timeout_seconds=JOB_SECONDS)
     assert (job.state, job.reason) == (JobState.SUCCESS, "")
     assert (job.datums.total, job.datums.failed, job.datums.run + job.datums.reused) == (FILES, 0, FILES)
-    for number in range(FILES):
-        assert b"".join(services.files.read(f"{name}:/f{number:02}")) == b"TEXT %d\n" % number
+    assert services.commits.inspect(f"{name}@main").tree == tree_made_alone(folder, name)
 
 
 def workers(installation: Installation) -> list[dict[str, Any]]:
@@ -199,24 +208,28 @@ def _files(folder: Path) -> list[Path]:
 
 
 def test_workers_come_with_the_work_and_go_with_it(
-    installation: Installation, user_image: str, services: Paddock
+    installation: Installation, user_image: str, services: Paddock, tmp_path: Path
 ) -> None:
     no_workers(installation)
     with watched_workers(installation) as counts:
         apply(services, spec("scale", user_image, UPPER))
-        check_upper(services, "scale")
+        check_upper(services, "scale", tmp_path)
         no_workers(installation)
     assert max(counts) in (2, 3), f"never more than one worker, or more than 3: {counts}"
 
 
-def test_killed_workers_lose_and_double_nothing(installation: Installation, user_image: str, services: Paddock) -> None:
+def test_killed_workers_lose_and_double_nothing(
+    installation: Installation, user_image: str, services: Paddock, tmp_path: Path
+) -> None:
     apply(services, spec("killed", user_image, UPPER))
     for pod in running_workers(installation, 2):
         installation.cluster.delete_pod(pod, grace_seconds=1)
-    check_upper(services, "killed")
+    check_upper(services, "killed", tmp_path)
 
 
-def test_a_killed_server_goes_on_with_the_job(installation: Installation, user_image: str, services: Paddock) -> None:
+def test_a_killed_server_goes_on_with_the_job(
+    installation: Installation, user_image: str, services: Paddock, tmp_path: Path
+) -> None:
     apply(services, spec("restart", user_image, UPPER))
     running_workers(installation, 1)
     (pod,) = installation.cluster.pods(installation.namespace, "server")
@@ -227,10 +240,12 @@ def test_a_killed_server_goes_on_with_the_job(installation: Installation, user_i
         return ready(installation) and pod["metadata"]["uid"] not in {item["metadata"]["uid"] for item in found}
 
     wait_until("another server is ready", another, seconds=START_SECONDS)
-    check_upper(services, "restart")
+    check_upper(services, "restart", tmp_path)
 
 
-def test_a_drained_node_hands_its_work_over(installation: Installation, user_image: str, services: Paddock) -> None:
+def test_a_drained_node_hands_its_work_over(
+    installation: Installation, user_image: str, services: Paddock, tmp_path: Path
+) -> None:
     """To another node where one takes pods; the only one takes them again when its drain is over. The server moves with its node."""
     cluster, namespace = installation.cluster, installation.namespace
     apply(services, spec("drained", user_image, UPPER, pod_spec={"topologySpreadConstraints": [SPREAD]}))
@@ -251,11 +266,11 @@ def test_a_drained_node_hands_its_work_over(installation: Installation, user_ima
 
         wait_until(f"node {node} is drained", drained, seconds=GONE_SECONDS)
         if node not in home:
-            check_upper(services, "drained")
+            services.jobs.wait(["drained@head"], timeout_seconds=JOB_SECONDS)
     finally:
         cluster.set_schedulable(node, schedulable=True)
     wait_until("the server is ready", lambda: ready(installation), seconds=START_SECONDS)
-    check_upper(services, "drained")
+    check_upper(services, "drained", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -280,10 +295,10 @@ def test_what_can_not_start_says_why(
     no_workers(installation)
 
 
-def test_an_upgrade_keeps_the_data(installation: Installation, services: Paddock) -> None:
+def test_an_upgrade_keeps_the_data(installation: Installation, services: Paddock, tmp_path: Path) -> None:
     upgrade(installation, {"server": {"podAnnotations": {"changed": "yes"}}})
     assert b"".join(services.files.read("scale:/f07")) == b"TEXT 7\n"
-    check_upper(services, "scale")
+    check_upper(services, "scale", tmp_path)
 
 
 def upgrade(installation: Installation, changes: dict[str, Any]) -> None:

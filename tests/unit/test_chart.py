@@ -187,6 +187,13 @@ def test_root_gives_a_volume_to_the_server_where_that_is_wished() -> None:
     assert "initContainers" not in pod_of(shared["Deployment", "paddock"]), "there is no volume"
 
 
+def test_servers_listen_and_are_found_by_ipv6_where_that_is_wished(variants: dict[str, Objects]) -> None:
+    (six,) = rendered(Release({"server": {"ipv6": True}}))
+    for objects, said in ((variants["one server"], ("0.0.0.0", "$(POD_IP)")), (six, ("::", "[$(POD_IP)]"))):
+        (server,) = pod_of(objects["Deployment", "paddock"])["containers"]
+        assert {f"--host={said[0]}", f"--advertise=http://{said[1]}:1659"} < set(server["args"])
+
+
 def test_two_releases_in_one_namespace_share_no_name(variants: dict[str, Objects]) -> None:
     (second,) = rendered(Release(EVERYTHING, name="second"))
     assert not variants["everything"].keys() & second.keys()

@@ -372,7 +372,16 @@ def test_certificates_are_checked_on_both_sides(tmp_path: Path) -> None:
         client = KubernetesClient(find_access({"KUBECONFIG": str(file)}))
         assert client.select(PODS_HERE)[0] == []
         client.close()
-        for wrong in ({"cluster": {"server": server.url}, "user": user}, {"cluster": cluster, "user": {}}):
+        elsewhere = {**cluster, "server": server.url.replace("127.0.0.1", "localhost")}
+        file = config(tmp_path, cluster={**elsewhere, "tls-server-name": "127.0.0.1"}, user=user)
+        client = KubernetesClient(find_access({"KUBECONFIG": str(file)}))
+        assert client.select(PODS_HERE)[0] == []
+        client.close()
+        for wrong in (
+            {"cluster": {"server": server.url}, "user": user},
+            {"cluster": cluster, "user": {}},
+            {"cluster": elsewhere, "user": user},
+        ):
             client = KubernetesClient(
                 find_access({"KUBECONFIG": str(config(tmp_path, **wrong))}), wait=lambda _seconds: None
             )

@@ -84,7 +84,9 @@ class Cluster:
     ) -> Object:
         content = None if body is None else json.dumps(body).encode()
         headers = {**self.headers(), "Accept": "application/json", "Content-Type": content_type}
-        response = self.http.request(method, path, params=query, content=content, headers=headers)
+        response = self.http.request(
+            method, path, params=query, content=content, headers=headers, extensions=self.access.extensions
+        )
         if response.is_error:
             raise ClusterError(response.status_code, response.text[:1000])
         found: Object = response.json()
@@ -111,7 +113,12 @@ class Cluster:
         self.request("DELETE", f"/api/v1/namespaces/{name}")
         for pod in self.items(f"/api/v1/namespaces/{name}/pods"):
             self.delete_pod(pod, grace_seconds=0)
-        wait_until(f"namespace {name} is gone", lambda: not self._has(f"/api/v1/namespaces/{name}"), seconds=seconds)
+        try:
+            wait_until(
+                f"namespace {name} is gone", lambda: not self._has(f"/api/v1/namespaces/{name}"), seconds=seconds
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.describe(name)}") from None
 
     def set_schedulable(self, node: str, *, schedulable: bool) -> None:
         """As `kubectl cordon` and `uncordon` do."""
@@ -232,7 +239,9 @@ class Cluster:
 
     def _log(self, pod: Object, container: str, **more: str) -> str:
         query = {"container": container, "tailLines": str(LOG_LINES), **more}
-        response = self.http.get(f"{_path_of(pod)}/log", params=query, headers=self.headers())
+        response = self.http.get(
+            f"{_path_of(pod)}/log", params=query, headers=self.headers(), extensions=self.access.extensions
+        )
         return response.text[-8000:]
 
     # ---- inside --------------------------------------------------------------------------------------------

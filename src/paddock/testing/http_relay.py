@@ -26,10 +26,11 @@ def ask(
     url: str,
     body: bytes | Iterator[bytes],
     headers: Mapping[str, str],
+    extensions: Mapping[str, str] | None = None,
 ) -> Iterator[httpx2.Response]:
-    """The same request to `url`, with these headers added."""
+    """The same request to `url`, with these headers added. extensions: of the request, for the HTTP library."""
     passed = {"accept-encoding": "identity", **_passed_on(handler.headers.items()), **headers}
-    with http.stream(handler.command, url, headers=passed, content=body) as answer:
+    with http.stream(handler.command, url, headers=passed, content=body, extensions=dict(extensions or {})) as answer:
         yield answer
 
 

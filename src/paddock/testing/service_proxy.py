@@ -62,11 +62,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _relay(self) -> None:
-        cluster, body = self.cluster, body_of(self)
+        cluster, body, url = self.cluster, body_of(self), self.service.path + self.path
         end = time.monotonic() + (RETRY_SECONDS if isinstance(body, bytes) else 0.0)
         try:
             while True:
-                with ask(cluster.proxied, self, self.service.path + self.path, body, cluster.headers()) as answer:
+                headers, extensions = cluster.headers(), cluster.access.extensions
+                with ask(cluster.proxied, self, url, body, headers, extensions) as answer:
                     if not _found_no_pod(answer):
                         pass_back(self, answer)
                         return

@@ -219,7 +219,8 @@ class Objects:
         self._note(Change(self.version, "DELETED", kind, last, found))
         if kind == NAMESPACES:
             for key in [key for key in self._objects if key[1] == metadata["name"]]:
-                self._remove(key[0], self._objects[key])
+                if key in self._objects:  # what the last one owned is gone already
+                    self._remove(key[0], self._objects[key])
         self._collect()
 
     def _note(self, change: Change) -> None:

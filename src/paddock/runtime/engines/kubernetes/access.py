@@ -25,7 +25,10 @@ DEFAULT_NAMESPACE = "default"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """server: URL. tls: None for plain http. token_file: read for each request, since clusters replace it while it is in use."""
+    """server: URL. tls: None for plain http. token_file: read for each request, since clusters replace it while it is in use.
+
+    server_name: whom the server's certificate is for, where that is another name than the URL's.
+    """
 
     server: str
     namespace: str
@@ -33,6 +36,12 @@ class Access:
     token: str = ""
     token_file: Path | None = None
     basic: tuple[str, str] | None = None
+    server_name: str = ""
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """Of each request, for the HTTP library."""
+        return {"sni_hostname": self.server_name} if self.server_name else {}
 
     def authorization(self) -> str | None:
         """The header's value. InvalidInput: the token's file can't be read."""
@@ -127,6 +136,7 @@ def _access(file: Path, cluster: _Entry, user: _Entry, context: Mapping[str, Any
         basic=(str(user.fields["username"]), str(user.fields.get("password", "")))
         if user.fields.get("username")
         else None,
+        server_name=str(cluster.fields.get("tls-server-name") or ""),
     )
 
 

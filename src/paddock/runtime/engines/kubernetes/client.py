@@ -141,7 +141,12 @@ class KubernetesClient:
         with (
             self._translated(),
             self._client.stream(
-                "GET", resource.path(), params=parameters, headers=self._headers(), timeout=timeout
+                "GET",
+                resource.path(),
+                params=parameters,
+                headers=self._headers(),
+                timeout=timeout,
+                extensions=self.access.extensions,
             ) as response,
         ):
             if response.is_error:
@@ -204,6 +209,7 @@ class KubernetesClient:
                         params=given,
                         content=content,
                         headers={**self._headers(), "Content-Type": content_type},
+                        extensions=self.access.extensions,
                     )
                 if response.is_error:
                     raise self._error(response, method, path)
