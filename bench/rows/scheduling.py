@@ -84,11 +84,11 @@ def two_workers(settings: Settings) -> Result:
         samples=samples,
         others=others,
         budgets=(Budget("one worker / 1.9", median(samples) / alone, 1 / 1.9),),
-        notes=(f"{len(os.sched_getaffinity(0))} cores; other load on the machine counts against it",),
-        facts={
-            "times as fast as one": alone / median(samples),
-            "bare processes, the same": others["bare, one"] / others["bare, two"],
-        },
+        notes=(
+            f"{len(os.sched_getaffinity(0))} cores; other load on the machine counts against it",
+            f"{alone / median(samples):.2f} times as fast as one worker",
+            f"two bare processes: {others['bare, one'] / others['bare, two']:.2f} times as fast as one",
+        ),
     )
 
 

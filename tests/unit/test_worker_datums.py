@@ -333,3 +333,25 @@ class TestLogs:
         assert ran.log.endswith(b"xxx\nend\n")
         assert b"bytes of output left out here" in ran.log
         assert len(ran.log) < 17 << 20
+
+
+def test_what_lay_beside_the_inputs_of_the_last_datum_is_gone(worker: WorkerHarness) -> None:
+    show = shell("cd $PADDOCK_PFS; find . -path './in*' -o -path './empty*' | sort; find in -type f -exec cat {} +")
+    one, longer, other = worker.store(b"1", "/1"), worker.store(b"longer", "/2"), worker.store(b"x", "/d/x")
+    program = worker.store(b"p", "/3", executable=True)
+    datums = [
+        worker.datum(input_of("in", "/1", one), input_of("empty", "/")),
+        worker.datum(input_of("in", "/2", longer)),
+        worker.datum(input_of("in", "/1", one)),
+        worker.datum(input_of("in", "/3", program)),
+        worker.datum(input_of("in", "/d", other)),
+        worker.datum(input_of("in", "/1", one)),
+    ]
+    assert [ran.log.decode().split() for ran in worker.run(show, datums).datums] == [
+        ["./empty", "./in", "./in/1", "1"],
+        ["./in", "./in/2", "longer"],
+        ["./in", "./in/1", "1"],
+        ["./in", "./in/3", "p"],
+        ["./in", "./in/d", "./in/d/x", "x"],
+        ["./in", "./in/1", "1"],
+    ]

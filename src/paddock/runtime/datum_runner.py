@@ -377,25 +377,25 @@ class DatumRunner:
             variables = datum_environment(batch, datum, self._slot.pfs) | transform.spec_environment
             environment = environment | variables
 
-        def run() -> Exit | CannotStart | Answer | Misspoke:
-            if task.warm:
-                return self._ask(transform, datum, line, attempts.log)
-            return self._start(transform, task.cmd, transform.stdin, datum, environment, attempts.log)
-
         self._lay_out(transform, datum, variables)
         begun = False
         while not attempts.finished:
             attempts.tries += 1
             if attempts.tries > 1:
-                attempts.log.say(f"try {attempts.tries} of {transform.task.datum_tries}")
+                attempts.log.say(f"try {attempts.tries} of {task.datum_tries}")
             if begun:
                 self._empty_out()
                 if self._folders.use(memory=False) or not self._slot.isolated:
                     self._lay_out(transform, datum, variables)
             begun = True
             self._laps.lap(INPUT)
-            ended = run()
-            self._laps.until(self._warm.started_at if task.warm else self._processes.started_at, START)
+            ended: Exit | CannotStart | Answer | Misspoke
+            if task.warm:
+                ended = self._ask(transform, datum, line, attempts.log)
+                self._laps.until(self._warm.started_at, START)
+            else:
+                ended = self._start(transform, task.cmd, transform.stdin, datum, environment, attempts.log)
+                self._laps.until(self._processes.started_at, START)
             self._laps.lap(CODE)
             if isinstance(ended, Exit) and (ended.cancelled or self._was_interrupted(ended)):
                 return False
@@ -408,14 +408,16 @@ class DatumRunner:
                 continue
             self._judge(ended, transform, sink, attempts)
             self._laps.lap(OUTPUT)
-            if not attempts.succeeded and isinstance(ended, Exit):
+            if attempts.succeeded:
+                return True
+            if isinstance(ended, Exit):
                 self._suspect_hunger(ended, batch, task, attempts)
-            if attempts.succeeded or attempts.finished or attempts.starved:
+            if attempts.finished or attempts.starved:
                 return True
             attempts.log.say(attempts.reason)
-            if transform.task.err_cmd and not self._handle_error(datum, transform, environment, attempts):
+            if task.err_cmd and not self._handle_error(datum, transform, environment, attempts):
                 return False
-            attempts.finished = attempts.last or attempts.tries >= transform.task.datum_tries
+            attempts.finished = attempts.last or attempts.tries >= task.datum_tries
         return True
 
     def _suspect_hunger(self, ended: Exit, batch: BatchTask, task: TransformTask, attempts: _Attempts) -> None:
