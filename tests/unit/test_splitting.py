@@ -189,6 +189,7 @@ def test_lines_may_have_a_header_too() -> None:
             1,
         ),
         (gzip.compress(blake3(b"").digest(length=2000), mtime=0), rule("tar"), r"is compressed \(gzip\)", 0, 0),
+        (gzip.compress(bytes(10_000), mtime=0), rule("tar"), r"is compressed \(gzip\)", 0, 0),
         (b"x" * 2000, rule("tar"), "has no valid member header", 0, 0),
         (b"PAR1" + b"x" * 20, rule("parquet"), "does not end in PAR1", 20, 0),
         (b"PAR1" + b"x" * 20 + b"\xff\0\0\0PAR1", rule("parquet"), "it claims 255 bytes", 24, 0),

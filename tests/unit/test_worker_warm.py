@@ -150,7 +150,7 @@ def test_a_program_that_does_not_speak_the_protocol_is_named(worker: WorkerHarne
     assert "answered for datum 'x' instead of" in reasons["other"]
     assert "'hello', which is not a JSON object" in reasons["text"]
     assert "neither `ok: true` nor a text `error`" in reasons["neither"]
-    assert reasons["closed"] == "the warm command was killed by SIGTERM before it answered and printed nothing"
+    assert reasons["closed"].startswith("the warm command closed the descriptor for its answers")
 
 
 def test_a_datum_has_its_deadline_and_the_next_a_fresh_process(worker: WorkerHarness) -> None:

@@ -20,6 +20,7 @@ from paddock.runtime.worker_logs import DatumLog
 TASK_FD, ANSWER_FD = 3, 4
 TASK_VARIABLE, ANSWER_VARIABLE = b"PADDOCK_WARM_IN", b"PADDOCK_WARM_OUT"
 LINE_BYTES_MAX = 16 << 20
+_CLOSED = "the warm command closed the descriptor for its answers without one, and did not end; it was stopped"
 SILENCE_SECONDS = 60.0
 """A process that has sent a heartbeat for a datum and is silent for so long is taken for hung."""
 _PIPE_BYTES = 1 << 20
@@ -293,7 +294,10 @@ class WarmProcess:
                 continue
             ended = self._wait_for_more(child, deadline, log, unsent)
             if isinstance(ended, Exit):
-                return Misspoke(watch.reason) if watch.reason and not ended.cancelled else ended
+                if ended.cancelled or ended.breach:
+                    return ended
+                reason = watch.reason or (_CLOSED if child.closed and deadline.passed else "")
+                return Misspoke(reason) if reason else ended
             unsent = unsent[ended:]
             watch.check(time.monotonic())
 

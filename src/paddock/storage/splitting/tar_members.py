@@ -37,7 +37,10 @@ class TarScanner:
             found.append(end)
             position = end
         if final and not self.ended and position < len(data):
-            raise SplitError("ends in the middle of a member; the archive was cut off", position, len(found))
+            fault = (
+                _compression(data, position, len(found)) or "ends in the middle of a member; the archive was cut off"
+            )
+            raise SplitError(fault, position, len(found))
         return np.array(found, np.int64)
 
 
@@ -81,10 +84,16 @@ def _size(data: bytes, position: int, records: int) -> int:
     except ValueError:
         said, size = -1, 0
     if said != sum(header[:148]) + 8 * 32 + sum(header[156:]):
-        packed = _COMPRESSED.get(header[:2]) if position == 0 and not records else None
-        fault = f"is compressed ({packed}); put it uncompressed" if packed else "has no valid member header here"
-        raise SplitError(fault, position, records)
+        raise SplitError(
+            _compression(header, position, records) or "has no valid member header here", position, records
+        )
     return size
+
+
+def _compression(data: bytes, position: int, records: int) -> str:
+    """The fault of an archive that is compressed, if this is the beginning of one; else empty."""
+    packed = _COMPRESSED.get(data[:2]) if position == 0 and not records else None
+    return f"is compressed ({packed}); put it uncompressed" if packed else ""
 
 
 def _size_in_attributes(body: bytes) -> int | None:
