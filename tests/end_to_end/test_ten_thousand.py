@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 FILES = 10_000
-SPECS = """
-pipeline: {name: shout}
-transform: {cmd: [sh, -c, 'tr a-z A-Z < "$words" > "/pfs/out/${words##*/}"']}
+COLD = """
+pipeline: {name: copy}
+transform: {cmd: [cp, "{in}", "{out}/"], placeholders: true}
 input: {pfs: {repo: words, glob: "/*"}}
----
-pipeline: {name: again}
-transform: {cmd: [cp, -r, /pfs/shout/., /pfs/out]}
-input: {pfs: {repo: shout, glob: "/*"}}
+"""
+WARM = """
+import paddock
+
+@paddock.pipeline(input=paddock.glob("copy", "/*"))
+def shout(word: bytes) -> bytes:
+    return word.upper()
 """
 
 Run = Callable[[], dict[str, dict[str, int]]]
@@ -27,13 +30,14 @@ Run = Callable[[], dict[str, dict[str, int]]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs both pipelines on `words/`, with the outputs in `out/`; the datum counts by pipeline."""
-    (tmp_path / "specs.yaml").write_text(SPECS)
+    """Runs both pipelines on `words/`, a process for each datum and then a function, with the outputs in `out/`; the datum counts."""
+    (tmp_path / "cold.yaml").write_text(COLD)
+    (tmp_path / "warm.py").write_text(WARM)
     (tmp_path / "words").mkdir()
 
     def once() -> dict[str, dict[str, int]]:
-        command = [sys.executable, "-m", "paddock", "--home", "home", "run", "specs.yaml", "--json"]
-        command += ["--input", "words=words", "--output", "again=out", "-j", "2"]
+        command = [sys.executable, "-m", "paddock", "--home", "home", "run", "cold.yaml", "warm.py", "--json"]
+        command += ["--input", "words=words", "--output", "shout=out", "-j", "2"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         summary: dict[str, Any] = json.loads(done.stdout)
@@ -50,13 +54,13 @@ def test_exactly_the_affected_datums_run(run: Run, tmp_path: Path) -> None:
     for number in range(FILES):
         (words / f"w{number:05}").write_text(f"word {number}\n")
     first = {"total": FILES, "run": FILES, "reused": 0, "recovered": 0, "failed": 0}
-    assert run() == {"shout": first, "again": first}
+    assert run() == {"copy": first, "shout": first}
 
     (words / "added").write_text("new\n")
     (words / "w00007").write_text("changed\n")
     (words / "w00008").unlink()
     second = {"total": FILES, "run": 2, "reused": FILES - 2, "recovered": 0, "failed": 0}
-    assert run() == {"shout": second, "again": second}
+    assert run() == {"copy": second, "shout": second}
     out = tmp_path / "out"
     assert (out / "added").read_text() == "NEW\n"
     assert (out / "w00007").read_text() == "CHANGED\n"
