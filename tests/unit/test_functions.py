@@ -72,6 +72,9 @@ class TestValues:
         assert [path for path, _ in result_files({"t": TABLE}, "/a.csv")] == ["/t"]
         with pytest.raises(InvalidInput, match="it returned int"):
             result_files(5, "/a")
+        for path in ("../x", "a//b", "./a", ""):
+            with pytest.raises(InvalidInput, match="returned a file for"):
+                result_files({path: b""}, "/a")
 
     def test_signatures_that_cannot_be_called(self) -> None:
         def bare(a): ...  # type: ignore[no-untyped-def]
@@ -270,11 +273,15 @@ class TestFromTheCommandLine:
 
     def test_files_that_are_no_pipelines_are_named(self, project: Path) -> None:
         (project / "not-a-name.py").write_text("")
+        (project / "raises.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
+        (project / "wants.py").write_text("import not_installed\n")
         for name, message in (
             ("late.py", "defines no pipeline"),
             ("unused.py", "line 1"),
             ("not-a-name.py", "rename it"),
             ("absent.py", "does not exist"),
+            ("raises.py", r"raises can't be imported: ZeroDivisionError: .*raises\.py, line 2"),
+            ("wants.py", r"wants can't be imported: ModuleNotFoundError: No module named 'not_installed'"),
         ):
             with pytest.raises((InvalidInput, NotFound), match=message):
                 load_pipelines(project / name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from paddock.functions.pipeline import PipelineFunction
-from paddock.model.errors import InvalidInput, NotFound
+from paddock.model.errors import InvalidInput, NotFound, PaddockError
 
 
 def load_function(text: str) -> Callable[..., Any]:
@@ -22,10 +23,8 @@ def load_function(text: str) -> Callable[..., Any]:
     if not colon or not module_name or not path:
         raise InvalidInput(f"{text!r} does not name a function; write MODULE:FUNCTION, as in resize:thumbnail")
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise
+        found: Any = _imported(module_name)
+    except ModuleNotFoundError:
         raise NotFound(f"module {module_name} is not found; call this from the folder that holds it") from None
     for part in path.split("."):
         if not hasattr(found, part):
@@ -53,10 +52,7 @@ def load_pipelines(file: Path) -> list[PipelineFunction[..., Any]]:
     if not file.stem.isidentifier():
         raise InvalidInput(f"{file} can't be imported: the name of a module is letters, digits and '_'; rename it")
     _search(file.resolve().parent)
-    try:
-        module: ModuleType = importlib.import_module(file.stem)
-    except SyntaxError as error:
-        raise InvalidInput(f"{file}, line {error.lineno}: {error.msg}") from None
+    module = _imported(file.stem)
     found = getattr(module, "__file__", None)
     if found is None or Path(found).resolve() != file.resolve():
         raise InvalidInput(f"{file} can't be imported: another module is called {file.stem}; rename it")
@@ -68,6 +64,23 @@ def load_pipelines(file: Path) -> list[PipelineFunction[..., Any]]:
     if not pipelines:
         raise InvalidInput(f"{file} defines no pipeline; decorate a function with @paddock.pipeline(input=…)")
     return pipelines
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a user's module. ModuleNotFoundError: there is none of that name. InvalidInput: it raised something; the place is named."""
+    try:
+        return importlib.import_module(name)
+    except SyntaxError as error:
+        raise InvalidInput(f"{error.filename or name}, line {error.lineno}: {error.msg}") from None
+    except PaddockError:
+        raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (name == missing or name.startswith(f"{missing}.")):
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{frame.filename}, line {frame.lineno}"
+        raise InvalidInput(f"module {name} can't be imported: {type(error).__name__}: {error} ({place})") from error
 
 
 def _search(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from paddock.functions.environment import check_environment
 from paddock.functions.loading import load_function
 from paddock.functions.values import Element, Signature, arguments, result_files, signature_of
+from paddock.model.errors import PaddockError
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -53,10 +54,7 @@ class Runner:
             for each in document["inputs"]
         ]
         error, files = self._call(elements, out)
-        for path, content in files:
-            target = out / path.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+        error = error or _write(out, files)
         self._say({"id": document["id"], "error": error} if error else {"id": document["id"], "ok": True})
 
     def _run_frame(self, document: dict[str, Any]) -> None:
@@ -110,6 +108,18 @@ class Runner:
         self._answers.flush()
 
 
+def _write(out: Path, files: list[tuple[str, bytes]]) -> str:
+    """Write results; why that was not possible, or nothing."""
+    for path, content in files:
+        target = out / path.lstrip("/")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        except OSError as error:
+            return f"its result {path} can't be written: {error.strerror}"
+    return ""
+
+
 def _in_repo(path: str, pfs: str, name: str) -> str:
     return path[len(pfs) + 1 + len(name) :] or "/"
 
@@ -155,8 +165,12 @@ def main(words: list[str]) -> int:
         sys.stderr.write("usage: a worker runs python -m paddock.functions.runner MODULE:FUNCTION\n")
         return 2
     sys.path.insert(0, str(Path.cwd()))
-    check_environment(Path.cwd())
-    function = load_function(words[0])
+    try:
+        check_environment(Path.cwd())
+        function = load_function(words[0])
+    except PaddockError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     with (
         os.fdopen(int(os.environ["PADDOCK_WARM_IN"]), "rb", buffering=1 << 20) as tasks,
         os.fdopen(int(os.environ["PADDOCK_WARM_OUT"]), "wb", buffering=1 << 16) as answers,

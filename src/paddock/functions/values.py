@@ -163,6 +163,10 @@ def result_files(result: Any, path: str) -> list[tuple[str, bytes]]:
 
 def _named(name: str, value: Any, *, rename: bool = False) -> list[tuple[str, bytes]]:
     path = "/" + name.strip("/")
+    if not {"", ".", ".."}.isdisjoint(path[1:].split("/")) or "\0" in path:
+        raise InvalidInput(
+            f"it returned a file for {name!r}; write for example /dir/name.txt, without '.', '..' or empty parts"
+        )
     if isinstance(value, (bytes, bytearray, memoryview)):
         return [(path, bytes(value))]
     if isinstance(value, str):
