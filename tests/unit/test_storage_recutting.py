@@ -78,6 +78,15 @@ def test_a_cut_that_the_byte_after_it_decides(tmp_path: Path) -> None:
             assert recut(tmp_path / "file", new, earlier) == cut_alone(new)
 
 
+def test_versions_that_differ_all_over_are_not_compared_to_the_end(tmp_path: Path) -> None:
+    old = random.Random(8).randbytes(60_000)
+    earlier = earlier_version(old)
+    new = bytearray(old)
+    for at in range(100, len(new), 1000):
+        new[at] ^= 1
+    assert recut(tmp_path / "file", bytes(new), earlier) == cut_alone(bytes(new))
+
+
 def test_a_file_that_became_shorter_ends_early(tmp_path: Path) -> None:
     content = random.Random(6).randbytes(50_000)
     file = tmp_path / "file"

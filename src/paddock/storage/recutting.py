@@ -26,8 +26,10 @@ from paddock.storage.streams import fill, named_pieces
 _HASHERS = 2
 _AHEAD = 4
 """Chunks that are read and hashed before they are asked for. One at first, so that little is done in vain where the versions differ again soon."""
-_MISSES_MIN = 16
-_MISSES_PART = 4
+_WINDOWS = 4
+"""Some 8 MiB each, of which at least 4 are cut."""
+_MISSES_MIN = 8
+_MISSES_PART = 12
 """Versions that differ more often than in one of so many chunks are not compared to the end."""
 
 
@@ -154,13 +156,15 @@ class _Recutting:
         return True
 
     def _cut_on(self) -> Generator[tuple[Digest, Bytes]]:
-        """First a little, here: most differences are short. Then ahead, on threads."""
+        """First a little, here: most differences are short. Then ahead, on threads, whose start costs as much as cutting 100 MiB."""
         start = self._position
-        self._file.seek(start)
-        filled, ended = fill(self._file, self._window, 0)
-        for piece in cut(self._window[:filled], self._chunking, ended=ended):
-            start += len(piece)
-            yield Digest(blake3(piece).digest()), piece
-        if not ended:
+        for _ in range(_WINDOWS):
             self._file.seek(start)
-            yield from named_pieces(self._file, self._chunking)
+            filled, ended = fill(self._file, self._window, 0)
+            for piece in cut(self._window[:filled], self._chunking, ended=ended):
+                start += len(piece)
+                yield Digest(blake3(piece).digest()), piece
+            if ended:
+                return
+        self._file.seek(start)
+        yield from named_pieces(self._file, self._chunking)
