@@ -250,7 +250,7 @@ class DatumRunner:
             self._gpus = batch.gpus
         while position < (limit := end()):
             # What runs alone goes by a line, so that its end can be told from that of others.
-            count = 0 if batch.alone else self._frame_count(batch.datums[position:limit], transform.task)
+            count = 0 if batch.alone else self._frame_count(batch, position, limit, transform.task)
             outcomes: Sequence[DatumOutcome | Starved | None]
             if count:
                 outcomes = self._run_frame(batch, batch.datums[position : position + count], transform, sink)
@@ -522,8 +522,8 @@ class DatumRunner:
 
     # ---- frames --------------------------------------------------------------------------------------------
 
-    def _frame_count(self, datums: Sequence[DatumTask], task: TransformTask) -> int:
-        """How many of these datums the next frame holds; 0: the first of them goes by a line."""
+    def _frame_count(self, batch: BatchTask, position: int, limit: int, task: TransformTask) -> int:
+        """How many datums the next frame holds, from `position` on and before `limit`; 0: the first of them goes by a line."""
         warm = self._warm
         if not task.warm or task.err_cmd or self._warm_transform != task.id or not warm.takes_frames:
             return 0
@@ -531,7 +531,7 @@ class DatumRunner:
         if task.warm_datums_max is not None:
             most = min(most, task.warm_datums_max - warm.datums)
         count = size = 0
-        for datum in datums[:most]:
+        for datum in batch.datums[position : min(limit, position + most)]:
             size += content_bytes(datum)
             if size > FRAME_BYTES_MAX:
                 break

@@ -12,6 +12,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _Input = tuple[str, str, Sequence[str]]
 """Name, path, and the paths of all files."""
+_ESCAPED = bytes(range(0x20)) + b"\\"
+"""What JSON writes in another way, beside the quotation mark."""
 _QUOTES, _INPUT_QUOTES, _VARIABLE_QUOTES, _FILE_QUOTES = 16, 10, 4, 2
 """Quotation marks of a line that are not in a text, and what each input, variable and file adds."""
 
@@ -27,7 +29,8 @@ def task_line(batch: BatchTask, datum: DatumTask, pfs: str) -> bytes:
     line = _plain_line(datum.id, first, f"{pfs}/out", inputs, variables)
     quotes = _QUOTES + _VARIABLE_QUOTES * len(variables) + _INPUT_QUOTES * len(inputs)
     quotes += _FILE_QUOTES * sum([len(files) for _, _, files in inputs])
-    if line.count('"') != quotes or "\\" in line or not line.isprintable():
+    data = line.encode("utf-8", "surrogateescape")
+    if data.count(b'"') != quotes or len(data.translate(None, _ESCAPED)) != len(data):
         line = _encode(
             {
                 "id": datum.id,
@@ -37,7 +40,8 @@ def task_line(batch: BatchTask, datum: DatumTask, pfs: str) -> bytes:
                 "env": variables,
             }
         )
-    return line.encode("utf-8", "surrogateescape") + b"\n"
+        data = line.encode("utf-8", "surrogateescape")
+    return data + b"\n"
 
 
 def done_lines(id: str) -> tuple[bytes, bytes]:
