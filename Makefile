@@ -29,7 +29,7 @@ test: $(BIN)/.installed-dev bytecode ## Run the whole test suite
 test-kubernetes: $(BIN)/.installed-dev bytecode ## Install the chart into a real cluster and try it (KUBECONFIG, PADDOCK_TEST_IMAGE, PADDOCK_TEST_USER_IMAGE)
 	@for name in KUBECONFIG PADDOCK_TEST_IMAGE PADDOCK_TEST_USER_IMAGE; do \
 		printenv $$name > /dev/null || { echo "set $$name; see docs/how-to/kubernetes.md"; exit 2; }; done
-	@$(BIN)/python -m pytest -v --timeout 900 tests/kubernetes $(ARGS)
+	@$(BIN)/python -m pytest -v --timeout 1800 tests/kubernetes $(ARGS)
 
 soak: $(BIN)/.installed-dev ## Run thousands of random lives of a home; prints the seed that fails (ARGS="--minutes 5")
 	@$(BIN)/python scripts/soak.py $(ARGS)

@@ -101,7 +101,7 @@ def install(installation: Installation) -> None:
             helm.install(CHART, installation.values, installation.target)
             installation.wait_ready(INSTALL_SECONDS)
         except AssertionError as error:
-            if "ermission denied" not in str(error):
+            if "no permission for" not in str(error):
                 raise
             sys.stderr.write(f"volume.fixOwnership is set, since the volume is not the server's: {error}\n")
             installation.values["volume"]["fixOwnership"] = True

@@ -78,7 +78,8 @@ def apply(services: Paddock, pipeline: dict[str, Any]) -> None:
 
 
 TRANSLATE = "tr a-z A-Z < $data > ${PADDOCK_PFS:-/pfs}/out/$(basename $data)"
-UPPER = f"sleep 1; {TRANSLATE}"
+UPPER = f"sleep 4; {TRANSLATE}"
+"""Long enough for three workers on a slow cluster, too: there are as many as stay busy for longer than one takes to start."""
 
 
 def tree_made_alone(folder: Path, name: str) -> str:

@@ -311,7 +311,7 @@ def test_a_kubeconfig_names_server_namespace_and_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cluster", "user", "message"),
     [
-        ({"server": "http://x"}, {"exec": {"command": "aws"}}, "by a program"),
+        ({"server": "http://x"}, {"auth-provider": {"name": "gcp"}}, "by an auth-provider, which is not supported"),
         ({}, {}, "names no server"),
         ({"server": "https://x", "certificate-authority-data": "!"}, {}, "certificate-authority"),
         ({"server": "https://x", "certificate-authority": "nowhere.pem"}, {}, "certificate-authority"),
@@ -327,6 +327,44 @@ def test_a_kubeconfig_that_can_not_be_used_says_why(
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
         find_access({"KUBECONFIG": str(config(tmp_path, cluster=cluster, user=user))})
+
+
+def program(folder: Path, script: str, **fields: Any) -> dict[str, Any]:
+    """A user whose credentials a program gives."""
+    (folder / "login").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "login").chmod(0o755)
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./login", **fields}}
+
+
+def test_a_program_gives_the_token_and_is_asked_again_when_it_ends(tmp_path: Path) -> None:
+    script = """
+echo x >> $COUNT; test "$1" = token || exit 9
+printf %s "$KUBERNETES_EXEC_INFO" > $COUNT.asked
+echo '{"status": {"token": "t'$(wc -l < $COUNT)'", "expirationTimestamp": "'$ENDS'"}}'
+"""
+    count = {"name": "COUNT", "value": str(tmp_path / "count")}
+    for ends, tokens in (("2000-01-01T00:00:00Z", ["t1", "t2"]), ("2999-01-01T00:00:00Z", ["t3", "t3"])):
+        variables = [count, {"name": "ENDS", "value": ends}]
+        user = program(tmp_path, script, args=["token"], env=variables, provideClusterInfo=True)
+        access = find_access({"KUBECONFIG": str(config(tmp_path, cluster={"server": "http://x"}, user=user))})
+        assert [access.authorization(), access.authorization()] == [f"Bearer {token}" for token in tokens]
+    asked = json.loads((tmp_path / "count.asked").read_text())
+    assert asked["spec"] == {"interactive": False, "cluster": {"server": "http://x"}}
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo log in first >&2; exit 1", "exit code 1: log in first"),
+        ("echo token", "without an ExecCredential"),
+        ("""echo '{"status": {"token": "t", "expirationTimestamp": "soon"}}'""", "without an ExecCredential"),
+    ],
+)
+def test_a_program_that_gives_nothing_is_named(tmp_path: Path, script: str, why: str) -> None:
+    user = program(tmp_path, script, installHint="install login")
+    access = find_access({"KUBECONFIG": str(config(tmp_path, cluster={"server": "http://x"}, user=user))})
+    with pytest.raises(InvalidInput, match=f"login', which gives none .*{why}.*; install login"):
+        access.authorization()
 
 
 def test_a_missing_kubeconfig_entry_is_named(tmp_path: Path) -> None:
@@ -364,6 +402,15 @@ def test_certificates_are_checked_on_both_sides(tmp_path: Path) -> None:
     tls.verify_mode = ssl.CERT_REQUIRED
     with ApiServer(tls=tls) as server:
         cluster = {"server": server.url, "certificate-authority": "ca.pem"}
+        given = {
+            "clientCertificateData": (tmp_path / "client.pem").read_text(),
+            "clientKeyData": (tmp_path / "client.key").read_text(),
+        }
+        (tmp_path / "given.json").write_text(json.dumps({"status": given}))
+        file = config(tmp_path, cluster=cluster, user=program(tmp_path, f"cat {tmp_path / 'given.json'}"))
+        client = KubernetesClient(find_access({"KUBECONFIG": str(file)}))
+        assert client.select(PODS_HERE)[0] == []
+        client.close()
         user = {
             "client-certificate": "client.pem",
             "client-key-data": base64.b64encode((tmp_path / "client.key").read_bytes()).decode(),

@@ -1,7 +1,7 @@
 """How to reach a cluster's API server: from inside a pod, or as a KUBECONFIG says.
 
 Served of KUBECONFIG: server, certificate-authority(-data), insecure-skip-tls-verify, tls-server-name, client-certificate(-data)
-and client-key(-data), token, tokenFile, username and password, namespace. Exec and auth-provider plugins are refused by name.
+and client-key(-data), token, tokenFile, exec, username and password, namespace. Plugins of `auth-provider` are refused by name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 
 from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
+from paddock.runtime.engines.kubernetes.credentials import CredentialProgram
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_NAMESPACE = "default"
@@ -37,6 +38,8 @@ class Access:
     token_file: Path | None = None
     basic: tuple[str, str] | None = None
     server_name: str = ""
+    program: CredentialProgram | None = None
+    """Asked for the token."""
 
     @property
     def extensions(self) -> dict[str, str]:
@@ -44,7 +47,7 @@ class Access:
         return {"sni_hostname": self.server_name} if self.server_name else {}
 
     def authorization(self) -> str | None:
-        """The header's value. InvalidInput: the token's file can't be read."""
+        """The header's value. InvalidInput: the token's file can't be read, or the program that gives one fails."""
         if self.basic is not None:
             return "Basic " + base64.b64encode(":".join(self.basic).encode()).decode()
         token = self.token
@@ -55,6 +58,8 @@ class Access:
                 raise InvalidInput(
                     f"the token for Kubernetes in {self.token_file} can't be read ({error}); mend the file or its mount"
                 ) from None
+        if self.program is not None:
+            token = self.program.token()
         return f"Bearer {token}" if token else None
 
 
@@ -104,25 +109,23 @@ def from_files(files: list[Path]) -> Access:
 
 
 def _access(file: Path, cluster: _Entry, user: _Entry, context: Mapping[str, Any]) -> Access:
-    for plugin in ("exec", "auth-provider"):
-        if user.fields.get(plugin):
-            raise InvalidInput(
-                f"{file} gets its credentials by a program ({plugin}), which is not supported;"
-                " use a token, a token file or a client certificate"
-            )
+    if user.fields.get("auth-provider"):
+        raise InvalidInput(
+            f"{file} gets its credentials by an auth-provider, which is not supported any more; use exec, a token, a token file or"
+            " a client certificate"
+        )
     server = str(cluster.fields.get("server", ""))
     if not server.startswith(("http://", "https://")):
         raise InvalidInput(
             f"{file} names no server for its current context; write clusters[].cluster.server: https://…"
         )
-    tls = None
+    tls, program = None, None
+    if user.fields.get("exec"):
+        program = CredentialProgram(user.fields["exec"], file=user.folder / file.name, cluster=cluster.fields)
     if server.startswith("https://"):
-        tls = _tls(
-            file,
-            authority=cluster.bytes("certificate-authority"),
-            certificate=user.bytes("client-certificate"),
-            key=user.bytes("client-key"),
-        )
+        own = user.bytes("client-certificate"), user.bytes("client-key")
+        certificate, key = (program and program.certificate()) or own
+        tls = _tls(file, authority=cluster.bytes("certificate-authority"), certificate=certificate, key=key)
         if cluster.fields.get("insecure-skip-tls-verify"):
             tls.check_hostname = False
             tls.verify_mode = ssl.CERT_NONE
@@ -137,6 +140,7 @@ def _access(file: Path, cluster: _Entry, user: _Entry, context: Mapping[str, Any
         if user.fields.get("username")
         else None,
         server_name=str(cluster.fields.get("tls-server-name") or ""),
+        program=program,
     )
 
 
