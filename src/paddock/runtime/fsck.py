@@ -25,13 +25,15 @@ from paddock.runtime.lost_chunks import DIGEST_BYTES, Lost
 from paddock.runtime.marking import Marking
 from paddock.runtime.pack_census import PackPrint, chunk_pages, index_prints
 from paddock.runtime.store_repair import Repair
-from paddock.storage.chunks import read_chunk
+from paddock.storage.chunks import read_chunk, read_located
 from paddock.storage.digest_set import Heads, member_of
 from paddock.storage.objects import ObjectInfo
 from paddock.storage.packs import check_head, pack_key, pack_record, read_index_bytes
 from paddock.versions.home import Home
 
 MISSING_NAMED_MAX = 100
+READ_TOGETHER = 4096
+"""Chunks of a pack that are read in runs; where one of them is damaged, those after it are read one by one."""
 ROUNDS_MAX = 8
 """Restored tables may name chunks that are lost too: a repair goes on while it gets somewhere, at most so often."""
 
@@ -211,12 +213,23 @@ class _Check:
 
     def _read(self, row: PackRow, chunks: Sequence[tuple[Digest, Location]]) -> None:
         """Read chunks of one pack, and note those that are damaged."""
-        for digest, place in sorted(chunks, key=lambda chunk: chunk[1].offset):
+        ordered = sorted(chunks, key=lambda chunk: chunk[1].offset)
+        for start in range(0, len(ordered), READ_TOGETHER):
+            some = ordered[start : start + READ_TOGETHER]
+            done = 0
             try:
-                read_chunk(self.home.objects, digest, place)
-            except Corrupt as error:
-                self._note(DamageKind.CHUNK_DAMAGED, digest.hex(), error.message)
-                self.lost.chunks[digest] = row.id
+                for _ in read_located(self.home.objects, some):
+                    done += 1
+            except Corrupt:
+                for digest, place in some[done:]:
+                    self._read_one(row, digest, place)
+
+    def _read_one(self, row: PackRow, digest: Digest, place: Location) -> None:
+        try:
+            read_chunk(self.home.objects, digest, place)
+        except Corrupt as error:
+            self._note(DamageKind.CHUNK_DAMAGED, digest.hex(), error.message)
+            self.lost.chunks[digest] = row.id
 
     def _note(self, kind: DamageKind, name: str, message: str) -> None:
         self.damages.append(Damage(kind, name, message))
