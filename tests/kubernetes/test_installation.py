@@ -22,7 +22,7 @@ from paddock.model.json_patches import merge
 from paddock.model.records import JobState
 from paddock.model.services import Paddock
 from paddock.testing import helm
-from paddock.testing.clusters import Installation, is_over, is_running, wait_until
+from paddock.testing.clusters import Installation, is_over, is_running, is_worker, wait_until
 
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "paddock"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -260,7 +260,8 @@ def test_a_drained_node_hands_its_work_over(
 
         def drained() -> bool:
             left = [pod for pod in cluster.pods(namespace) if pod["spec"].get("nodeName") == node]
-            for pod in left:
+            # The server last, where it is here, so that workers can hand over to it.
+            for pod in [pod for pod in left if is_worker(pod)] or left:
                 if "deletionTimestamp" not in pod["metadata"]:
                     cluster.evict(pod)
             return not left

@@ -276,6 +276,10 @@ def is_running(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
+def is_worker(pod: Object) -> bool:
+    return bool(pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker")
+
+
 def is_over(pod: Object) -> bool:
     """Whether it has ended, and is only kept to be looked at."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
