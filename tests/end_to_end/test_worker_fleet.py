@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from paddock.client.connection import connect
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.records import JobState, Pool
 from paddock.model.services import Paddock
+from paddock.testing.postgres import RunningPostgres
 from paddock.testing.provisioning import Behaviour, LocalProvisioner, provisioned_server
+from paddock.testing.relays import relay_to
 
 LIMIT_SECONDS = 120
 
@@ -128,6 +131,33 @@ def test_a_warm_minimum_goes_on_with_the_next_server(
         name, pid = next(iter(before.items()))
         os.killpg(pid, signal.SIGKILL)
         until(lambda: len(members.pids().keys() - {name}) == 2, "a worker in its place")
+
+
+@pytest.mark.slow
+def test_another_server_takes_over_with_the_members_that_there_are(
+    postgres: RunningPostgres, members: LocalProvisioner, tmp_path: Path
+) -> None:
+    catalog, storage = postgres.create("fleet_taken_over"), (tmp_path / "store").as_uri()
+    # Members know one address for all servers, as that of a load balancer.
+    with relay_to("http://127.0.0.1:1") as way:
+        start = partial(
+            provisioned_server, None, tmp_path / "members", catalog=catalog, storage=storage, worker_url=way.url
+        )
+        with start() as first, start() as second, connect(url=second.url, environment={}) as paddock:
+            way.target = first.url
+            paddock.repos.create("data")
+            apply(paddock, tmp_path / "go", parallelism_spec={"constant": 3, "cool_down": "1s"})
+            put(paddock, 12)
+            until(lambda: joined(paddock) == 3, "three workers")
+            before = members.pids()
+            first.process.kill()
+            first.process.wait()
+            way.target = second.url
+            (tmp_path / "go").touch()
+            finish(paddock)
+            job = paddock.jobs.inspect("upper@head")
+            assert (job.datums.run + job.datums.reused, job.datums.failed) == (12, 0)
+            assert members.pids().keys() | members.exit_codes().keys() == before.keys()
 
 
 def test_without_a_server_every_pipeline_runs_right_here(paddock: EmbeddedPaddock, tmp_path: Path) -> None:

@@ -99,16 +99,19 @@ class TaskBuilder:
         if 2 * self._hits >= len(self._ahead):  # else they come in another order than was thought
             # As many as were built before, so that the first batches of a job wait for no others.
             positions = coming(min(AHEAD_DATUMS, self._built))
-            ahead = {pair for position in positions for pair in self._plan.files_of(position) if self._is_file(pair)}
+            ahead = {pair for position in positions for pair in self._plan.files_of(position) if self._is_small(pair)}
         looked_up = self._inputs(missing | ahead)
         if ahead:
             self._ahead, self._hits = {pair: looked_up[pair] for pair in ahead}, 0
         return found | looked_up
 
-    def _is_file(self, pair: _Pair) -> bool:
-        """Whether it is one whole file: a directory may have a million of them."""
+    def _is_small(self, pair: _Pair) -> bool:
+        """Whether it is one whole file of few chunks: a directory may have a million of them, as a large file may."""
         leaf, match = pair
-        return self._plan.leaves[leaf].split is None and not self._plan.matches[leaf].directories[match]
+        if self._plan.leaves[leaf].split is not None:
+            return False
+        matches = self._plan.matches[leaf]
+        return not matches.directories[match] and matches.sizes[match] <= self._home.chunking.max_bytes
 
     def _inputs(self, pairs: Set[tuple[int, int]]) -> dict[tuple[int, int], InputTask]:
         """Each (leaf, match) as its datums get it; made once, however many datums of a cross have it."""

@@ -195,10 +195,12 @@ def _write(file: Path, text: str) -> None:
 
 @contextmanager
 def provisioned_server(
-    home: Path | None, folder: Path, *, port: int = 0, catalog: str = "", storage: str = ""
+    home: Path | None, folder: Path, *, port: int = 0, catalog: str = "", storage: str = "", worker_url: str = ""
 ) -> Iterator[RunningServer]:
-    """A server, in a process of its own, whose engine `slurm` starts members in `folder`; it starts no workers itself."""
-    options = ["--folder", str(folder)]
+    """A server, in a process of its own, whose engine `slurm` starts members in `folder`; it starts no workers itself. worker_url: where
+    members look for servers, if not at the one that starts them.
+    """
+    options = ["--folder", str(folder), *(["--worker-url", worker_url] if worker_url else [])]
     with running_server(
         home, workers=0, port=port, catalog=catalog, storage=storage, module=__name__, options=options
     ) as server:
@@ -214,11 +216,12 @@ def main() -> None:
     parser.add_argument("--catalog")
     parser.add_argument("--storage")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--worker-url")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     # Processes of this machine are there sooner than those of a cluster, and tests wait for them.
     fleet.ROUND_SECONDS, fleet.COUNTS_SECONDS, fleet.UNNEEDED_SECONDS = 0.1, 0.1, 0.5
-    settings = Settings(engine="slurm")
+    settings = Settings(engine="slurm", worker_url=given.worker_url)
     found = EmbeddedPaddock.find(given.home, catalog=given.catalog, storage=given.storage, settings=settings)
     with found as paddock, listen("127.0.0.1", given.port) as listener:
         url = address_of(listener)
