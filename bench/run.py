@@ -82,6 +82,7 @@ ROWS: dict[str, Callable[[Settings], Result]] = {
     "network-warm": cluster.network_warm,
     "cluster-claims": cluster.claims,
     "cluster-workers": cluster.thousand_workers,
+    "cluster-busy": cluster.busy_workers,
     "scale-build": scale.build,
     "scale-put": scale.put,
     "scale-list": scale.list_directory,

@@ -55,6 +55,8 @@ class Owners:
         self._written = written
         self._locate = locate
         self._owner = np.full(len(plan), _UNKNOWN, np.int32)
+        self._any = False
+        """Whether anybody owns any, as far as is known."""
 
     def ranks(self, positions: Integers, machine: str) -> Integers:
         """For each datum: is its input the machine's OWN, NOBODYS, or is it OTHERS'? Looked up are many at once: as long as more than
@@ -62,6 +64,8 @@ class Owners:
         unknown = positions[self._owner[positions] == _UNKNOWN]
         if 2 * len(unknown) > len(positions):
             self._look_up(unknown)
+        if not self._any:
+            return np.full(len(positions), NOBODYS)
         owner = self._owner[positions]
         return np.where(owner == self._written.number(machine), OWN, np.where(owner < 0, NOBODYS, OTHERS))
 
@@ -71,7 +75,9 @@ class Owners:
         places = self._locate([digest for digest in set(digests) if digest is not None])
         for position, digest in zip(positions.tolist(), digests, strict=True):
             place = None if digest is None else places.get(digest)
-            self._owner[position] = _NONE if place is None else self._written.by(place.pack)
+            owner = _NONE if place is None else self._written.by(place.pack)
+            self._owner[position] = owner
+            self._any = self._any or owner >= 0
 
     def _first_digest(self, position: int) -> Digest | None:
         pairs = self._plan.files_of(position)

@@ -21,9 +21,9 @@ from paddock.storage.chunks import EMPTY_DIGEST
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
-AHEAD_DATUMS = 2_000
-"""The files of so many datums that come next are looked up with those that are asked for: it is the number of questions that costs, and
-who asks for a batch has to wait for the answer."""
+AHEAD_DATUMS = 500
+"""The files of so many datums that come next are looked up with those that are asked for: it is the number of questions that costs. More
+would save little, and who asks meanwhile has to wait longer."""
 
 
 class _File(NamedTuple):
