@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from paddock.model.records import DatumState
 from paddock.runtime import sandbox
 from paddock.runtime.protocol import Cancel, Heartbeat, TransformTask
-from paddock.testing.workers import WorkerHarness, input_of, shell
+from paddock.testing.workers import WorkerHarness, input_of, processes_with, shell
 
 SERVE = """
 import json, os, sys, time
@@ -132,8 +133,12 @@ def test_a_process_that_ends_before_it_answers_fails_the_datum(worker: WorkerHar
 
 
 def test_a_process_that_ended_between_datums_is_started_anew(worker: WorkerHarness) -> None:
-    transform = warm("    out(os.getpid())\n" + OK + "    sys.exit(1)\n")
+    marker = f"ends-after-each-{os.getpid()}"
+    transform = warm("    out(os.getpid())\n" + OK + f"    sys.exit(1)  # {marker}\n")
     first = contents(worker, transform, "a")
+    deadline = time.monotonic() + 60
+    while processes_with(marker):
+        assert time.monotonic() < deadline
     second = contents(worker, transform, "b")
     assert first != second
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import field
@@ -21,6 +22,7 @@ TASK_FD, ANSWER_FD = 3, 4
 TASK_VARIABLE, ANSWER_VARIABLE = b"PADDOCK_WARM_IN", b"PADDOCK_WARM_OUT"
 LINE_BYTES_MAX = 16 << 20
 _CLOSED = "the warm command closed the descriptor for its answers without one, and did not end; it was stopped"
+_STOPPED = (-signal.SIGTERM, -signal.SIGKILL)
 SILENCE_SECONDS = 60.0
 """A process that has sent a heartbeat for a datum and is silent for so long is taken for hung."""
 _PIPE_BYTES = 1 << 20
@@ -296,7 +298,9 @@ class WarmProcess:
             if isinstance(ended, Exit):
                 if ended.cancelled or ended.breach:
                     return ended
-                reason = watch.reason or (_CLOSED if child.closed and deadline.passed else "")
+                # One that was about to end has an exit code of its own, however late it ended.
+                stopped = child.closed and deadline.passed and ended.code in _STOPPED
+                reason = watch.reason or (_CLOSED if stopped else "")
                 return Misspoke(reason) if reason else ended
             unsent = unsent[ended:]
             watch.check(time.monotonic())
