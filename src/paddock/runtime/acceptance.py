@@ -14,6 +14,8 @@ from paddock.versions.home import Home
 
 WAITING_MAX = 2_000
 """Reports that may wait for the catalog; who has more to put waits with them."""
+GATHER_SECONDS = 0.05
+"""Reports wait so long for company, unless somebody waits for them: a transaction of many costs little more than one of a single report."""
 
 Taken = tuple[ActiveJob, BatchReport]
 """A report whose lease was current, with the job that has noted it."""
@@ -55,6 +57,8 @@ class AcceptingThread(Generic[Report]):
         self._changed = threading.Condition()
         self._waiting: list[Report] = []
         self._at_work = False
+        self._hurry = False
+        """Somebody waits for what was put."""
         self._closed = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="acceptance", daemon=True)
@@ -69,6 +73,8 @@ class AcceptingThread(Generic[Report]):
 
     def settle(self) -> None:
         with self._changed:
+            self._hurry = bool(self._waiting)
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not (self._waiting or self._at_work) or self._error is not None)
             self._check()
 
@@ -85,13 +91,17 @@ class AcceptingThread(Generic[Report]):
         if self._error is not None:
             raise self._error
 
+    def _is_due(self) -> bool:
+        return self._hurry or self._closed or len(self._waiting) >= WAITING_MAX
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if not self._waiting or self._error is not None:
                     return
-                reports, self._waiting = self._waiting, []
+                self._changed.wait_for(self._is_due, GATHER_SECONDS)
+                reports, self._waiting, self._hurry = self._waiting, [], False
                 self._at_work = True
             try:
                 self._accept(reports)
