@@ -255,6 +255,7 @@ def test_completion_scripts_and_version(cli: CommandLine) -> None:
         assert "_PADDOCK_COMPLETE" in cli.ok("completion", shell).output
     assert set(cli.json("version")) == {"version", "python"}
     assert cli.ok("version").output.startswith("paddock ")
+    assert cli.ok("--version").output == cli.ok("version").output
 
 
 def test_listing_repos_imports_nothing_heavy(home_path: Path, data: CommandLine) -> None:

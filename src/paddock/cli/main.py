@@ -130,6 +130,14 @@ app = typer.Typer(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from paddock.cli.commands.version import version
+
+        version()
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     context: typer.Context,
@@ -149,6 +157,9 @@ def root(
         str | None,
         typer.Option("--project", metavar="NAME", help="Project of names that give none. Default: PADDOCK_PROJECT."),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="The same as `paddock version`.")
+    ] = False,
 ) -> None:
     session = session_of(context)
     session.settings = load_settings(os.environ)
