@@ -54,7 +54,7 @@ def two_workers(settings: Settings) -> Result:
     """Datums of about 100 ms that use a core each: one worker against two; and so many bare processes, which show what the
     machine's two processors are worth."""
     source = fresh(settings.work / "source")
-    for number in range(settings.size(100, 16)):
+    for number in range(settings.size(300, 16)):
         (source / f"f{number:03}").write_bytes(b"%d" % number)
 
     def mapped(workers: int) -> Contender:
