@@ -60,10 +60,12 @@ def put_source(arguments: Sequence[str]) -> str | None:
             named.append(word)
         elif word in ("--help", "--extract", "--"):
             return None
-        position = _SOURCE_POSITIONS.get(named[0]) if named else len(named)
+        if not named:
+            continue
+        position = _SOURCE_POSITIONS.get(named[0])
         if position is None:
             return None
-        if 0 < position < len(named):
+        if position < len(named):
             # A map knows folders by where they really are.
             return named[position] if named[0] == "put" else os.path.realpath(named[position])
     return None

@@ -273,9 +273,8 @@ class Agent:
                 if membership is None or not anything or wait > 0:
                     self._changed.wait(wait if anything else LOOK_SECONDS)
                     continue
-                if (
-                    arrived or not self._up
-                ):  # else what is there is repeated, and newer heartbeats wait until it has arrived
+                # What did not arrive is repeated as it was, and newer heartbeats wait until it has.
+                if arrived or not self._up:
                     for worker, line in self._beats.items():
                         self._append(worker, line)
                     self._beats.clear()

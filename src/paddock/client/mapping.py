@@ -7,7 +7,6 @@ run again finds what it did before, and two maps never trigger each other.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import re
 import shutil
@@ -84,8 +83,9 @@ def map_folder(
     chosen = None
     if function is not None:
         # What reads functions and their environment is 40 ms, which a command need not wait for.
-        loading = importlib.import_module("paddock.client.mapped_function")
-        chosen = loading.mapped_function(function, command, code, input_name=INPUT_NAME)
+        from paddock.client.mapped_function import mapped_function
+
+        chosen = mapped_function(function, command, code, input_name=INPUT_NAME)
     transform = _command_transform(command) if chosen is None else chosen.transform
     spec = _spec(names, source, target, transform, (glob, split))
     before = newest_jobs(paddock, [names.pipeline])

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from paddock.model.dataclass import dataclass
 from paddock.model.errors import InvalidInput
 from paddock.runtime.commands import CannotStart, LocalCommands, Running, Workplace
+from paddock.runtime.sandbox import PFS
 
 PROGRAMS = ("apptainer", "singularity")
-_PFS = "/pfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ImageCommands(LocalCommands):
         self.python = "python3"
         self._image = image
         # Where there is no private /pfs, variables name the folder itself; code that says /pfs finds it all the same.
-        self._binds = ["--bind", f"{pfs}:{_PFS}", "--bind", scratch]
+        self._binds = ["--bind", f"{pfs}:{PFS}", "--bind", scratch]
         self._here = Workplace("/")
         self._search_path = os.environb.get(b"PATH")
 

@@ -16,8 +16,6 @@ import httpx2
 from paddock.testing.clusters import Cluster
 from paddock.testing.http_relay import ask, body_of, pass_back
 
-ANSWER_SECONDS = 600.0
-"""As long as Paddock's clients wait for an answer."""
 RETRY_SECONDS = 20.0
 """How long a request is made again that reaches no pod, as when the only one is being replaced."""
 
