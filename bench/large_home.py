@@ -9,13 +9,13 @@ content is a chunk in a pack and in the index, as `paddock put` leaves it; only 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from measure import peak_bytes
 
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.addresses import parse_address
@@ -79,7 +79,7 @@ def main() -> None:
     home, count = Path(sys.argv[1]), int(sys.argv[2])
     started = time.perf_counter()
     build(home, count, int(sys.argv[3]) if len(sys.argv) > 3 else count)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"seconds": time.perf_counter() - started, "bytes": peak}))
 
 

@@ -9,11 +9,12 @@ package and the opening of the home are not counted; the first repeat reads ever
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from measure import peak_bytes
 
 from paddock.client.embedded import EmbeddedPaddock
 
@@ -136,7 +137,7 @@ def main() -> None:
             started = time.perf_counter()
             found = operation(client, number)
             samples.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"seconds": samples, "bytes": peak, "found": found}))
 
 

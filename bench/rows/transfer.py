@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from measure import PADDOCK, Budget, Result, Settings, median, paddock, rounds_of, write_small_files
+from measure import (
+    PADDOCK,
+    Budget,
+    Result,
+    Settings,
+    median,
+    paddock,
+    peak_bytes,
+    peak_memory_mb,
+    rounds_of,
+    run,
+    write_small_files,
+)
 
 from paddock.testing.servers import RunningServer, running_server
 
@@ -37,19 +48,13 @@ def http_large(settings: Settings) -> Result:
 
 def _row(settings: Settings, source: Path, *, name: str, what: str) -> Result:
     """Each round has homes of its own, so nothing is there already. No budget is set for the ratio; the memory has one."""
-    peaks: list[int] = []
-    clients: list[int] = []
-    gets: list[float] = []
-
-    def client(url: str, *words: str) -> Callable[[], object]:
-        return lambda: clients.append(_command(url, *words))
-
+    servers: list[int] = []
     with _servers(settings) as start:
 
         def through(number: int) -> Callable[[], object]:
             server = start(number)
-            peaks.append(server.process.pid)
-            return client(server.url, "put", "data@main:/", str(source))
+            servers.append(server.process.pid)
+            return lambda: _command(server.url, "put", "data@main:/", str(source))
 
         def direct(number: int) -> Callable[[], object]:
             home = settings.work / f"direct{number}"
@@ -57,13 +62,13 @@ def _row(settings: Settings, source: Path, *, name: str, what: str) -> Result:
             return lambda: paddock(home, "put", "data@main:/", str(source))
 
         rounds = rounds_of(settings.repeats, {"Paddock": through, DIRECT: direct})
-        server_bytes = max(_peak_bytes(pid) for pid in peaks)
+        server_bytes = max(map(peak_bytes, servers))
         last = start(settings.repeats - 1)
         out = settings.work / "out"
 
         def fetch(number: int) -> Callable[[], object]:
             shutil.rmtree(out, ignore_errors=True)
-            return client(last.url, "get", "data@main:/", "-o", str(out))
+            return lambda: _command(last.url, "get", "data@main:/", "-o", str(out))
 
         def fetch_directly(number: int) -> Callable[[], object]:
             shutil.rmtree(out, ignore_errors=True)
@@ -71,21 +76,23 @@ def _row(settings: Settings, source: Path, *, name: str, what: str) -> Result:
             return lambda: paddock(home, "get", "data@main:/", "-o", str(out))
 
         back = rounds_of(settings.repeats, {"get": fetch, "get, direct": fetch_directly})
-        gets = list(back["get"])
-        server_bytes = max(server_bytes, _peak_bytes(last.process.pid))
-    client_bytes = max(clients)
+        server_bytes = max(server_bytes, peak_bytes(last.process.pid))
+        url = start(settings.repeats).url
+        shutil.rmtree(out, ignore_errors=True)
+        commands = (("put", "data@main:/", str(source)), ("get", "data@main:/", "-o", str(out)))
+        client_mb = max(peak_memory_mb(_words(url, *words)) for words in commands)
     samples = rounds["Paddock"]
     return Result(
         name=name,
         what=what,
         seconds=median(samples),
         samples=samples,
-        others={DIRECT: median(rounds[DIRECT]), "get": median(gets), "get, direct": median(back["get, direct"])},
+        others={DIRECT: median(rounds[DIRECT]), "get": median(back["get"]), "get, direct": median(back["get, direct"])},
         budgets=(
             Budget("server's memory <= 500 MB", server_bytes, MEMORY_BYTES_MAX),
-            Budget("client's memory <= 500 MB", client_bytes, MEMORY_BYTES_MAX),
+            Budget("client's memory <= 500 MB", client_mb * (1 << 20), MEMORY_BYTES_MAX),
         ),
-        facts={"server_bytes": server_bytes, "client_bytes": client_bytes},
+        facts={"server_bytes": server_bytes, "client_bytes": client_mb * (1 << 20)},
     )
 
 
@@ -109,20 +116,10 @@ def _servers(settings: Settings) -> Iterator[Callable[[int], RunningServer]]:
             context.__exit__(None, None, None)  # type: ignore[attr-defined]
 
 
-def _command(url: str, *words: str) -> int:
-    """Run `paddock` against a server; the most bytes of memory that it had, or the largest of its helpers."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")}
-    # What a client remembers of earlier rounds is no part of this.
-    environment["XDG_CACHE_HOME"] = "/nonexistent"
-    words = (PADDOCK, "--url", url, *words)
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
-    return used.ru_maxrss << 10
+def _command(url: str, *words: str) -> None:
+    run(_words(url, *words))
 
 
-def _peak_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+def _words(url: str, *words: str) -> list[str]:
+    """The command line. What a client remembers of earlier rounds is no part of this."""
+    return ["env", "XDG_CACHE_HOME=/nonexistent", PADDOCK, "--url", url, *words]
