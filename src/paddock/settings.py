@@ -8,7 +8,7 @@ against it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -309,7 +309,7 @@ class Settings:
             slurm_command=_command(environment),
             worker_image=environment.get("PADDOCK_WORKER_IMAGE", ""),
             user_image=environment.get("PADDOCK_USER_IMAGE", ""),
-            image_pull_policy=_pull_policy(environment),
+            image_pull_policy=_one_of(environment, "PADDOCK_IMAGE_PULL_POLICY", PULL_POLICIES, ""),
             image_pull_secrets=tuple(
                 name.strip() for name in environment.get("PADDOCK_IMAGE_PULL_SECRETS", "").split(",") if name.strip()
             ),
@@ -318,8 +318,8 @@ class Settings:
             worker_storage_secret=environment.get("PADDOCK_WORKER_STORAGE_SECRET", ""),
             kubernetes_namespace=environment.get("PADDOCK_KUBERNETES_NAMESPACE", ""),
             kubernetes_owner=environment.get("PADDOCK_KUBERNETES_OWNER", ""),
-            pod_security=_pod_security(environment),
-            sandbox=_sandbox(environment),
+            pod_security=_one_of(environment, "PADDOCK_POD_SECURITY", POD_SECURITIES, POD_SECURITIES[0]),
+            sandbox=_one_of(environment, "PADDOCK_SANDBOX", SANDBOXES, SANDBOXES[0]),
             grace_seconds=_grace_seconds(environment),
             debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
             memory=_memory(environment),
@@ -364,21 +364,10 @@ def _command(environment: Mapping[str, str]) -> str:
     return text
 
 
-def _pull_policy(environment: Mapping[str, str]) -> str:
-    text = environment.get("PADDOCK_IMAGE_PULL_POLICY", "")
-    if text and text not in PULL_POLICIES:
-        raise InvalidInput(
-            f"PADDOCK_IMAGE_PULL_POLICY is {text!r}; set it to one of {', '.join(PULL_POLICIES)}, or unset it"
-        )
-    return text
-
-
-def _pod_security(environment: Mapping[str, str]) -> str:
-    text = environment.get("PADDOCK_POD_SECURITY") or POD_SECURITIES[0]
-    if text not in POD_SECURITIES:
-        raise InvalidInput(
-            f"PADDOCK_POD_SECURITY is {text!r}; set it to one of {', '.join(POD_SECURITIES)}, or unset it"
-        )
+def _one_of(environment: Mapping[str, str], variable: str, choices: Sequence[str], default: str) -> str:
+    text = environment.get(variable) or default
+    if text != default and text not in choices:
+        raise InvalidInput(f"{variable} is {text!r}; set it to one of {', '.join(choices)}, or unset it")
     return text
 
 
@@ -421,13 +410,6 @@ def _gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
     if "" in names or len(set(names)) < len(names):
         raise InvalidInput(f"PADDOCK_GPUS is {text!r}; set it to different names such as 0,1, or to none, or unset it")
     return names
-
-
-def _sandbox(environment: Mapping[str, str]) -> str:
-    text = environment.get("PADDOCK_SANDBOX") or "auto"
-    if text not in SANDBOXES:
-        raise InvalidInput(f"PADDOCK_SANDBOX is {text!r}; set it to one of {', '.join(SANDBOXES)}")
-    return text
 
 
 def _grace_seconds(environment: Mapping[str, str]) -> float:
