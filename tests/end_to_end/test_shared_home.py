@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import closing
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
 
 from paddock.catalog.copying import TABLES
 from paddock.catalog.database import SCHEMA_VERSION, Catalog
 from paddock.client.connection import connect
-from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from paddock.model.records import JobState
 from paddock.testing.postgres import RunningPostgres
 from paddock.testing.servers import running_agent, running_server
@@ -96,6 +98,12 @@ def test_wrong_places_are_named(postgres: RunningPostgres, tmp_path: Path) -> No
         connect(catalog=postgres.url("no_such_database"), storage=storage, environment={})
     with pytest.raises(Unavailable, match="can't be reached"):
         connect(catalog="postgresql://user:secret@127.0.0.1:1/db", storage=storage, environment={})
+    for mark in "@/?#%":
+        with pytest.raises(
+            InvalidInput, match=r"user@127\.0\.0\.1:1/db can't be told apart from its password"
+        ) as caught:
+            connect(catalog=f"postgresql://user:open{mark}secret@127.0.0.1:1/db", storage=storage, environment={})
+        assert not {"open", "secret"} & set(re.findall(r"\w+", str(caught.value)))
     with pytest.raises(InvalidInput, match="unset one of them"):
         connect(environment={"PADDOCK_CATALOG": postgres.url(), "PADDOCK_HOME": str(tmp_path)})
 
@@ -132,9 +140,11 @@ def test_a_home_moves_with_all_that_it_knows(postgres: RunningPostgres, tmp_path
     catalog = postgres.create("moved")
     first = next(file for file in (home / "objects" / "packs").rglob("*") if file.is_file())
     kept = first.read_bytes()
-    first.unlink()
-    with pytest.raises(NotFound, match="packs/"):
-        migrate(home, catalog, storage=storage)
+    first.chmod(0o600)
+    for damaged in (kept[:60] + bytes([kept[60] ^ 1]) + kept[61:], kept[: len(kept) // 2], None):
+        first.unlink() if damaged is None else first.write_bytes(damaged)
+        with pytest.raises(Corrupt, match=r"was not moved.*fsck --data"):
+            migrate(home, catalog, storage=storage)
     with pytest.raises(NotFound, match="--storage"):
         connect(catalog=catalog, environment={})
     first.write_bytes(kept)
@@ -149,6 +159,17 @@ def test_a_home_moves_with_all_that_it_knows(postgres: RunningPostgres, tmp_path
         assert after.jobs.inspect("upper@head").state in (JobState.SUCCESS, JobState.FAILURE)
     with pytest.raises(Conflict, match="already"):
         migrate(home, catalog, storage=storage)
+
+
+def test_a_home_moves_to_no_database_of_another_program(postgres: RunningPostgres, tmp_path: Path) -> None:
+    connect(tmp_path / "home", environment={}).close()
+    catalog, storage = postgres.create("foreign"), (tmp_path / "store").as_uri()
+    with psycopg.connect(catalog) as connection:
+        connection.execute("CREATE TABLE commits (x int)")
+    with pytest.raises(Conflict, match=r"tables of another program \(commits\)"):
+        migrate(tmp_path / "home", catalog, storage=storage)
+    with pytest.raises(InvalidInput, match="no PostgreSQL URL"):
+        migrate(tmp_path / "home", "host=db password=hidden", storage=storage)
 
 
 def test_every_table_is_copied_or_the_places_own(tmp_path: Path) -> None:
