@@ -24,7 +24,7 @@ from paddock.model.errors import InvalidInput, Unavailable
 from paddock.pipelines.durations import parse_duration
 from paddock.runtime.engines.local import LocalEngine, RunnerOptions, WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
-from paddock.runtime.image_commands import find_image
+from paddock.runtime.image_commands import FETCHING, WORKING, Image, fetch_image, find_image, is_fetched
 from paddock.runtime.runner_link import connect_runner, has_ended
 from paddock.runtime.sandbox import PFS
 from paddock.settings import Settings
@@ -116,6 +116,7 @@ def worker(
     with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
+            terms = _terms(uplink, patience_seconds or 0.0)
             options = WorkerOptions(
                 settings.sandbox,
                 settings.grace_seconds,
@@ -123,9 +124,8 @@ def worker(
                 settings.gpus,
                 place,
                 _kept_bytes(settings, folder),
-                found,
+                None if found is None else _here(found, Path(folder)),
             )
-            terms = _terms(uplink, patience_seconds or 0.0)
             _work(
                 options, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
             )
@@ -135,6 +135,14 @@ def _beside(runner: Path, pfs: Path) -> RunnerOptions:
     """Wait for the runner of the container beside this one."""
     output.note(f"waiting for the runner at {runner}")
     return RunnerOptions(connect_runner(runner), pfs.resolve(), runner.resolve().parent)
+
+
+def _here(image: Image, folder: Path) -> Image:
+    """The image as something on this machine."""
+    if is_fetched(image):
+        return image
+    output.note(f"{FETCHING} {image.name}")
+    return fetch_image(image, folder)
 
 
 def _kept_bytes(settings: Settings, folder: str) -> int:
@@ -194,7 +202,7 @@ def _work(
         place_is_gone=lambda: runner is not None and has_ended(runner.connection),
     )
     _obey_signals(agent)
-    output.note(f"working for {url} with {slots} slots; Ctrl-C ends it")
+    output.note(f"{WORKING} {url} with {slots} slots; Ctrl-C ends it")
     try:
         agent.run()
     finally:
