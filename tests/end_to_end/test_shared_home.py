@@ -14,7 +14,7 @@ import pytest
 from paddock.catalog.copying import TABLES
 from paddock.catalog.database import SCHEMA_VERSION, Catalog
 from paddock.client.connection import connect
-from paddock.model.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
+from paddock.model.errors import Conflict, Corrupt, InvalidInput, NotFound, PaddockError, Unavailable
 from paddock.model.records import JobState
 from paddock.testing.postgres import RunningPostgres
 from paddock.testing.servers import running_agent, running_server
@@ -74,6 +74,37 @@ def test_a_server_without_its_catalog_is_healthy_and_not_ready(postgres: Running
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         assert http.get("/ready").status_code == 200
         assert server.process.poll() is None
+
+
+def test_a_server_outlives_a_catalog_that_refuses_it(postgres: RunningPostgres, tmp_path: Path) -> None:
+    catalog = postgres.create("refuses")
+    with psycopg.connect(postgres.url(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE refused LOGIN")
+        admin.execute("GRANT CREATE ON DATABASE refuses TO refused")
+        admin.execute("ALTER DATABASE refuses OWNER TO refused")
+        log = tmp_path / "log"
+        user = catalog.replace(f"user={postgres.user}", "user=refused")
+        with (
+            log.open("wb") as stream,
+            running_server(None, workers=0, catalog=user, storage=(tmp_path / "store").as_uri(), log=stream) as server,
+            connect(url=server.url, environment={}) as remote,
+        ):
+            wait_for(log, "this server schedules now")
+            admin.execute("ALTER ROLE refused NOLOGIN")
+            postgres.cut("refuses")
+            wait_for(log, "this server can't schedule.*not permitted to log in")
+            with pytest.raises(PaddockError, match="not permitted to log in"):
+                remote.repos.list()
+            admin.execute("ALTER ROLE refused LOGIN")
+            wait_for(log, "(this server schedules now[^§]*){2}")
+            assert remote.repos.list() == ()
+
+
+def wait_for(log: Path, pattern: str) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not re.search(pattern, log.read_text()):
+        assert time.monotonic() < deadline, f"{pattern} does not come:\n{log.read_text()}"
+        time.sleep(0.05)
 
 
 def test_a_new_home_needs_a_place_for_its_data_and_keeps_it(postgres: RunningPostgres, tmp_path: Path) -> None:

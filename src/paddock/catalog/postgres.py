@@ -571,6 +571,11 @@ def _translate(error: psycopg.Error, name: str) -> PaddockError:
             return NotFound(f"catalog {name} does not exist ({said}); make the database with createdb")
         case errors.ReadOnlySqlTransaction():
             return Conflict(f"catalog {name} is read-only ({said}); name its primary server")
+        case psycopg.OperationalError() if "too many" in said or "connection slots" in said:
+            return Unavailable(
+                f"catalog {name} has no connection left ({said}); end what is not needed, or raise max_connections there (some 40 a"
+                " server) or the user's limit, and try again"
+            )
         case psycopg.OperationalError() if "does not exist" in said:
             # While connecting there is no code to go by.
             return NotFound(f"catalog {name} does not exist ({said}); make the database with createdb")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import shutil
@@ -17,6 +16,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli import output
+from paddock.cli.log import start_log
 from paddock.cli.session import session_of
 from paddock.client.agent import RETRY_SECONDS_MAX, Agent
 from paddock.client.agent_uplink import HttpUplink, Terms
@@ -100,7 +100,7 @@ def worker(
     url = session.url or session.settings.url
     if url is None:
         raise InvalidInput("name the server to work for: --url http://host:1659")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    start_log()
     patience_seconds = None if patience is None else _seconds(patience)
     token = _token(token_file)
     settings = session.settings

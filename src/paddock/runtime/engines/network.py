@@ -9,6 +9,7 @@ The scheduler drives it as any engine, from its one thread; `join`, `exchange` a
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -45,6 +46,7 @@ FIRST_WORKER = 1 << 32
 """Numbers of these workers begin here, so that they never meet a local engine's."""
 
 _NOWHERE = Place("", "gone")
+LOG = logging.getLogger("paddock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class _Agent:
     outgoing: deque[ToWorker] = field(default_factory=deque)
     next: int = 0
     retired: bool = False
+    told: bool = False
+    """Its joining is in the log."""
     wake: Callable[[], None] | None = None
 
     @property
@@ -279,6 +283,8 @@ class NetworkEngine:
             if agent is not None and pool not in (None, agent.pool):
                 raise NotFound(f"agent {agent_id} is not known in pool {pool}")
             if agent is not None:
+                if agent.told:
+                    LOG.info("host %s has left pool %s: %s", agent.host, agent.pool, reason)
                 self._lose(agent, reason)
 
     def agents(self) -> Sequence[AgentInfo]:
@@ -317,6 +323,9 @@ class NetworkEngine:
             worker = agent.slots[message.slot] = WorkerId(self._next)
             self._next += 1
             self._workers[worker] = (agent, message.slot)
+            if not agent.told:
+                agent.told = True
+                LOG.info("host %s joined pool %s", agent.host, agent.pool)
         return WorkerMessage(worker, said)
 
     def _lose(self, agent: _Agent, reason: str) -> None:
@@ -339,6 +348,12 @@ class NetworkEngine:
                 return
             limit = now - SILENCE_SECONDS
             for agent in [agent for agent in self._agents.values() if agent.seen < limit]:
+                LOG.warning(
+                    "host %s of pool %s is given up: silent for %g s; its work goes to others",
+                    agent.host,
+                    agent.pool,
+                    SILENCE_SECONDS,
+                )
                 self._lose(agent, f"host {agent.host} has not been heard of for {SILENCE_SECONDS:.0f} s")
 
 
