@@ -207,7 +207,7 @@ def test_every_table_is_copied_or_the_places_own(tmp_path: Path) -> None:
     Catalog.open(tmp_path / "catalog.db").close()
     with closing(Catalog.open(tmp_path / "catalog.db")) as catalog, catalog.read() as tx:
         found = {row[0] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert found == {*TABLES, "schema_versions", "scheduler", "home", "pools"}
+    assert found == {*TABLES, "schema_versions", "scheduler", "home", "pools", "permit_secret"}
 
 
 def test_a_home_outlives_a_restart_of_its_sessions(postgres: RunningPostgres, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.load import Load, job_load
 from paddock.runtime.machines import Machines
+from paddock.runtime.permits import Permits
 from paddock.runtime.placement import Owners, Written
-from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
+from paddock.runtime.protocol import BatchReport, BatchTask, Cancel, Claim, Heartbeat, Permit, Ready, Rest, Trim
 from paddock.runtime.resources import Budget, Need, shares
 from paddock.runtime.store_pauses import StorePauses, trouble_of
 from paddock.versions.home import Home
@@ -79,12 +80,13 @@ class Scheduler:
         capacity: Capacity = UNLIMITED,
         default_engine: EngineName | None = None,
         acceptance: Acceptance | None = None,
+        permits: Permits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         """default_engine: of pipelines that name none. None: this process has the local engine only, which runs all of them.
 
-        acceptance: of reports; None: in the scheduler's own thread.
+        acceptance: of reports; None: in the scheduler's own thread. permits: for workers of other machines; None: there are none.
         """
         self._home = home
         self._engine = engine
@@ -113,6 +115,7 @@ class Scheduler:
         self._reports: list[Taken] = []
         """Taken in this round, and not yet on their way to the catalog."""
         self._acceptance = acceptance or AcceptedAtOnce(home)
+        self._permits = permits
         self._written = Written()
         self._pauses = StorePauses(home, monotonic)
         self._name = new_id()
@@ -476,9 +479,21 @@ class Scheduler:
                 continue
             for grant, batch in zip(grants, batches, strict=True):
                 self._tell_of_transform(grant.worker, active)
-                seconds = report_seconds(self._pool_size)
-                task = dataclasses.replace(batch, gpus=grant.gpus, alone=grant.alone, report_seconds=seconds)
+                task = dataclasses.replace(
+                    batch,
+                    gpus=grant.gpus,
+                    alone=grant.alone,
+                    report_seconds=report_seconds(self._pool_size),
+                    permits=self._read_permits(grant, batch),
+                )
                 self._engine.send(grant.worker, task)
+
+    def _read_permits(self, grant: _Grant, batch: BatchTask) -> tuple[Permit, ...]:
+        """What the worker shows to servers to read the batch's inputs; those of this machine read the store."""
+        if self._permits is None or not self._engine.place(grant.worker).machine:
+            return ()
+        active = grant.active
+        return self._permits.of(batch, active.transform_task.code or (), pool=self._pool(active), job=active.row.id)
 
     def _tell_of_transform(self, worker: WorkerId, active: ActiveJob) -> None:
         task = active.transform_task

@@ -128,6 +128,7 @@ class Server:
                 url=url,
                 engine=None if self._cluster is None else self._settings.engine,
                 acceptance=acceptance,
+                permits=None if self._cluster is None else self._cluster.permits,
             )
             if self._cluster is not None and network is not None:
                 self._cluster.engine = network

@@ -20,7 +20,7 @@ from dataclasses import field
 from typing import TypeVar
 
 from paddock.model.dataclass import dataclass
-from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.errors import Conflict, InvalidInput, NotFound, PermissionDenied, Unavailable
 from paddock.model.ids import new_id
 from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.engines.engine import Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
@@ -245,12 +245,14 @@ class NetworkEngine:
 
         Idempotent for repeated messages. NotFound: the agent is not known (any more); its workers' leases are void, so it
         ends them and joins again. Conflict: a message is missing in between. Unavailable: the scheduler has not kept up with what
-        was sent before; send it again in a moment. Nothing is taken then.
+        was sent before; send it again in a moment. PermissionDenied: it is an agent of another pool. Nothing is taken then.
         """
         with self._lock:
             self._check_running()
             agent = self._agents.get(agent_id)
-            if agent is None or agent.pool != pool:
+            if agent is not None and agent.pool != pool:
+                raise PermissionDenied(_foreign(agent_id, pool))
+            if agent is None:
                 raise NotFound(f"agent {agent_id} is not known here (any more); end its workers and join again")
             agent.seen = self._monotonic()
             while agent.outgoing and agent.outgoing[0].number < received:
@@ -277,11 +279,11 @@ class NetworkEngine:
                 agent.wake = wake
 
     def leave(self, agent_id: str, reason: str, *, pool: str | None = None) -> None:
-        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. NotFound: it is another pool's."""
+        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. PermissionDenied: it is another pool's."""
         with self._lock:
             agent = self._agents.get(agent_id)
             if agent is not None and pool not in (None, agent.pool):
-                raise NotFound(f"agent {agent_id} is not known in pool {pool}")
+                raise PermissionDenied(_foreign(agent_id, pool))
             if agent is not None:
                 if agent.told:
                     LOG.info("host %s has left pool %s: %s", agent.host, agent.pool, reason)
@@ -360,6 +362,10 @@ class NetworkEngine:
 def beat_seconds(agents: int) -> float:
     """How often each of so many agents is to send heartbeats."""
     return min(max(BEAT_SECONDS, agents / BEATS_PER_SECOND), BEAT_SECONDS_MAX)
+
+
+def _foreign(agent_id: str, pool: str | None) -> str:
+    return f"agent {agent_id} is of another pool than {pool}; a token is good for the agents of its own pool alone"
 
 
 def _can_wait(event: WorkerEvent) -> bool:
