@@ -76,6 +76,21 @@ def test_a_server_without_its_catalog_is_healthy_and_not_ready(postgres: Running
         assert server.process.poll() is None
 
 
+def test_a_worker_that_does_not_reach_the_store_does_not_join(
+    postgres: RunningPostgres, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    with (
+        running_server(None, workers=0, catalog=postgres.create("direct"), storage=store.as_uri()) as server,
+        connect(url=server.url, environment={}) as remote,
+    ):
+        token = remote.pools.create_token("default").secret
+        store.rename(tmp_path / "elsewhere")  # as on a host that has not mounted it
+        with running_agent(server.url, token, tmp_path, options=["--direct"]) as agent:
+            assert agent.wait(LIMIT_SECONDS) == Conflict.exit_code
+        assert "--direct: " in capfd.readouterr().err
+
+
 def test_a_server_outlives_a_catalog_that_refuses_it(postgres: RunningPostgres, tmp_path: Path) -> None:
     catalog = postgres.create("refuses")
     with psycopg.connect(postgres.url(), autocommit=True) as admin:

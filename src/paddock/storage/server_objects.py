@@ -135,7 +135,7 @@ class ServerObjects:
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"object {key}: {self.url} can't be reached ({error}); try again") from None
-        if response.status < http.HTTPStatus.BAD_REQUEST:
+        if response.status < http.HTTPStatus.MULTIPLE_CHOICES:
             return data
         raise _error(response.status, data, key, self.url)
 

@@ -9,7 +9,8 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from paddock.cli.log import start_log
 from paddock.cli.session import session_of
 from paddock.client.agent import RETRY_SECONDS_MAX, Agent
 from paddock.client.agent_uplink import HttpUplink, Terms
-from paddock.model.errors import InvalidInput, Unavailable
+from paddock.model.errors import InvalidInput, PaddockError, Unavailable
 from paddock.pipelines.durations import parse_duration
 from paddock.runtime.engines.local import LocalEngine, RunnerOptions, WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
@@ -29,6 +30,8 @@ from paddock.runtime.runner_link import connect_runner, has_ended
 from paddock.runtime.sandbox import PFS
 from paddock.settings import Settings
 from paddock.storage.chunking import ChunkingParameters
+from paddock.storage.object_urls import open_place
+from paddock.versions.storage_mark import check_mark
 
 KEPT_BYTES_MAX = 10 << 30
 TOKEN_VARIABLE = "PADDOCK_WORKER_TOKEN"
@@ -113,7 +116,7 @@ def worker(
     # As process 1 of a container it would not end by itself before there is something to drain.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     place = None if runner is None else _beside(runner, pfs)
-    with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
+    with _scratch_folder(scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
             terms = _terms(uplink, patience_seconds or 0.0)
@@ -129,6 +132,27 @@ def worker(
             _work(
                 options, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
             )
+
+
+@contextmanager
+def _scratch_folder(parent: Path | None) -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=parent)
+    except OSError as error:
+        place = parent or tempfile.gettempdir()
+        raise InvalidInput(
+            f"datums can't keep their files in {place} ({error.strerror}); name a folder to write to with --scratch"
+        ) from None
+    with folder as name:
+        yield name
+
+
+def _check_store(storage: str, home_id: str) -> None:
+    """Whether the object store can be read here, before a batch is taken that needs it. PermissionDenied, NotFound, Unavailable: not."""
+    try:
+        check_mark(open_place(storage), storage, home_id)
+    except PaddockError as error:
+        raise type(error)(f"--direct: {error.message}") from None
 
 
 def _beside(runner: Path, pfs: Path) -> RunnerOptions:
@@ -183,6 +207,8 @@ def _work(
         raise InvalidInput(
             f"the home of {url} keeps its data on its own disk, which nobody else can reach; leave --direct out"
         )
+    if direct and terms.storage is not None:
+        _check_store(terms.storage, terms.home)
     own_token = folder / "token"
     own_token.touch(mode=0o600)
     own_token.write_text(token, encoding="ascii")
