@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import uvloop
 from measure import Budget, Result, Settings, median
 
 from paddock.client.connection import connect
@@ -171,7 +172,8 @@ def _run(agents: SimulatedAgents, *, seconds: float) -> None:
     gc.freeze()
     gc.disable()
     try:
-        asyncio.run(agents.run(WARM_UP_SECONDS + seconds))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(agents.run(WARM_UP_SECONDS + seconds))
     finally:
         gc.enable()
 

@@ -23,7 +23,6 @@ from paddock.runtime.batch_format import DatumOutcome
 from paddock.runtime.engines.exchange_format import read_down, write_up
 from paddock.runtime.engines.network import BEAT_SECONDS, FromWorker, ToWorker
 from paddock.runtime.protocol import (
-    PROTOCOL_VERSION,
     BatchReport,
     BatchTask,
     Claim,
@@ -142,7 +141,6 @@ class _Agent:
                 "cpus": self._owner._slots,
                 "memory_bytes": 1 << 40,
                 "disk_bytes": 1,
-                "protocol": PROTOCOL_VERSION,
             }
             joined = json.loads(await up.request("POST", "/agents", json.dumps(body).encode(), "application/json"))
             self._path = f"/agents/{joined['agent']}/exchange"
@@ -194,17 +192,17 @@ class _Agent:
 
     async def _receive(self, connection: _Connection) -> None:
         while True:
-            for message in await self._exchange(connection, (), wait=True):
-                self._take(message)
+            await self._exchange(connection, (), wait=True)
 
-    async def _exchange(self, connection: _Connection, up: Sequence[FromWorker], *, wait: bool) -> list[ToWorker]:
+    async def _exchange(self, connection: _Connection, up: Sequence[FromWorker], *, wait: bool) -> None:
         path = f"{self._path}?received={self._received}&wait={str(wait).lower()}"
         answer = await connection.request("POST", path, write_up(up), "application/x-paddock-exchange")
         said = read_down(answer)
         self._beat_seconds = said.beat_seconds
-        found = [message for message in said.messages if message.number >= self._received]
-        self._received += len(found)
-        return found
+        for message in said.messages:
+            if message.number >= self._received:  # else the other connection has brought it
+                self._received += 1
+                self._take(message)
 
     def _take(self, message: ToWorker) -> None:
         assert message.line is not None, "nobody ends a simulated worker"
@@ -230,6 +228,7 @@ class _Agent:
             await asyncio.sleep(sum(seconds))
             datums = batch.datums[: state.keep]
             self._claim(slot)
+            await asyncio.sleep(0)  # a host of its own would send that now, whatever its neighbours have to store
             writer = ReportWriter(owner._objects, {}, chunking=self._chunking)
             results = []
             for position, datum in enumerate(datums):
@@ -250,39 +249,60 @@ class _Slot:
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class _Connection:
+class _Connection(asyncio.Protocol):
     """One connection that is kept open, with one request at a time."""
 
     def __init__(self, owner: SimulatedAgents) -> None:
         self._host, self._port = owner._address
         self._headers = f"Host: {self._host}:{self._port}\r\nAuthorization: Bearer {owner._token}\r\n"
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._read = bytearray()
+        self._answer: asyncio.Future[tuple[bytes, bytes]] | None = None
+        """Its first line and its body."""
 
     async def request(self, verb: str, path: str, body: bytes, kind: str) -> bytes:
         """The body of the answer. Unavailable where the server answers otherwise than with success."""
         head = f"{verb} /api/v1{path} HTTP/1.1\r\n{self._headers}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        loop = asyncio.get_running_loop()
         while True:
-            fresh = self._streams is None
-            reader, writer = self._streams = self._streams or await asyncio.open_connection(self._host, self._port)
+            fresh = self._transport is None
+            if self._transport is None:
+                self._transport, _ = await loop.create_connection(lambda: self, self._host, self._port)
+            self._answer = loop.create_future()
+            self._transport.write(head.encode() + body)
             try:
-                writer.write(head.encode() + body)
-                answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                status, data = await self._answer
                 break
-            except (ConnectionError, asyncio.IncompleteReadError):
+            except ConnectionError:
                 # A server closes connections that were idle for long; exchanges may be repeated.
-                self.close()
-                self._streams = None
                 if fresh:
                     raise
-        length = int(answer.partition("content-length:")[2].partition("\r\n")[0])
-        data = await reader.readexactly(length)
-        if not answer.startswith("http/1.1 2"):
-            raise Unavailable(f"{verb} {path} was answered with {answer.partition(chr(13))[0]}: {data[:500]!r}")
+        if not status.startswith(b"HTTP/1.1 2"):
+            raise Unavailable(f"{verb} {path} was answered with {status.decode('latin-1')}: {data[:500]!r}")
         return data
 
+    def data_received(self, data: bytes) -> None:
+        self._read += data
+        head_bytes = self._read.find(b"\r\n\r\n") + 4
+        if head_bytes < 4:
+            return
+        head = bytes(self._read[:head_bytes])
+        end = head_bytes + int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        if len(self._read) >= end:
+            body = bytes(self._read[head_bytes:end])
+            del self._read[:end]
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_result((head.partition(b"\r\n")[0], body))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._read.clear()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("the server has closed the connection"))
+
     def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
+        if self._transport is not None:
+            self._transport.close()
 
 
 class _Unsynced(LocalObjects):
