@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -20,13 +22,18 @@ FILES = 400
 LIMIT_SECONDS = 60
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def home_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
 def server(home_path: Path) -> Iterator[RunningServer]:
     with running_server(home_path, workers=0) as started:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def remote(server: RunningServer) -> Iterator[Paddock]:
     with connect(url=server.url, environment={}) as opened:
         yield opened
@@ -90,3 +97,95 @@ def test_an_exchange_is_refused_with_a_reason(server: RunningServer, remote: Pad
     # Nobody of another pool sends an agent away.
     assert call("DELETE", f"agents/{agent}", foreign).status_code == 404
     assert call("POST", f"{exchange}?received=0", token).status_code == 200
+
+
+@pytest.fixture
+def line(server: RunningServer, remote: Paddock) -> Iterator[_Line]:
+    """A connection to the server whose token the server knows already."""
+    with _Line(server.url, remote.pools.create_token("default").secret) as opened:
+        opened.ask(b"")
+        yield opened
+
+
+def test_exchanges_and_other_requests_share_a_connection(line: _Line) -> None:
+    assert line.ask(b"")[1] == b"beat 1.000\n"
+    line.send(b"GET /api/v1/health HTTP/1.1\r\n" + line.host + b"\r\n")
+    assert line.answer()[1] == b'{"status":"ok"}'
+    assert line.ask(b"nonsense")[0] == 422
+    assert line.ask(b"")[1] == b"beat 1.000\n"
+
+
+@pytest.mark.parametrize("bytes_", [20, 1 << 20])
+def test_an_exchange_may_come_in_pieces(line: _Line, bytes_: int) -> None:
+    body = b'0 0 {"type":"claim"}'.ljust(bytes_) + b"\n"
+    head = line.head(len(body))
+    for piece in (head[:30], head[30:], body[:7], body[7:]):
+        line.send(piece)
+    assert line.answer() == (200, b"beat 1.000\n")
+
+
+def test_what_is_refused_of_others_is_refused_of_exchanges(line: _Line) -> None:
+    foreign = line.head(0).replace(line.host, b"Host: paddock.example\r\n")
+    line.send(foreign)
+    assert line.answer()[0] == 403
+    line.send(line.head(0)[:-2] + b"Origin: http://paddock.example\r\n\r\n")
+    assert line.answer()[0] == 403
+
+
+def test_a_connection_that_asks_again_before_it_is_answered_is_cut_off(line: _Line) -> None:
+    line.send(line.head(0, wait=True))
+    line.send(line.head(0))
+    assert line.stream.read() == b""
+
+
+def test_who_waits_is_answered_when_the_server_stops(server: RunningServer, line: _Line) -> None:
+    """The last test of its server."""
+    line.send(line.head(0, wait=True))
+    with _Line(server.url, line.token, agent=line.agent) as other:
+        for _ in range(2):
+            other.ask(b"")  # answered after what was sent before
+    server.process.terminate()
+    assert line.answer() == (200, b"beat 1.000\n")
+    assert line.stream.read() == b""
+
+
+class _Line:
+    """One connection, on which bytes are sent as they are."""
+
+    def __init__(self, url: str, token: str, *, agent: str = "") -> None:
+        parts = urlsplit(url)
+        self.token = token
+        body = {"host": "h", "cpus": 1, "memory_bytes": 1, "disk_bytes": 1}
+        headers = {"Authorization": f"Bearer {token}"}
+        self.agent = agent or httpx2.post(f"{url}/api/v1/agents", json=body, headers=headers).json()["agent"]
+        self.host = f"Host: {parts.netloc}\r\n".encode()
+        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=30)
+        self.stream = self._socket.makefile("rb")
+
+    def __enter__(self) -> _Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+        self._socket.close()
+
+    def head(self, length: int, *, wait: bool = False) -> bytes:
+        target = f"/api/v1/agents/{self.agent}/exchange?received=0&wait={str(wait).lower()}"
+        lines = f"POST {target} HTTP/1.1\r\nAuthorization: Bearer {self.token}\r\nContent-Length: {length}\r\n"
+        return lines.encode() + self.host + b"\r\n"
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def ask(self, body: bytes) -> tuple[int, bytes]:
+        self.send(self.head(len(body)) + body)
+        return self.answer()
+
+    def answer(self) -> tuple[int, bytes]:
+        """Status and body."""
+        status = int(self.stream.readline().split()[1])
+        length = 0
+        while (header := self.stream.readline()) != b"\r\n":
+            if header.lower().startswith(b"content-length:"):
+                length = int(header.split(b":")[1])
+        return status, self.stream.read(length)

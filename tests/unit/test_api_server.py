@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from paddock.api.exchanges import ExchangeDesk
 from paddock.api.server import address_of, listen, serve
 
 
@@ -28,6 +29,7 @@ def interpreter() -> Iterator[None]:
 @pytest.mark.usefixtures("interpreter")
 def test_requests_that_are_held_open_are_answered_when_the_server_stops() -> None:
     app, held, stopping = FastAPI(), threading.Event(), asyncio.Event()
+    app.state.exchanges = ExchangeDesk(None, root="", hosts=None)
     answers: list[int] = []
 
     @app.get("/")

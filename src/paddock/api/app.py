@@ -26,10 +26,9 @@ from paddock.api import (
 )
 from paddock.api.bodies import UPLOADS_MAX
 from paddock.api.dependencies import Services
-from paddock.api.exchanges import Exchanges
+from paddock.api.exchanges import ExchangeDesk, Exchanges
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
-from paddock.api.worker_tokens import WorkerTokenGuard
 from paddock.model.records import DEFAULT_PROJECT
 from paddock.model.services import Paddock
 from paddock.model.version import VERSION
@@ -83,6 +82,7 @@ def create_app(
     app.state.spool = spool
     app.state.upload_slots = anyio.Semaphore(UPLOADS_MAX)
     app.state.cluster = cluster
+    app.state.exchanges = ExchangeDesk(cluster, root=API_ROOT, hosts=hosts)
     routers = (
         _about,
         projects.router,
@@ -106,9 +106,6 @@ def create_app(
     for router in routers:
         app.include_router(router, prefix=API_ROOT)
     add_error_handlers(app)
-    app.add_middleware(
-        WorkerTokenGuard, root=API_ROOT
-    )  # within the next, whose requests are too many to be looked at twice
-    app.add_middleware(Exchanges, root=API_ROOT, cluster=cluster)
+    app.add_middleware(Exchanges, desk=app.state.exchanges)
     app.add_middleware(OriginGuard, hosts=hosts)
     return app

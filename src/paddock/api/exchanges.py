@@ -1,6 +1,7 @@
 """The one request that comes a thousand times a second: an agent's exchange, answered without a web framework.
 
-At a thousand agents FastAPI's part of an exchange (routing, parameters, dependencies in threads) was nine tenths of its cost.
+At a thousand agents FastAPI's part of an exchange (routing, parameters, dependencies in threads) was nine tenths of its cost. The
+plain ones do not even come here: `exchange_connection` answers them as they are read.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from urllib.parse import parse_qs
 
 from starlette.responses import Response
 
 from paddock.api.agents import cluster_of, engine_of, token_of
-from paddock.api.origin import Application, Message, Receive, Send
+from paddock.api.origin import Application, Message, Receive, Send, refusal
 from paddock.api.problems import problem_response
 from paddock.model.errors import InvalidInput, PaddockError
 from paddock.runtime.cluster import Cluster
@@ -30,17 +31,37 @@ BODY_BYTES_MAX = 512 << 20
 _YES_AND_NO = {"": False, "true": True, "false": False}
 
 
+class ExchangeDesk:
+    """What all that answer exchanges of one server share."""
+
+    def __init__(self, cluster: Cluster | None, *, root: str, hosts: Collection[str] | None) -> None:
+        self.cluster = cluster
+        self.root = root
+        self.wakes = _Wakes()
+        self._hosts = hosts
+
+    def known_pool(self, headers: Mapping[bytes, bytes]) -> str:
+        """The pool of a request that is allowed, and whose token need not be looked up; else empty."""
+        host, origin, given = (
+            headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin", b"authorization")
+        )
+        if self.cluster is None or refusal(host, origin, self._hosts):
+            return ""
+        kind, _, token = given.partition(" ")
+        return self.cluster.known_pool(token) if kind.lower() == "bearer" else ""
+
+
 class Exchanges:
     """Answers `POST ROOT/agents/{agent}/exchange?received=N&wait=true`; hands all else to the application.
 
     received: all messages with lower numbers have arrived. wait: hold the answer until there is a message, some seconds at most.
     """
 
-    def __init__(self, app: Application, *, root: str, cluster: Cluster | None) -> None:
+    def __init__(self, app: Application, *, desk: ExchangeDesk) -> None:
         self._app = app
-        self._path = re.compile(re.escape(root) + "/agents/([^/]+)/exchange")
-        self._cluster = cluster
-        self._wakes: _Wakes | None = None
+        self._path = re.compile(re.escape(desk.root) + "/agents/([^/]+)/exchange")
+        self._cluster = desk.cluster
+        self._wakes = desk.wakes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         found = self._path.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
@@ -64,7 +85,7 @@ class Exchanges:
         engine = engine_of(cluster)
         arrived = asyncio.Event()
         if wait:
-            engine.watch(agent, self._waker(arrived))
+            engine.watch(agent, self._wakes.waker(arrived.set))
         take = partial(_take, engine, agent, pool, received, body)
         found = await asyncio.to_thread(take) if len(body) > INLINE_BYTES_MAX else take()
         if wait and not found.messages:
@@ -76,34 +97,31 @@ class Exchanges:
             found = _take(engine, agent, pool, received, b"")
         return Response(write_down(found), media_type=MEDIA_TYPE)
 
-    def _waker(self, event: asyncio.Event) -> Callable[[], None]:
-        loop = asyncio.get_running_loop()
-        if self._wakes is None or self._wakes.loop is not loop:
-            self._wakes = _Wakes(loop)
-        return partial(self._wakes.wake, event)
-
 
 class _Wakes:
-    """Sets events of a loop from other threads: those that are set in a row, with one call into the loop."""
+    """Calls into the server's event loop from other threads: those that are made in a row, as one."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._events: deque[asyncio.Event] = deque()
+    def __init__(self) -> None:
+        self._due: deque[Callable[[], object]] = deque()
         self._called = False
 
-    def wake(self, event: asyncio.Event) -> None:
-        self._events.append(event)
+    def waker(self, call: Callable[[], object]) -> Callable[[], None]:
+        """What has the running loop make this call, from any thread."""
+        return partial(self._wake, asyncio.get_running_loop(), call)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+        self._due.append(call)
         if not self._called:
             self._called = True
             try:
-                self.loop.call_soon_threadsafe(self._set)
+                loop.call_soon_threadsafe(self._make_calls)
             except RuntimeError:
                 pass  # the server is going down, and with it whoever waits
 
-    def _set(self) -> None:
+    def _make_calls(self) -> None:
         self._called = False  # first, so that whoever comes while this runs calls again
-        while self._events:
-            self._events.popleft().set()
+        while self._due:
+            self._due.popleft()()
 
 
 def _take(engine: NetworkEngine, agent: str, pool: str, received: int, body: bytes) -> Answer:

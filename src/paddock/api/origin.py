@@ -30,17 +30,19 @@ class OriginGuard:
             headers = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1")
             origin = headers.get(b"origin", b"").decode("latin-1")
-            reason = self._refusal(host, origin)
+            reason = refusal(host, origin, self._hosts)
             if reason:
                 response = problem_response(PermissionDenied(reason))
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _refusal(self, host: str, origin: str) -> str:
-        name = urlsplit(f"//{host}").hostname or ""
-        if self._hosts is not None and name not in self._hosts:
-            return f"no server here is called {name!r}; use the address that `paddock up` printed"
-        if origin and urlsplit(origin).netloc != host:
-            return f"requests from pages of {origin} are refused"
-        return ""
+
+def refusal(host: str, origin: str, hosts: Collection[str] | None) -> str:
+    """Why a request with these headers is refused; empty where it is not."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if hosts is not None and name not in hosts:
+        return f"no server here is called {name!r}; use the address that `paddock up` printed"
+    if origin and urlsplit(origin).netloc != host:
+        return f"requests from pages of {origin} are refused"
+    return ""

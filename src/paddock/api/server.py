@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from paddock.api.exchange_connection import ExchangeConnection
 from paddock.model.errors import Conflict, InvalidInput, PermissionDenied
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -111,7 +112,7 @@ def serve(
     gc.set_threshold(GC_OBJECTS, 20, 50)
     config = uvicorn.Config(
         app,
-        log_config=None,
+        http=ExchangeConnection,
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -30,7 +30,8 @@ class CombinedEngine:
         self._own.scale(workers)
 
     def workers(self) -> Sequence[WorkerId]:
-        return (*self._own.workers(), *self._network.workers())
+        own, others = self._own.workers(), self._network.workers()
+        return (*own, *others) if own else others
 
     def place(self, worker: WorkerId) -> Place:
         return self._of(worker).place(worker)

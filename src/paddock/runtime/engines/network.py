@@ -9,7 +9,6 @@ The scheduler drives it as any engine, from its one thread; `join`, `exchange` a
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import threading
@@ -20,7 +19,7 @@ from dataclasses import field
 from typing import TypeVar
 
 from paddock.model.dataclass import dataclass
-from paddock.model.errors import Conflict, InvalidInput, NotFound, PermissionDenied, Unavailable
+from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from paddock.model.ids import new_id
 from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.engines.engine import Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
@@ -46,7 +45,6 @@ FIRST_WORKER = 1 << 32
 """Numbers of these workers begin here, so that they never meet a local engine's."""
 
 _NOWHERE = Place("", "gone")
-LOG = logging.getLogger("paddock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +106,6 @@ class _Agent:
     outgoing: deque[ToWorker] = field(default_factory=deque)
     next: int = 0
     retired: bool = False
-    told: bool = False
-    """Its joining is in the log."""
     wake: Callable[[], None] | None = None
 
     @property
@@ -132,6 +128,8 @@ class NetworkEngine:
         self._lock = threading.Lock()
         self._agents: dict[str, _Agent] = {}
         self._workers: dict[WorkerId, tuple[_Agent, int]] = {}
+        self._listed: tuple[WorkerId, ...] = ()
+        """What `workers` said last: it is asked several times a round."""
         self._next = FIRST_WORKER
         self._events: deque[WorkerEvent] = deque()
         self._waiting_bytes = 0
@@ -148,7 +146,9 @@ class NetworkEngine:
 
     def workers(self) -> Sequence[WorkerId]:
         with self._lock:
-            return tuple(self._workers)
+            if len(self._listed) != len(self._workers):
+                self._listed = tuple(self._workers)
+            return self._listed
 
     def place(self, worker: WorkerId) -> Place:
         found = self._workers.get(worker)  # without the lock: it is asked for each batch, and one look needs none
@@ -245,28 +245,27 @@ class NetworkEngine:
 
         Idempotent for repeated messages. NotFound: the agent is not known (any more); its workers' leases are void, so it
         ends them and joins again. Conflict: a message is missing in between. Unavailable: the scheduler has not kept up with what
-        was sent before; send it again in a moment. PermissionDenied: it is an agent of another pool. Nothing is taken then.
+        was sent before; send it again in a moment. Nothing is taken then.
         """
+        said = [(message, _read(agent_id, message)) for message in messages]
         with self._lock:
             self._check_running()
             agent = self._agents.get(agent_id)
-            if agent is not None and agent.pool != pool:
-                raise PermissionDenied(_foreign(agent_id, pool))
-            if agent is None:
+            if agent is None or agent.pool != pool:
                 raise NotFound(f"agent {agent_id} is not known here (any more); end its workers and join again")
             agent.seen = self._monotonic()
             while agent.outgoing and agent.outgoing[0].number < received:
                 agent.outgoing.popleft()
-            new = [message for message in messages if message.number >= agent.expected]
+            new = [each for each in said if each[0].number >= agent.expected]
             if new and self._waiting_bytes > WAITING_BYTES_MAX:
                 raise Unavailable("the scheduler is behind with the reports that it was sent; send again in a moment")
-            if [message.number for message in new] != list(range(agent.expected, agent.expected + len(new))):
+            if [message.number for message, _ in new] != list(range(agent.expected, agent.expected + len(new))):
                 raise Conflict(f"agent {agent_id} left out message {agent.expected}; it has to send it again")
-            events = [event for message in new if (event := self._event(agent, message)) is not None]
+            events = [event for each in new if (event := self._event(agent, *each)) is not None]
             agent.expected += len(new)
             if events:
                 self._events.extend(events)
-                self._waiting_bytes += sum(len(message.line or b"") for message in new)
+                self._waiting_bytes += sum(len(message.line or b"") for message, _ in new)
                 if not all(map(_can_wait, events)):
                     os.eventfd_write(self._wake, 1)
             return Answer(as_many_as_fit(agent.outgoing, ANSWER_BYTES_MAX), beat_seconds(len(self._agents)))
@@ -279,14 +278,12 @@ class NetworkEngine:
                 agent.wake = wake
 
     def leave(self, agent_id: str, reason: str, *, pool: str | None = None) -> None:
-        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. PermissionDenied: it is another pool's."""
+        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. NotFound: it is another pool's."""
         with self._lock:
             agent = self._agents.get(agent_id)
             if agent is not None and pool not in (None, agent.pool):
-                raise PermissionDenied(_foreign(agent_id, pool))
+                raise NotFound(f"agent {agent_id} is not known in pool {pool}")
             if agent is not None:
-                if agent.told:
-                    LOG.info("host %s has left pool %s: %s", agent.host, agent.pool, reason)
                 self._lose(agent, reason)
 
     def agents(self) -> Sequence[AgentInfo]:
@@ -309,31 +306,27 @@ class NetworkEngine:
         if self._stopped:
             raise Unavailable("the scheduler has stopped here; join again in a moment")
 
-    def _event(self, agent: _Agent, message: FromWorker) -> WorkerEvent | None:
+    def _event(self, agent: _Agent, message: FromWorker, said: Up | None) -> WorkerEvent | None:
         worker = agent.slots.get(message.slot)
-        if message.line is None:
+        if said is None:
             if worker is None:
                 return None
             del agent.slots[message.slot], self._workers[worker]
+            self._listed = ()
             return WorkerGone(worker, f"{message.reason} (on {agent.host})", starved=message.starved)
-        said = decode(message.line)
-        if not isinstance(said, Up):
-            raise InvalidInput(f"agent {agent.id} sent a {type(said).__name__}, which goes the other way")
         if worker is None:
             if not isinstance(said, Ready):
                 return None
             worker = agent.slots[message.slot] = WorkerId(self._next)
             self._next += 1
             self._workers[worker] = (agent, message.slot)
-            if not agent.told:
-                agent.told = True
-                LOG.info("host %s joined pool %s", agent.host, agent.pool)
         return WorkerMessage(worker, said)
 
     def _lose(self, agent: _Agent, reason: str) -> None:
         del self._agents[agent.id]
         for worker in agent.slots.values():
             del self._workers[worker]
+            self._listed = ()
             self._events.append(WorkerGone(worker, reason))
         if agent.wake is not None:
             agent.wake()
@@ -350,12 +343,6 @@ class NetworkEngine:
                 return
             limit = now - SILENCE_SECONDS
             for agent in [agent for agent in self._agents.values() if agent.seen < limit]:
-                LOG.warning(
-                    "host %s of pool %s is given up: silent for %g s; its work goes to others",
-                    agent.host,
-                    agent.pool,
-                    SILENCE_SECONDS,
-                )
                 self._lose(agent, f"host {agent.host} has not been heard of for {SILENCE_SECONDS:.0f} s")
 
 
@@ -364,8 +351,14 @@ def beat_seconds(agents: int) -> float:
     return min(max(BEAT_SECONDS, agents / BEATS_PER_SECOND), BEAT_SECONDS_MAX)
 
 
-def _foreign(agent_id: str, pool: str | None) -> str:
-    return f"agent {agent_id} is of another pool than {pool}; a token is good for the agents of its own pool alone"
+def _read(agent_id: str, message: FromWorker) -> Up | None:
+    """What a worker says; None: it has ended. Without the lock: a long report is no reason for the scheduler to wait."""
+    if message.line is None:
+        return None
+    said = decode(message.line)
+    if not isinstance(said, Up):
+        raise InvalidInput(f"agent {agent_id} sent a {type(said).__name__}, which goes the other way")
+    return said
 
 
 def _can_wait(event: WorkerEvent) -> bool:
