@@ -133,6 +133,11 @@ class ActiveJob:
         )
 
     @property
+    def reads_outputs(self) -> bool:
+        """Whether workers wrote any of its inputs."""
+        return any(commit.computed for commit in self.plan.inputs)
+
+    @property
     def workers_max(self) -> int | None:
         """Most workers that may serve the job at once; None: all."""
         return self.spec.parallelism_spec.constant

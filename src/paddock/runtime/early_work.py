@@ -183,7 +183,7 @@ class EarlyWork:
                 if upstream is None:
                     return None
                 tree = merge_outputs(self.home, upstream.plan, BatchResults(self.home), writer)
-                found[edge.project, edge.repo, edge.branch] = InputCommit(commit.set_id, tree)
+                found[edge.project, edge.repo, edge.branch] = InputCommit(commit.set_id, tree, computed=True)
             writer.flush()
         return found
 

@@ -15,7 +15,7 @@ from paddock.catalog.pipelines import PipelineVersionRow
 from paddock.model.dataclass import dataclass
 from paddock.model.errors import NotFound
 from paddock.model.ids import Digest
-from paddock.model.records import JobState
+from paddock.model.records import CommitOrigin, JobState
 from paddock.pipelines.models import PipelineSpec
 from paddock.runtime.plan import InputCommit
 from paddock.runtime.plan_request import Base, Place
@@ -86,7 +86,7 @@ def input_commit(tx: Transaction, home: Home, commit_id: int | None) -> InputCom
     if commit_id is None:
         return InputCommit("", home.trees.empty())
     row = commits_sql.get(tx, commit_id)
-    return InputCommit(row.set_id, digest_of(row.tree))
+    return InputCommit(row.set_id, digest_of(row.tree), computed=row.origin == CommitOrigin.AUTO)
 
 
 def version_of(tx: Transaction, pipeline_id: int, number: int) -> PipelineVersionRow:

@@ -33,10 +33,11 @@ ROWS_AT_ONCE = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class InputCommit:
-    """The commit that one leaf reads: its id (empty where the branch has none yet) and its tree."""
+    """The commit that one leaf reads: its id (empty where the branch has none yet) and its tree. computed: it is a pipeline's output."""
 
     id: str
     tree: Digest
+    computed: bool = False
 
 
 class ResultPlaces:

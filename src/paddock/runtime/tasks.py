@@ -21,9 +21,9 @@ from paddock.storage.chunks import EMPTY_DIGEST
 from paddock.storage.tree_kinds import TREE
 from paddock.versions.home import Home
 
-AHEAD_DATUMS = 500
-"""The files of so many datums that come next are looked up with those that are asked for: it is the number of questions that costs. More
-would save little, and who asks meanwhile has to wait longer."""
+AHEAD_DATUMS = 200
+"""The files of so many datums that come next are looked up before they are asked for, when half of the last ones are gone: it is the number of
+questions that costs. More would save little, and who asks meanwhile has to wait longer."""
 
 
 class _File(NamedTuple):
@@ -39,7 +39,7 @@ _Pair = tuple[int, int]
 
 class TaskBuilder:
     """Builds the batches of one job. Cost of some batches: their files, the segments in which they lie, and one question to the index;
-    nothing of that where they were looked up ahead."""
+    nothing of that where `look_ahead` has looked them up."""
 
     def __init__(self, home: Home, plan: Plan, *, job: CommitId, transform: str) -> None:
         self._home = home
@@ -56,15 +56,30 @@ class TaskBuilder:
         self._hits = 0
         """How often it was made use of."""
         self._built = 0
+        """Datums that were asked for; `_built_before`: when it was last looked ahead."""
+        self._built_before = 0
 
-    def batches(
-        self, leases: Sequence[tuple[str, Sequence[int]]], coming: Callable[[int], Sequence[int]] = lambda _: ()
-    ) -> list[BatchTask]:
-        """One for each (lease, positions in the plan). coming: so many positions, at most, that will likely be asked for next."""
+    def batches(self, leases: Sequence[tuple[str, Sequence[int]]]) -> list[BatchTask]:
+        """One for each (lease, positions in the plan)."""
         members = [[self._plan.files_of(position) for position in datums] for _, datums in leases]
-        inputs = self._inputs_of({pair for each in members for pairs in each for pair in pairs}, coming)
+        inputs = self._inputs_of({pair for each in members for pairs in each for pair in pairs})
         self._built += sum(map(len, members))
         return [self._batch(lease, datums, each, inputs) for (lease, datums), each in zip(leases, members, strict=True)]
+
+    def look_ahead(self, coming: Callable[[int], Sequence[int]]) -> None:
+        """Look up the files of some datums that come next, where few are left of those that were; for when nobody waits.
+
+        coming: so many positions, at most, that will likely be asked for next.
+        """
+        if self._built == self._built_before or 2 * self._hits < len(self._ahead):
+            return  # enough are left, or they come in another order than was thought
+        self._built_before = self._built
+        # No more than were built before: a job of one batch needs none.
+        positions = coming(min(AHEAD_DATUMS, self._built))
+        wanted = {pair for position in positions for pair in self._plan.files_of(position) if self._is_small(pair)}
+        known = {pair: self._ahead[pair] for pair in wanted & self._ahead.keys()}
+        missing = wanted - known.keys()
+        self._ahead, self._hits = known | (self._inputs(missing) if missing else {}), 0
 
     def _batch(
         self,
@@ -89,21 +104,11 @@ class TaskBuilder:
             ),
         )
 
-    def _inputs_of(self, pairs: Set[_Pair], coming: Callable[[int], Sequence[int]]) -> Mapping[_Pair, InputTask]:
+    def _inputs_of(self, pairs: Set[_Pair]) -> Mapping[_Pair, InputTask]:
         found = {pair: self._ahead[pair] for pair in pairs & self._ahead.keys()}
         self._hits += len(found)
         missing = pairs - found.keys()
-        if not missing:
-            return found
-        ahead: set[_Pair] = set()
-        if 2 * self._hits >= len(self._ahead):  # else they come in another order than was thought
-            # As many as were built before, so that the first batches of a job wait for no others.
-            positions = coming(min(AHEAD_DATUMS, self._built))
-            ahead = {pair for position in positions for pair in self._plan.files_of(position) if self._is_small(pair)}
-        looked_up = self._inputs(missing | ahead)
-        if ahead:
-            self._ahead, self._hits = {pair: looked_up[pair] for pair in ahead}, 0
-        return found | looked_up
+        return found | self._inputs(missing) if missing else found
 
     def _is_small(self, pair: _Pair) -> bool:
         """Whether it is one whole file of few chunks: a directory may have a million of them, as a large file may."""
