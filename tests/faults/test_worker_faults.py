@@ -159,8 +159,10 @@ class TestReports:
     def test_the_next_claim_comes_before_the_last_report(self, mortal: WorkerHarness) -> None:
         assert mortal.receive() == Claim()
         mortal.start(shell("true"), [mortal.file_datum(b"x")])
-        said = [message for message in (mortal.receive(), mortal.receive()) if not isinstance(message, Heartbeat)]
-        assert [type(message) for message in said] == [Claim, BatchReport]
+        while isinstance(said := mortal.receive(), Heartbeat):
+            pass  # on a busy machine the datum takes long enough
+        assert said == Claim()
+        assert isinstance(mortal.receive(), BatchReport)
 
     def test_drain_finishes_the_datum_at_work_and_gives_back_the_rest(
         self, mortal: WorkerHarness, tmp_path: Path
