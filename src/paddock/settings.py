@@ -117,6 +117,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Mostly one virtual environment on a shared disk serves all.",
     ),
     Setting(
+        "PADDOCK_SLURM_DIRECT",
+        "slurm_direct",
+        "Whether the workers of `engine: slurm` read and write the home's object store themselves, and not through the server; their"
+        " jobs have the server's environment, so its credentials too.",
+        "0 or 1",
+        "0",
+        "Nodes may not reach the store; where they do, the server is spared all bulk data.",
+    ),
+    Setting(
         "PADDOCK_WORKER_IMAGE",
         "worker_image",
         "Paddock's own image, for the pods of `engine: kubernetes`.",
@@ -271,6 +280,7 @@ class Settings:
     pool_workers_max: int = POOL_WORKERS_MAX
     slurm_folder: str = DEFAULT_SLURM_FOLDER
     slurm_command: str = ""
+    slurm_direct: bool = False
     worker_image: str = ""
     user_image: str = ""
     image_pull_policy: str = ""
@@ -307,6 +317,7 @@ class Settings:
             pool_workers_max=_count(environment, "PADDOCK_POOL_WORKERS_MAX", "workers") or POOL_WORKERS_MAX,
             slurm_folder=environment.get("PADDOCK_SLURM_FOLDER") or DEFAULT_SLURM_FOLDER,
             slurm_command=_command(environment),
+            slurm_direct=_switch(environment, "PADDOCK_SLURM_DIRECT"),
             worker_image=environment.get("PADDOCK_WORKER_IMAGE", ""),
             user_image=environment.get("PADDOCK_USER_IMAGE", ""),
             image_pull_policy=_one_of(environment, "PADDOCK_IMAGE_PULL_POLICY", PULL_POLICIES, ""),
@@ -321,7 +332,7 @@ class Settings:
             pod_security=_one_of(environment, "PADDOCK_POD_SECURITY", POD_SECURITIES, POD_SECURITIES[0]),
             sandbox=_one_of(environment, "PADDOCK_SANDBOX", SANDBOXES, SANDBOXES[0]),
             grace_seconds=_grace_seconds(environment),
-            debug=environment.get("PADDOCK_DEBUG", "") not in ("", "0"),
+            debug=_switch(environment, "PADDOCK_DEBUG"),
             memory=_memory(environment),
             gpus=_gpus(environment),
             worker_cache=_worker_cache(environment),
@@ -334,6 +345,10 @@ def _project(environment: Mapping[str, str]) -> str:
         return check_name("project", name)
     except InvalidInput as error:
         raise InvalidInput(f"PADDOCK_PROJECT: {error.message}") from None
+
+
+def _switch(environment: Mapping[str, str], variable: str) -> bool:
+    return environment.get(variable, "") not in ("", "0")
 
 
 def _count(environment: Mapping[str, str], variable: str, unit: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from paddock.client.connection import connect
 from paddock.model.records import Job, JobState, Pool
 from paddock.model.services import Paddock
-from paddock.testing.servers import running_server
+from paddock.testing.servers import RunningServer, running_server
 from paddock.testing.slurm import RunningSlurm
 
 LIMIT_SECONDS = 120
@@ -26,16 +27,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def paddock(slurm: RunningSlurm, folder: Path) -> Iterator[Paddock]:
     """A server that has Slurm for all pipelines, and no workers of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
-        patch.setenv("PADDOCK_ENGINE", "slurm")
-        patch.setenv("PADDOCK_SLURM_FOLDER", str(folder / "output"))
-        with (
-            running_server(folder / ".paddock", workers=0) as server,
-            connect(url=server.url, environment={}) as opened,
-        ):
-            yield opened
-            slurm.cancel_all()
+    with running_slurm_server(slurm, folder) as server, connect(url=server.url, environment={}) as opened:
+        yield opened
+        slurm.cancel_all()
+
+
+@contextmanager
+def running_slurm_server(slurm: RunningSlurm, folder: Path) -> Iterator[RunningServer]:
+    environment = {
+        "SLURM_CONF": slurm.environment["SLURM_CONF"],
+        "PADDOCK_ENGINE": "slurm",
+        "PADDOCK_SLURM_FOLDER": str(folder / "output"),
+    }
+    with running_server(folder / ".paddock", workers=0, environment=environment) as server:
+        yield server
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -183,6 +188,24 @@ def test_a_stranger_who_cancels_fails_no_datum(paddock: Paddock, slurm: RunningS
     # Every process of theirs gets SIGTERM, the command at work too.
     slurm.run("scancel", "--quiet", *[id for id, state in tasks(slurm, upper.pool()).items() if state == "RUNNING"])
     upper.finish(6)
+
+
+def test_workers_that_reach_the_store_read_and_write_it_themselves(
+    slurm: RunningSlurm, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADDOCK_STORAGE", s3_url)
+    monkeypatch.setenv("PADDOCK_SLURM_DIRECT", "1")
+    with (
+        running_slurm_server(slurm, tmp_path) as server,
+        connect(url=server.url, environment={}) as paddock,
+    ):
+        upper = Upper(paddock, "direct", tmp_path)
+        # The command's parent is the worker, whose words say where it reads and writes.
+        upper.apply(wait=f"tr '\\0' ' ' < /proc/$PPID/cmdline > {tmp_path}/worker")
+        upper.put(2)
+        upper.finish(2)
+        assert f"--objects {s3_url} " in (tmp_path / "worker").read_text()
+        slurm.run("scancel", "--quiet", *tasks(slurm, upper.pool()))
 
 
 def test_a_time_limit_in_the_middle_costs_nothing(limited: Upper, slurm: RunningSlurm, folder: Path) -> None:

@@ -45,7 +45,7 @@ LOOK_SECONDS = 0.1
 CALL_SECONDS = 10.0
 """A call of a provisioner that is under way when the fleet is stopped is waited for so long."""
 REOPEN_SECONDS = 5.0
-"""How often an engine that can't be used is tried."""
+"""How often an engine that can't be used is tried, and one that takes no members of a pool for now."""
 FAULT_SECONDS = 30.0
 """After a fault of our own, which may come again with the next look."""
 UNNEEDED_SECONDS = 5.0
@@ -86,6 +86,9 @@ class _Pool:
     engine: _Engine
     needed_at: float
     token: _Token | None = None
+    refused: str = ""
+    """Why no member can be asked for until `next_start`."""
+    next_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +252,11 @@ class Fleet:
         members = self._members(engine, now)
         pools = [pool for pool in self._pools.values() if pool.engine is engine]
         for pool in pools:
-            pool.watched.trouble = engine.trouble
+            pool.watched.trouble = engine.trouble or (pool.refused if now < pool.next_start else "")
         if members is None:
             return
-        for name in {member.pool for member in members}:
+        # A system may list for minutes what has ended; that brings no pool back that nobody needs any more.
+        for name in {member.pool for member in members if member.state is not MemberState.ENDED}:
             self._pool(name, engine.name)
         for pool in [pool for pool in self._pools.values() if pool.engine is engine]:
             name = pool.watched.name
@@ -298,11 +302,12 @@ class Fleet:
             provisioner.cancel(decision.cancel)
         if decision.retire:
             self._ask(lambda: self._retire(pool.watched.agents(decision.retire)))
-        if decision.start:
+        if decision.start and now >= pool.next_start:
             template = PoolTemplate(need.name, need.spec, self._token(pool))
             try:
                 provisioner.start(template, decision.start)
-            except Unavailable:
+            except Unavailable as error:
+                pool.refused, pool.next_start = error.message, now + REOPEN_SECONDS
                 raise
             except PaddockError as error:
                 pool.watched.fail(error.message, not isinstance(error, InvalidInput), now)

@@ -31,6 +31,8 @@ _PASSING = re.compile(
 """Messages of failures that have nothing to do with what was asked for."""
 _LIMIT = re.compile(r"\b(QOS|Assoc)(Max|Min|Grp)\w+")
 """Beside it stands the same sentence for limits that pass and for those that don't."""
+_CLOSED = "partition not available"
+"""Of a partition that is drained or inactive; it may be open again in a minute."""
 _FIELD_OF = (
     (r"account", "slurm.account"),
     (r"partition", "slurm.partition"),
@@ -149,6 +151,8 @@ def _refusal(message: str) -> PaddockError:
     if limit is not None:
         why, passing = why_waiting(limit[0])
         return (Unavailable if passing else InvalidInput)(f"Slurm takes no workers: {why} (Slurm: {limit[0]})")
+    if _CLOSED in said:
+        return Unavailable(f"Slurm takes no workers: {why_waiting('PartitionInactive')[0]} (Slurm: {said})")
     if _PASSING.search(said):
         return _unreachable(message)
     field = next((field for pattern, field in _FIELD_OF if re.search(pattern, said, re.IGNORECASE)), "slurm")

@@ -46,8 +46,15 @@ class SlurmProvisioner:
     ) -> None:
         """environment: of Slurm's commands and, without what concerns the server alone, of members; None: this process's.
 
-        look_seconds: how old what `members` says may be, shortly after a change.
+        look_seconds: how old what `members` says may be, shortly after a change. InvalidInput: members are to read and write a store
+        that only the server has.
         """
+        self._direct = site.settings.slurm_direct
+        if self._direct and site.storage is None:
+            raise InvalidInput(
+                "PADDOCK_SLURM_DIRECT is set, but the home keeps its data on the server's own disk; unset it, or move the data to a"
+                " store that nodes reach (`paddock migrate`)"
+            )
         self._look_seconds = look_seconds
         self._monotonic = monotonic
         self._members: list[Member] = []
@@ -87,7 +94,7 @@ class SlurmProvisioner:
     def start(self, template: PoolTemplate, count: int) -> None:
         self._expect_change()
         self._make_folder()
-        text = script(template, url=self._url, command=self._command)
+        text = script(template, url=self._url, command=self._command, direct=self._direct)
         name = self._prefix + template.name
         for first in range(0, count, ARRAY_TASKS_MAX):
             size = min(ARRAY_TASKS_MAX, count - first)

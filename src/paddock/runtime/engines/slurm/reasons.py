@@ -82,13 +82,13 @@ _ENDS: Mapping[str, str] = {
     "BOOT_FAIL": "its node{nodes} could not be booted; another is started",
     "LAUNCH_FAILED": "it could not be launched on its node{nodes}; another is started",
     "NODE_FAIL": "its node{nodes} failed; its datums run again elsewhere",
-    "PREEMPTED": "a job of higher priority took its place{nodes}; its datums run again",
+    "PREEMPTED": "a job of higher priority took its place{where}; its datums run again",
     "REVOKED": "another cluster of the federation took it",
     "CANCELLED": "somebody cancelled it (scancel); its datums run again",
     "DEADLINE": "its deadline came before its end; remove --deadline from slurm.options",
     "TIMEOUT": "its time limit ({limit}) came before its datum ended, which runs again; raise slurm.time_limit or"
     " slurm.drain_time if that repeats",
-    "OUT_OF_MEMORY": "it took more memory than it had asked for{nodes}; raise resource_requests.memory",
+    "OUT_OF_MEMORY": "it took more memory than it had asked for{where}; raise resource_requests.memory",
 }  # fmt: skip
 
 
@@ -113,14 +113,15 @@ def end_of(state: str, facts: Mapping[str, str], output: str | None) -> Standing
         return Standing(MemberState.ENDED)
     nodes = facts.get("NodeList", "")
     nodes = f" {nodes}" if nodes not in ("", "(null)") else ""
+    where = f" on{nodes}" if nodes else ""
     found = _ENDS.get(state)
     if found is None:
-        return _failure(facts, nodes, output)
-    why = found.format(nodes=nodes, limit=facts.get("TimeLimit", "of its partition"))
+        return _failure(facts, where, output)
+    why = found.format(nodes=nodes, where=where, limit=facts.get("TimeLimit", "of its partition"))
     return Standing(MemberState.ENDED, f"{why} (Slurm: {state})", state not in ("OUT_OF_MEMORY", "DEADLINE"))
 
 
-def _failure(facts: Mapping[str, str], nodes: str, output: str | None) -> Standing:
+def _failure(facts: Mapping[str, str], where: str, output: str | None) -> Standing:
     """Its command failed, or could not be run at all."""
     why, passing = why_waiting(facts.get("Reason", ""))
     if not passing:
@@ -131,7 +132,7 @@ def _failure(facts: Mapping[str, str], nodes: str, output: str | None) -> Standi
         said = "; its output is not here, so see whether nodes share the folder that PADDOCK_SLURM_FOLDER names"
     else:
         said = f": {output}" if output else " and printed nothing"
-    return Standing(MemberState.ENDED, f"the worker{' on' if nodes else ''}{nodes} {how}{said} (Slurm: FAILED)")
+    return Standing(MemberState.ENDED, f"the worker{where} {how}{said} (Slurm: FAILED)")
 
 
 def why_waiting(reason: str) -> tuple[str, bool]:

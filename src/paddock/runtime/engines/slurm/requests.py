@@ -49,10 +49,14 @@ def submission(template: PoolTemplate, count: int, *, job_name: str, folder: Pat
     return [*words, *options.options]
 
 
-def script(template: PoolTemplate, *, url: str, command: Sequence[str]) -> str:
-    """What a task runs. The worker takes the place of the shell, so that Slurm's signals reach it. command: starts `paddock`."""
+def script(template: PoolTemplate, *, url: str, command: Sequence[str], direct: bool = False) -> str:
+    """What a task runs. The worker takes the place of the shell, so that Slurm's signals reach it. command: starts `paddock`.
+
+    direct: it reads and writes the home's store itself.
+    """
     options = template.spec.slurm or SlurmOptions()
     words = [*command, "--url", url, "worker", "--slots", "1", "--patience", MEMBER_PATIENCE]
+    words += ["--direct"] if direct else []
     words += _container(template.spec, options)
     name = f'--name "{MEMBER_PREFIX}${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"'
     return "\n".join(["#!/bin/bash", *options.setup, f"exec {shlex.join(words)} {name}", ""])
