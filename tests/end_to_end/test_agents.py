@@ -212,6 +212,19 @@ def test_a_worker_without_a_valid_token_is_refused_and_told_why(
     assert command("worker", "--token-file", tmp_path / "missing").code != 0
 
 
+def test_a_worker_that_could_not_run_a_datum_does_not_join(
+    server: RunningServer, remote: Paddock, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    token = remote.pools.create_token("default").secret
+    for options, code, said in (
+        (["--scratch", str(tmp_path / "missing")], 3, "name a folder to write to with --scratch"),
+        (["--direct"], 3, "leave --direct out"),
+    ):
+        with running_agent(server.url, token, tmp_path, options=options) as agent:
+            assert agent.wait(60) == code
+        assert said in capfd.readouterr().err
+
+
 def test_a_worker_that_dies_while_it_sends_leaves_no_traceback(
     home_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import closing
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
 
 from paddock.catalog.copying import TABLES
 from paddock.catalog.database import SCHEMA_VERSION, Catalog
 from paddock.client.connection import connect
-from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.errors import Conflict, Corrupt, InvalidInput, NotFound, PaddockError, Unavailable
 from paddock.model.records import JobState
 from paddock.testing.postgres import RunningPostgres
 from paddock.testing.servers import running_agent, running_server
@@ -74,6 +76,52 @@ def test_a_server_without_its_catalog_is_healthy_and_not_ready(postgres: Running
         assert server.process.poll() is None
 
 
+def test_a_worker_that_does_not_reach_the_store_does_not_join(
+    postgres: RunningPostgres, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    with (
+        running_server(None, workers=0, catalog=postgres.create("direct"), storage=store.as_uri()) as server,
+        connect(url=server.url, environment={}) as remote,
+    ):
+        token = remote.pools.create_token("default").secret
+        store.rename(tmp_path / "elsewhere")  # as on a host that has not mounted it
+        with running_agent(server.url, token, tmp_path, options=["--direct"]) as agent:
+            assert agent.wait(LIMIT_SECONDS) == Conflict.exit_code
+        assert "--direct: " in capfd.readouterr().err
+
+
+def test_a_server_outlives_a_catalog_that_refuses_it(postgres: RunningPostgres, tmp_path: Path) -> None:
+    catalog = postgres.create("refuses")
+    with psycopg.connect(postgres.url(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE refused LOGIN")
+        admin.execute("GRANT CREATE ON DATABASE refuses TO refused")
+        admin.execute("ALTER DATABASE refuses OWNER TO refused")
+        log = tmp_path / "log"
+        user = catalog.replace(f"user={postgres.user}", "user=refused")
+        with (
+            log.open("wb") as stream,
+            running_server(None, workers=0, catalog=user, storage=(tmp_path / "store").as_uri(), log=stream) as server,
+            connect(url=server.url, environment={}) as remote,
+        ):
+            wait_for(log, "this server schedules now")
+            admin.execute("ALTER ROLE refused NOLOGIN")
+            postgres.cut("refuses")
+            wait_for(log, "this server can't schedule.*not permitted to log in")
+            with pytest.raises(PaddockError, match="not permitted to log in"):
+                remote.repos.list()
+            admin.execute("ALTER ROLE refused LOGIN")
+            wait_for(log, "(this server schedules now[^§]*){2}")
+            assert remote.repos.list() == ()
+
+
+def wait_for(log: Path, pattern: str) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not re.search(pattern, log.read_text()):
+        assert time.monotonic() < deadline, f"{pattern} does not come:\n{log.read_text()}"
+        time.sleep(0.05)
+
+
 def test_a_new_home_needs_a_place_for_its_data_and_keeps_it(postgres: RunningPostgres, tmp_path: Path) -> None:
     catalog = postgres.create("new_home")
     with pytest.raises(NotFound, match="--storage"):
@@ -96,6 +144,12 @@ def test_wrong_places_are_named(postgres: RunningPostgres, tmp_path: Path) -> No
         connect(catalog=postgres.url("no_such_database"), storage=storage, environment={})
     with pytest.raises(Unavailable, match="can't be reached"):
         connect(catalog="postgresql://user:secret@127.0.0.1:1/db", storage=storage, environment={})
+    for mark in "@/?#%":
+        with pytest.raises(
+            InvalidInput, match=r"user@127\.0\.0\.1:1/db can't be told apart from its password"
+        ) as caught:
+            connect(catalog=f"postgresql://user:open{mark}secret@127.0.0.1:1/db", storage=storage, environment={})
+        assert not {"open", "secret"} & set(re.findall(r"\w+", str(caught.value)))
     with pytest.raises(InvalidInput, match="unset one of them"):
         connect(environment={"PADDOCK_CATALOG": postgres.url(), "PADDOCK_HOME": str(tmp_path)})
 
@@ -132,9 +186,11 @@ def test_a_home_moves_with_all_that_it_knows(postgres: RunningPostgres, tmp_path
     catalog = postgres.create("moved")
     first = next(file for file in (home / "objects" / "packs").rglob("*") if file.is_file())
     kept = first.read_bytes()
-    first.unlink()
-    with pytest.raises(NotFound, match="packs/"):
-        migrate(home, catalog, storage=storage)
+    first.chmod(0o600)
+    for damaged in (kept[:60] + bytes([kept[60] ^ 1]) + kept[61:], kept[: len(kept) // 2], None):
+        first.unlink() if damaged is None else first.write_bytes(damaged)
+        with pytest.raises(Corrupt, match=r"was not moved.*fsck --data"):
+            migrate(home, catalog, storage=storage)
     with pytest.raises(NotFound, match="--storage"):
         connect(catalog=catalog, environment={})
     first.write_bytes(kept)
@@ -151,11 +207,22 @@ def test_a_home_moves_with_all_that_it_knows(postgres: RunningPostgres, tmp_path
         migrate(home, catalog, storage=storage)
 
 
+def test_a_home_moves_to_no_database_of_another_program(postgres: RunningPostgres, tmp_path: Path) -> None:
+    connect(tmp_path / "home", environment={}).close()
+    catalog, storage = postgres.create("foreign"), (tmp_path / "store").as_uri()
+    with psycopg.connect(catalog) as connection:
+        connection.execute("CREATE TABLE commits (x int)")
+    with pytest.raises(Conflict, match=r"tables of another program \(commits\)"):
+        migrate(tmp_path / "home", catalog, storage=storage)
+    with pytest.raises(InvalidInput, match="no PostgreSQL URL"):
+        migrate(tmp_path / "home", "host=db password=hidden", storage=storage)
+
+
 def test_every_table_is_copied_or_the_places_own(tmp_path: Path) -> None:
     Catalog.open(tmp_path / "catalog.db").close()
     with closing(Catalog.open(tmp_path / "catalog.db")) as catalog, catalog.read() as tx:
         found = {row[0] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert found == {*TABLES, "schema_versions", "scheduler", "home", "pools"}
+    assert found == {*TABLES, "schema_versions", "scheduler", "home", "pools", "permit_secret"}
 
 
 def test_a_home_outlives_a_restart_of_its_sessions(postgres: RunningPostgres, tmp_path: Path) -> None:

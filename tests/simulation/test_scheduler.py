@@ -10,11 +10,16 @@ from random import Random
 
 import pytest
 
+from paddock.client.embedded import EmbeddedPaddock
+from paddock.model.errors import Unavailable
+from paddock.model.records import JobState
+from paddock.runtime import job_steps
 from paddock.runtime import scheduler as scheduler_module
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.dispatch import Dispatch, Lease
 from paddock.runtime.protocol import BatchReport
-from paddock.testing.simulation import Clock, SimulatedEngine
+from paddock.testing import simulation
+from paddock.testing.simulation import NO_FAULTS, Clock, Faults, SimulatedEngine
 from paddock.testing.simulation_run import simulate
 from paddock.versions.home import Home
 
@@ -65,7 +70,7 @@ def test_canary_results_are_accepted_twice(folder: Path, monkeypatch: pytest.Mon
     def accept_all(dispatch: Dispatch, lease: str, datums: Sequence[int]) -> list[int]:
         return list(datums)
 
-    def unfiltered(active: ActiveJob, lease: Lease, report: BatchReport) -> BatchReport:
+    def unfiltered(active: ActiveJob, lease: Lease, report: BatchReport, *, but_unavailable: bool) -> BatchReport:
         return report
 
     monkeypatch.setattr(Dispatch, "acceptable", accept_all)
@@ -82,3 +87,54 @@ def test_a_server_has_its_workers_before_there_is_work(folder: Path) -> None:
         assert len(engine.workers()) == 0
         scheduler.start_workers()
         assert len(engine.workers()) == 3
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_jobs_wait_for_a_store_that_is_away(remote: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "LOST_REPORTS", 10**6)
+    storage = (folder / "store").as_uri() if remote else None
+    clock = Clock()
+    with Home.open(folder / "home", create=True, storage=storage, clock=clock) as home:
+        paddock = EmbeddedPaddock(home)
+        paddock.repos.create("data")
+        for name in ("each", "again"):
+            node = {"pfs": {"repo": "data" if name == "each" else "each", "glob": "/*"}}
+            paddock.pipelines.apply(
+                {"pipeline": {"name": name}, "transform": {"cmd": ["simulated"]}, "input": node, "flow": False}
+            )
+        paddock.commits.start("data@main")
+        for number in range(6):
+            paddock.files.put(f"data@main:/f{number}", b"%d" % number)
+        paddock.commits.finish("data@main")
+        engine = SimulatedEngine(home, clock, Random(0), datum_seconds=lambda _: 1.0)
+        scheduler = scheduler_module.Scheduler(home, engine, workers=2, monotonic=clock, now=clock)
+
+        def pass_time(seconds: float) -> None:
+            end = clock() + seconds
+            while clock() < end:
+                scheduler.run_once(1.0)
+
+        engine.faults = Faults(lose=1.0)
+        pass_time(300)
+        job = paddock.jobs.inspect("each@head")
+        if not remote:
+            assert (job.state, job.reason) == (JobState.FAILURE, "results could not be stored: simulated")
+            return
+        assert (job.state, job.datums.failed) == (JobState.RUNNING, 0)
+        assert job.reason == "the object store is away, and is tried again: simulated"
+        # After 2, 4, 8 … 60 seconds, by both workers.
+        assert len([each for each in engine.trace if each[1] == "batch"]) < 40
+        engine.faults = NO_FAULTS
+        with monkeypatch.context() as broken:
+            # It comes back for the workers, and not yet for what ends a job.
+            broken.setattr(job_steps, "_output_tree", unavailable)
+            pass_time(200)
+            assert "simulated by the test" in paddock.jobs.inspect("each@head").reason
+        pass_time(100)
+        ended = [paddock.jobs.inspect(f"{name}@head") for name in ("each", "again")]
+        assert [(job.state, job.reason, job.datums.total) for job in ended] == [(JobState.SUCCESS, "", 6)] * 2
+        assert sum(job.datums.run for job in ended) == 12
+
+
+def unavailable(*_: object) -> None:
+    raise Unavailable("simulated by the test")

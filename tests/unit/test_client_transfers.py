@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 
@@ -21,7 +23,16 @@ from paddock.client.mapping import map_names
 from paddock.client.pieces import PieceReader
 from paddock.client.transport import Transport, path_of
 from paddock.model.addresses import check_name
-from paddock.model.errors import Conflict, InvalidInput, NotFound
+from paddock.model.errors import (
+    Bug,
+    Conflict,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    PaddockError,
+    PermissionDenied,
+    Unavailable,
+)
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -45,6 +56,40 @@ def test_path_parts_are_escaped_whole() -> None:
 def test_what_is_no_url_is_said(url: str) -> None:
     with pytest.raises(InvalidInput, match="URL"):
         Transport(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (200, Bug, "is it a Paddock server"),
+        (301, InvalidInput, "to https://paddock.example/lab; write that in --url"),
+        (401, PermissionDenied, "before the server refuses access"),
+        (404, NotFound, "no Paddock server there"),
+        (413, LimitExceeded, "client_max_body_size"),
+        (502, Unavailable, "does not reach the server"),
+    ],
+)
+def test_what_others_answer_is_never_taken_for_an_answer(status: int, kind: type[PaddockError], said: str) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", f"https://paddock.example/lab{self.path}")
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with (
+            connect(url=f"http://127.0.0.1:{server.server_port}", environment={}) as remote,
+            pytest.raises(kind, match=said),
+        ):
+            remote.repos.delete("data")
+        server.shutdown()
 
 
 def test_the_environment_chooses_the_way(tmp_path: Path) -> None:

@@ -435,9 +435,26 @@ CASES: list[tuple[dict[str, Any], MemberState, str, bool]] = [
         True,
     ),
     (
-        status("Running", user=RUNNING, worker=RUNNING, conditions={"Ready": ("False", "NodeNotReady", "")}),
+        status(
+            "Running",
+            user=RUNNING,
+            worker=RUNNING,
+            # As the node controller leaves it: it takes Ready back, and gives no reason.
+            conditions={"Ready": ("False", "", ""), "ContainersReady": ("True", "", "")},
+        ),
         MemberState.STARTED,
         "node node-1 does not answer; what ran there goes to other workers",
+        True,
+    ),
+    (
+        status(
+            "Running",
+            user=RUNNING,
+            worker=RUNNING,
+            conditions={"Ready": ("False", "ReadinessGatesNotReady", "a gate"), "ContainersReady": ("True", "", "")},
+        ),
+        MemberState.STARTED,
+        "",
         True,
     ),
     (

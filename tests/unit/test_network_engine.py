@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.errors import Conflict, InvalidInput, NotFound, PermissionDenied, Unavailable
 from paddock.runtime.engines.engine import WorkerGone, WorkerMessage
 from paddock.runtime.engines.exchange_format import read_down, read_up, write_down, write_up
 from paddock.runtime.engines.network import (
@@ -139,8 +139,12 @@ def test_a_silent_agent_is_lost_with_its_workers_and_has_to_join_again() -> None
 def test_a_token_of_another_pool_is_no_way_to_an_agent() -> None:
     engine = NetworkEngine()
     agent = engine.join(pool="p", host="alder")
-    with pytest.raises(NotFound):
-        engine.exchange(agent, pool="q", received=0, messages=())
+    with pytest.raises(PermissionDenied, match="another pool than q"):
+        engine.exchange(agent, pool="q", received=0, messages=(say(0, READY),))
+    with pytest.raises(PermissionDenied, match="another pool than q"):
+        engine.leave(agent, "it is told to", pool="q")
+    assert [each.id for each in engine.agents()] == [agent]
+    assert engine.poll(0) == ()
     engine.stop()
 
 

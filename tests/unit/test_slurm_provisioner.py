@@ -312,3 +312,24 @@ def test_the_controller_is_asked_seldom_while_nothing_changes(tmp_path: Path) ->
     assert looks(30) == 3
     provisioner.cancel(["slurm-7_0"])
     assert looks(5) == 5
+
+
+def test_a_worker_that_fetches_its_image_is_no_failed_start(tmp_path: Path) -> None:
+    commands_of(tmp_path, "echo '7_0|RUNNING|n1|n1|paddock-0123456789ab-slurm-a|'")
+    settings = Settings(slurm_folder=str(tmp_path))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    provisioner = SlurmProvisioner(
+        Site("0123456789ab", "http://host", None, settings), environment=environment, look_seconds=0
+    )
+
+    def state_after(output: str) -> tuple[MemberState, str]:
+        (tmp_path / "7_0.log").write_text(output)
+        (member,) = provisioner.members()
+        return member.state, member.reason
+
+    assert state_after("loading modules\n") == (MemberState.STARTED, "")
+    fetching = "its worker is fetching image docker://a:1, which may take minutes (Slurm: RUNNING)"
+    assert state_after("loading modules\nfetching image docker://a:1\n") == (MemberState.WAITING, fetching)
+    assert state_after("fetching image docker://a:1\nworking for http://host\n") == (MemberState.STARTED, "")
+    # After that its output is of no interest.
+    assert state_after("fetching image docker://a:1\n") == (MemberState.STARTED, "")

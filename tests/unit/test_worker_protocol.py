@@ -24,6 +24,7 @@ from paddock.runtime.protocol import (
     Heartbeat,
     InputTask,
     Message,
+    Permit,
     Ready,
     Stop,
     TransformTask,
@@ -103,7 +104,13 @@ reports = st.builds(
     texts,
 )
 batches = st.builds(
-    BatchTask, texts, ids.map(CommitId), ids.map(CommitId), texts, st.lists(datums, max_size=3).map(tuple)
+    BatchTask,
+    texts,
+    ids.map(CommitId),
+    ids.map(CommitId),
+    texts,
+    st.lists(datums, max_size=3).map(tuple),
+    permits=st.lists(st.builds(Permit, ids.map(PackId), texts), max_size=3).map(tuple),
 )
 plain = st.one_of(
     st.builds(Cancel, texts),

@@ -1,4 +1,4 @@
-"""Agents of workers on other hosts: joining and leaving, and objects for those without a store. What they exchange: `exchanges`."""
+"""Agents of workers on other hosts: joining and leaving, and packs for those without a store. What they exchange: `exchanges`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, Field
 
-from paddock.model.errors import InvalidInput, LimitExceeded, PermissionDenied, Unavailable
+from paddock.model.errors import Conflict, InvalidInput, LimitExceeded, PermissionDenied, Unavailable
+from paddock.model.ids import PackId
+from paddock.model.version import VERSION
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.cluster import Cluster
 from paddock.runtime.engines.network import NetworkEngine
+from paddock.runtime.protocol import PROTOCOL_VERSION
 
 OBJECT_MEDIA_TYPE = "application/octet-stream"
 OBJECT_BYTES_MAX = 1 << 30
 READ_BYTES_MAX = 256 << 20
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
-_KEY = re.compile(r"packs/[0-9a-f]{2}/[0-9a-f]{32}")
+_KEY = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{30})")
 
 router = APIRouter(tags=["agents"])
 
@@ -29,6 +32,7 @@ class AgentBody(BaseModel):
     memory_bytes: float = Field(gt=0)
     disk_bytes: float = Field(ge=0)
     gpus: tuple[str, ...] = ()
+    protocol: int = Field(default=0, description="Version of the worker protocol that it speaks")
 
 
 class Joined(BaseModel):
@@ -36,6 +40,7 @@ class Joined(BaseModel):
     home: str
     chunking: dict[str, int]
     storage: str | None = Field(description="Where the bulk data lies, for workers that reach it; no credentials")
+    protocol: int = Field(description="Version of the worker protocol that the server speaks")
 
 
 class SchedulerPlace(BaseModel):
@@ -86,9 +91,20 @@ def scheduler(cluster: InCluster) -> SchedulerPlace:
 
 @router.post("/agents", summary="Join with workers")
 def join(body: AgentBody, cluster: InCluster, pool: Pool) -> Joined:
+    if body.protocol != PROTOCOL_VERSION:
+        raise Conflict(
+            f"the worker on {body.host} speaks version {body.protocol} of the worker protocol, this server version {PROTOCOL_VERSION};"
+            f" install Paddock {VERSION} there, and start it again"
+        )
     capacity = Capacity(body.cpus, body.memory_bytes, body.disk_bytes, body.gpus)
     agent = engine_of(cluster).join(pool=pool, host=body.host, capacity=capacity)
-    return Joined(agent=agent, home=cluster.home_id, chunking=dict(cluster.chunking), storage=cluster.storage)
+    return Joined(
+        agent=agent,
+        home=cluster.home_id,
+        chunking=dict(cluster.chunking),
+        storage=cluster.storage,
+        protocol=PROTOCOL_VERSION,
+    )
 
 
 @router.delete("/agents/{agent}", status_code=204, summary="Leave; unfinished batches go to others")
@@ -100,32 +116,31 @@ def leave(agent: str, cluster: InCluster, pool: Pool) -> None:
 
 
 @router.get(
-    "/objects/{key:path}", summary="Bytes of a stored object, for workers without a store", response_class=Response
+    "/objects/{key:path}",
+    summary="A range of a pack that a batch has given, for workers without a store",
+    response_class=Response,
 )
-def read_object(key: str, cluster: InCluster, pool: Pool, range: Annotated[str | None, Header()] = None) -> Response:
-    _check_key(key)
-    if range is None:
-        return Response(cluster.objects.read(key), media_type=OBJECT_MEDIA_TYPE)
-    found = _RANGE.fullmatch(range)
+def read_object(
+    key: str,
+    cluster: InCluster,
+    pool: Pool,
+    range: Annotated[str | None, Header()] = None,
+    paddock_permit: Annotated[str | None, Header(description="As it came with the batch")] = None,
+) -> Response:
+    pack = _pack_of(key)
+    found = _RANGE.fullmatch(range or "")
     if found is None:
         raise InvalidInput(f"range {range!r} is not understood; write bytes=FIRST-LAST")
     first, last = int(found[1]), int(found[2])
     if last < first or last - first >= READ_BYTES_MAX:
         raise InvalidInput(f"range {range!r} is empty or longer than {READ_BYTES_MAX} bytes; ask for less at once")
-    return Response(
-        cluster.objects.read_range(key, first, last - first + 1), status_code=206, media_type=OBJECT_MEDIA_TYPE
-    )
+    data = cluster.read_for(pool, pack, first, last + 1, permit=paddock_permit)
+    return Response(data, status_code=206, media_type=OBJECT_MEDIA_TYPE)
 
 
-@router.head("/objects/{key:path}", summary="Whether an object is there", response_class=Response)
-def has_object(key: str, cluster: InCluster, pool: Pool) -> Response:
-    _check_key(key)
-    return Response(headers={"X-Object-Bytes": str(cluster.objects.info(key).size)})
-
-
-@router.put("/objects/{key:path}", status_code=201, summary="Store an object, for workers without a store")
+@router.put("/objects/{key:path}", status_code=201, summary="Store a new pack, for workers without a store")
 async def write_object(key: str, request: Request, cluster: InCluster, pool: Pool) -> None:
-    _check_key(key)
+    _pack_of(key)
     expected = int(request.headers.get("content-length", "-1"))
     writer = await asyncio.to_thread(cluster.objects.create, key)
     written = 0
@@ -143,6 +158,8 @@ async def write_object(key: str, request: Request, cluster: InCluster, pool: Poo
         raise
 
 
-def _check_key(key: str) -> None:
-    if _KEY.fullmatch(key) is None:
-        raise InvalidInput(f"{key!r} names no object that workers may see; packs are packs/XX/ID")
+def _pack_of(key: str) -> PackId:
+    found = _KEY.fullmatch(key)
+    if found is None:
+        raise PermissionDenied(f"{key!r} names no object that workers may see; packs are packs/XX/ID")
+    return PackId(found[2])

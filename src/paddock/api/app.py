@@ -29,6 +29,7 @@ from paddock.api.dependencies import Services
 from paddock.api.exchanges import ExchangeDesk, Exchanges
 from paddock.api.origin import OriginGuard
 from paddock.api.problems import ProblemDocument, add_error_handlers
+from paddock.api.worker_tokens import WorkerTokenGuard
 from paddock.model.records import DEFAULT_PROJECT
 from paddock.model.services import Paddock
 from paddock.model.version import VERSION
@@ -106,6 +107,9 @@ def create_app(
     for router in routers:
         app.include_router(router, prefix=API_ROOT)
     add_error_handlers(app)
+    app.add_middleware(
+        WorkerTokenGuard, root=API_ROOT
+    )  # within the next, whose requests are too many to be looked at twice
     app.add_middleware(Exchanges, desk=app.state.exchanges)
     app.add_middleware(OriginGuard, hosts=hosts)
     return app

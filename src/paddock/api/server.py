@@ -112,6 +112,7 @@ def serve(
     gc.set_threshold(GC_OBJECTS, 20, 50)
     config = uvicorn.Config(
         app,
+        log_config=None,
         http=ExchangeConnection,
         log_level="warning",
         access_log=False,

@@ -245,5 +245,12 @@ def uses_of_results(
     return int(jobs), int(total), int(run), int(reused), int(found), int(carried)
 
 
+def set_of_unfinished(tx: Transaction, job_id: int) -> str | None:
+    """The commit set of a job that is in no final state; None for another, or for none."""
+    marks = ", ".join("?" * len(FINAL_STATES))
+    row: Any = tx.one(f"SELECT set_id FROM jobs WHERE id = ? AND state NOT IN ({marks})", (job_id, *FINAL_STATES))
+    return None if row is None else str(row[0])
+
+
 def exists(tx: Transaction, job_id: int) -> bool:
     return tx.one("SELECT 1 FROM jobs WHERE id = ?", (job_id,)) is not None

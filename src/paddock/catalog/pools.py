@@ -67,6 +67,16 @@ def delete_tokens_of(tx: Transaction, pool: str) -> None:
     tx.execute("DELETE FROM pool_tokens WHERE pool = ?", (pool,))
 
 
+def permit_secret(tx: Transaction) -> str | None:
+    """The key of permits, in hex, once a server has made it."""
+    row: Any = tx.one("SELECT secret FROM permit_secret WHERE id = 1")
+    return None if row is None else str(row[0])
+
+
+def set_permit_secret(tx: Transaction, secret: str, *, created: float) -> None:
+    tx.execute("INSERT INTO permit_secret (id, secret, created) VALUES (1, ?, ?)", (secret, created))
+
+
 def pools(tx: Transaction) -> list[PoolRow]:
     """By name."""
     rows: list[Any] = tx.all(f"{_SELECT_POOL} ORDER BY name")

@@ -13,7 +13,6 @@ import hashlib
 import re
 import select
 import threading
-import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
@@ -45,6 +44,7 @@ KEEPALIVE = {"idle": 5, "interval": 2, "count": 3}
 
 _USE = 0
 """The place among the pins, whose generations begin with 1, of the lock on having a home open."""
+_SCHEMES = ("postgresql://", "postgres://")
 _PARTS = re.compile(r"'(?:[^']|'')*'|\?")
 _TEXT = re.compile(r"\bTEXT\b")
 _VALUES = re.compile(r"^(INSERT INTO .*?) VALUES \([?, ]+\)(.*)$", re.DOTALL)
@@ -68,8 +68,10 @@ class PostgresEngine:
     """A database, or one schema of it (`?options=-csearch_path=NAME`), by URL. Implements `dialect.Engine`."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        """InvalidInput: it is no such URL."""
         self._name = _without_password(url)
+        _check_url(url, self._name)
+        self._url = url
         self._schema: str | None = None
         self.locks = AdvisoryLocks(self)
 
@@ -125,7 +127,16 @@ class PostgresEngine:
         return PostgresConnection(raw, self)
 
     def prepare(self) -> None:
-        """Nothing: a new database needs no settings of its own."""
+        """Conflict: there are tables of others, which ours would mix with."""
+        with contextlib.closing(self.connect()) as connection:
+            found = connection.rows(
+                "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY 1 LIMIT 1"
+            )
+        if found:
+            raise Conflict(
+                f"catalog {self._name} has tables of another program ({found[0][0]!s}); give Paddock a database of its own, or a"
+                " schema of its own (?options=-csearch_path%3DNAME)"
+            )
 
     def close(self) -> None:
         self.locks.close()
@@ -509,10 +520,27 @@ def _number(text: str, bits: int) -> int:
 
 
 def _without_password(url: str) -> str:
-    parts = urllib.parse.urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    user = f"{parts.username}@" if parts.username else ""
-    return urllib.parse.urlunsplit((parts.scheme, user + host, parts.path, "", ""))
+    """What people call a catalog. Whatever stands before the last `@` but the user is left out, however it is written."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "(no URL)"
+    before, _, place = rest.rpartition("@")
+    user = before.partition(":")[0]
+    return f"{scheme}://{user}{'@' if user else ''}{re.split('[?#]', place)[0]}"
+
+
+def _check_url(url: str, name: str) -> None:
+    """InvalidInput where libpq would cut the URL elsewhere than who wrote it: its messages would show parts of the password."""
+    if not url.startswith(_SCHEMES):
+        raise InvalidInput(f"catalog {name} is no PostgreSQL URL; write postgresql://USER@HOST/DATABASE")
+    rest = url.partition("://")[2]
+    authority, path = re.match(r"([^/?#]*)([^?]*)", rest).groups()  # type: ignore[union-attr]
+    cut = authority.count("@") > 1 or "@" in path or "#" in path or ("@" not in authority and "@" in rest)
+    if cut or re.search(r"%(?![0-9A-Fa-f]{2})", url):
+        raise InvalidInput(
+            f"catalog {name} can't be told apart from its password: write @ / ? # % in it as %40 %2F %3F %23 %25, or leave it out and "
+            "give it in PGPASSWORD or ~/.pgpass"
+        )
 
 
 @contextlib.contextmanager
@@ -543,6 +571,11 @@ def _translate(error: psycopg.Error, name: str) -> PaddockError:
             return NotFound(f"catalog {name} does not exist ({said}); make the database with createdb")
         case errors.ReadOnlySqlTransaction():
             return Conflict(f"catalog {name} is read-only ({said}); name its primary server")
+        case psycopg.OperationalError() if "too many" in said or "connection slots" in said:
+            return Unavailable(
+                f"catalog {name} has no connection left ({said}); end what is not needed, or raise max_connections there (some 40 a"
+                " server) or the user's limit, and try again"
+            )
         case psycopg.OperationalError() if "does not exist" in said:
             # While connecting there is no code to go by.
             return NotFound(f"catalog {name} does not exist ({said}); make the database with createdb")

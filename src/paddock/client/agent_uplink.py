@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 from paddock.client.transport import Transport, path_of
 from paddock.model.dataclass import dataclass
-from paddock.model.errors import NotFound, Unavailable
+from paddock.model.errors import Conflict, NotFound, Unavailable
 from paddock.runtime.capacity import Capacity
 from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_down, write_up
 from paddock.runtime.engines.network import POLL_SECONDS, Answer, FromWorker
+from paddock.runtime.protocol import PROTOCOL_VERSION
 
 SEND_TIMEOUT_SECONDS = 10.0
 
@@ -31,6 +32,8 @@ class Terms:
     home: str
     chunking: dict[str, int]
     storage: str | None
+    protocol: int = 0
+    """Version of the worker protocol that the server speaks."""
 
 
 class HttpUplink:
@@ -48,9 +51,13 @@ class HttpUplink:
     def terms(self) -> Terms:
         """Join and say on what terms; the first call of an agent, before it has workers."""
         transport = self._find()
-        terms: Terms = transport.request(
-            Terms, "POST", path_of("agents"), body={"host": self._host, **dataclasses.asdict(self._capacity)}
-        )
+        body = {"host": self._host, **dataclasses.asdict(self._capacity), "protocol": PROTOCOL_VERSION}
+        terms: Terms = transport.request(Terms, "POST", path_of("agents"), body=body)
+        if terms.protocol != PROTOCOL_VERSION:
+            raise Conflict(
+                f"the server at {transport.url} speaks version {terms.protocol} of the worker protocol, this worker version"
+                f" {PROTOCOL_VERSION}; install the server's version of Paddock here"
+            )
         return terms
 
     def join(self) -> str:

@@ -274,12 +274,14 @@ def _store_url(text: str) -> str:
     return str(url)
 
 
-def migrate_home(source: Path, catalog: str, *, storage: str) -> MigrationReport:
+def migrate_home(
+    source: Path, catalog: str, *, storage: str, on_pack: Callable[[int, int], None] | None = None
+) -> MigrationReport:
     """Move a home from a folder to a catalog server; see `versions.migrate.migrate`."""
     with _postgres_package():
         from paddock.versions.migrate import migrate
 
-    return migrate(source, catalog, storage=_store_url(storage))
+    return migrate(source, catalog, storage=_store_url(storage), on_pack=on_pack)
 
 
 @contextmanager

@@ -12,7 +12,17 @@ from urllib.parse import quote
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from paddock.model.errors import Bug, InvalidInput, PaddockError, Problem, Unavailable, error_of_code
+from paddock.model.errors import (
+    Bug,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    PaddockError,
+    PermissionDenied,
+    Problem,
+    Unavailable,
+    error_of_code,
+)
 
 API_ROOT = "/api/v1"
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -107,8 +117,7 @@ class Transport:
                 headers=headers,
                 timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS) if patient else self._client.timeout,
             )
-        if response.is_error:
-            raise self._error(response)
+        self._check(response)
         return response.content
 
     def post(
@@ -123,8 +132,7 @@ class Transport:
                 headers={"Content-Type": content_type},
                 timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
             )
-        if response.is_error:
-            raise self._error(response)
+        self._check(response)
         return response.content
 
     def build(self, kind: Any, data: bytes) -> Any:
@@ -152,9 +160,9 @@ class Transport:
         """As `stream`, with the headers of the answer."""
         request = self._client.stream(method, path, params=_query(parameters), content=content)
         with self._translated(), request as response:
-            if response.is_error:
+            if not response.is_success:
                 response.read()
-                raise self._error(response)
+            self._check(response)
             yield response.headers, response.iter_bytes()
 
     def bytes(self, path: str, *, parameters: Parameters | None = None) -> Iterator[bytes]:
@@ -175,19 +183,47 @@ class Transport:
         try:
             yield
         except httpx2.ConnectError as error:
-            raise Unavailable(
-                f"no server answers at {self.url} ({error}); start one with `paddock up`, or mend --url"
-            ) from None
+            advice = "start one with `paddock up`, or mend --url"
+            if "WRONG_VERSION_NUMBER" in str(error):
+                advice = "it speaks plain HTTP: write http:// in --url"
+            raise Unavailable(f"no server answers at {self.url} ({error}); {advice}") from None
         except httpx2.TimeoutException as error:
             raise Unavailable(f"the server at {self.url} did not answer in time ({error}); try again") from None
         except httpx2.TransportError as error:
             raise Unavailable(f"the connection to {self.url} broke ({error}); try again") from None
 
+    def _check(self, response: httpx2.Response) -> None:
+        """Raise what an answer says went wrong. A page is never an answer of ours, whatever its status says was done."""
+        page = response.headers.get("content-type", "").startswith("text/html")
+        if not response.is_success or page:
+            raise self._error(response)
+
     def _error(self, response: httpx2.Response) -> PaddockError:
         try:
             return error_of(response.json())
         except (ValueError, KeyError, TypeError):
-            return Bug(f"{self.url} answered {response.status_code} without a reason; is it a Paddock server?")
+            return self._of_others(response)
+
+    def _of_others(self, response: httpx2.Response) -> PaddockError:
+        """The error for an answer that is not Paddock's: of a proxy before it, or of another program."""
+        status, at = response.status_code, f"{self.url} answered {response.status_code}"
+        if response.is_redirect:
+            place = response.headers.get("location", "").partition(API_ROOT)[0]
+            return InvalidInput(f"{self.url} sends its callers on, to {place or 'nowhere'}; write that in --url")
+        match status:
+            case 401 | 403 | 407:
+                return PermissionDenied(f"{at}: something before the server refuses access; ask who runs it")
+            case 404:
+                return NotFound(
+                    f"{at}: there is no Paddock server there; mend --url (with the path prefix of a proxy, if it has one)"
+                )
+            case 413:
+                return LimitExceeded(
+                    f"{at}: a proxy before the server takes no bodies of this length; raise its limit (client_max_body_size of nginx)"
+                )
+            case 502 | 503 | 504:
+                return Unavailable(f"{at}: the proxy there does not reach the server; try again")
+        return Bug(f"{at} without a reason; is it a Paddock server?")
 
 
 def error_of(document: Mapping[str, Any]) -> PaddockError:

@@ -6,15 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from paddock.catalog import jobs as jobs_sql
 from paddock.catalog import pools as pools_sql
+from paddock.model.ids import PackId
 from paddock.runtime.engines.network import NetworkEngine
+from paddock.runtime.permits import Asked, Permits
 from paddock.storage.objects import ObjectStore
+from paddock.storage.packs import pack_key
 from paddock.versions.home import Home
-from paddock.versions.pools import pool_of_token
+from paddock.versions.pools import permit_secret, pool_of_token
 
 TOKEN_SECONDS = 10.0
 """A deleted token is refused after so long: between, agents would ask the catalog for each exchange."""
 TOKENS_MAX = 10_000
+JOB_SECONDS = 10.0
+"""What a job has given is refused so long after its end: between, each read would ask the catalog."""
+JOBS_MAX = 10_000
 
 
 class Cluster:
@@ -30,6 +37,9 @@ class Cluster:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._pools: dict[str, tuple[str, float]] = {}
+        self._jobs: dict[int, tuple[str, float]] = {}
+        """The commit sets of jobs that were unfinished when the catalog was asked, and how long that counts."""
+        self._permits: Permits | None = None
         self.engine: NetworkEngine | None = None
         """While this server's process schedules."""
 
@@ -45,6 +55,18 @@ class Cluster:
     def chunking(self) -> Mapping[str, int]:
         cut = self._home.chunking
         return {"min_bytes": cut.min_bytes, "average_bytes": cut.average_bytes, "max_bytes": cut.max_bytes}
+
+    @property
+    def permits(self) -> Permits:
+        """What workers may read. The first call reads the catalog, and writes it in a home that had no server before."""
+        if self._permits is None:
+            self._permits = Permits(permit_secret(self._home))
+        return self._permits
+
+    def read_for(self, pool: str, pack: PackId, first: int, end: int, *, permit: str | None) -> bytes:
+        """Bytes of a pack, from `first` to before `end`, for a worker of a pool. PermissionDenied: nothing has given them to it."""
+        self.permits.check(permit, Asked(pool, pack, first, end), self._set_of_unfinished)
+        return self._home.objects.read_range(pack_key(pack), first, end - first)
 
     def scheduler_url(self) -> str | None:
         """Of the server that schedules, as far as is known; None while none does that can be reached."""
@@ -71,3 +93,17 @@ class Cluster:
                 self._pools.clear()
             self._pools[secret] = (pool, until)
         return pool
+
+    def _set_of_unfinished(self, job: int) -> str | None:
+        with self._lock:
+            set_id, until = self._jobs.get(job, ("", 0.0))
+        now = self._monotonic()
+        if now < until:
+            return set_id
+        found = self._home.catalog.ask(lambda tx: jobs_sql.set_of_unfinished(tx, job))
+        if found is not None:
+            with self._lock:
+                if len(self._jobs) >= JOBS_MAX:
+                    self._jobs.clear()
+                self._jobs[job] = (found, now + JOB_SECONDS)
+        return found

@@ -13,6 +13,7 @@ from paddock.runtime.acceptance import Acceptance
 from paddock.runtime.engines.local import WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
 from paddock.runtime.job_records import JobWatch
+from paddock.runtime.permits import Permits
 from paddock.runtime.scheduler import Scheduler
 from paddock.runtime.workshop import Workshop
 from paddock.versions.home import Home
@@ -82,6 +83,7 @@ def scheduler_of(
     url: str | None = None,
     engine: EngineName | None = None,
     acceptance: Acceptance | None = None,
+    permits: Permits | None = None,
 ) -> Scheduler:
     """The scheduler of a home. url: where this process's server is reached, if it is one. engine: of pipelines that name none; None: there is no other."""
     if url is not None or home.shared is not None:
@@ -91,7 +93,13 @@ def scheduler_of(
     count = workers_of(workers)
     capacity = machine_capacity(home.path, workers=count, memory_bytes=options.memory_bytes, gpus=options.gpus)
     return Scheduler(
-        home, workshop.engine, workers=count, capacity=capacity, default_engine=engine, acceptance=acceptance
+        home,
+        workshop.engine,
+        workers=count,
+        capacity=capacity,
+        default_engine=engine,
+        acceptance=acceptance,
+        permits=permits,
     )
 
 

@@ -25,7 +25,8 @@ from paddock.model.ids import CommitId, DatumId, DatumKey, Digest, PackId
 from paddock.model.records import DatumState, Location, PackRecord
 from paddock.runtime.laps import NOTHING_SPENT, Spent
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
+"""Agents and servers of another one don't work together: they tell each other when an agent joins."""
 
 Name = TypeVar("Name", PackId, bytes)
 
@@ -119,6 +120,13 @@ class TransformTask:
     code: tuple[FileTask, ...] | None = None
 
 
+class Permit(NamedTuple):
+    """What a worker shows to a server to read bytes of a pack; good as long as the batch's job lasts (design note 039)."""
+
+    pack: PackId
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class BatchTask:
     """Datums to run, in this order. lease: names this handing-out of the batch; every answer repeats it.
@@ -135,6 +143,8 @@ class BatchTask:
     gpus: tuple[str, ...] = ()
     alone: bool = False
     report_seconds: float = 0.0
+    permits: tuple[Permit, ...] = ()
+    """For workers of other machines: of all packs that the inputs and the code lie in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,6 +415,7 @@ def _batch_to_json(batch: BatchTask) -> dict[str, Any]:
         "gpus": batch.gpus,
         "alone": batch.alone,
         "report_seconds": batch.report_seconds,
+        "permits": [[packs.number(pack), text] for pack, text in batch.permits],
     }
 
 
@@ -419,6 +430,7 @@ def _batch_from_json(document: dict[str, Any]) -> BatchTask:
         gpus=tuple(document["gpus"]),
         alone=document["alone"],
         report_seconds=float(document["report_seconds"]),
+        permits=tuple(Permit(packs[pack], text) for pack, text in document["permits"]),
         datums=tuple(
             DatumTask(
                 datum_id,

@@ -30,9 +30,11 @@ from paddock.runtime.early_work import EarlyWork
 from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
 from paddock.runtime.load import Load, job_load
 from paddock.runtime.machines import Machines
+from paddock.runtime.permits import Permits
 from paddock.runtime.placement import Owners, Written
-from paddock.runtime.protocol import BatchReport, Cancel, Claim, Heartbeat, Ready, Rest, Trim
+from paddock.runtime.protocol import BatchReport, BatchTask, Cancel, Claim, Heartbeat, Permit, Ready, Rest, Trim
 from paddock.runtime.resources import Budget, Need, shares
+from paddock.runtime.store_pauses import StorePauses, trouble_of
 from paddock.versions.home import Home
 
 LEASE_SECONDS = 30.0
@@ -78,12 +80,13 @@ class Scheduler:
         capacity: Capacity = UNLIMITED,
         default_engine: EngineName | None = None,
         acceptance: Acceptance | None = None,
+        permits: Permits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         """default_engine: of pipelines that name none. None: this process has the local engine only, which runs all of them.
 
-        acceptance: of reports; None: in the scheduler's own thread.
+        acceptance: of reports; None: in the scheduler's own thread. permits: for workers of other machines; None: there are none.
         """
         self._home = home
         self._engine = engine
@@ -112,7 +115,9 @@ class Scheduler:
         self._reports: list[Taken] = []
         """Taken in this round, and not yet on their way to the catalog."""
         self._acceptance = acceptance or AcceptedAtOnce(home)
+        self._permits = permits
         self._written = Written()
+        self._pauses = StorePauses(home, monotonic)
         self._name = new_id()
         self._lease_count = 0
         self._knows: dict[WorkerId, set[str]] = {}
@@ -183,7 +188,7 @@ class Scheduler:
             return
         self._next_look = now + LOOK_SECONDS
         version = self._home.catalog.data_version()
-        if version == self._seen_version:
+        if version == self._seen_version and not self._pauses.due():
             return
         self._seen_version = version
         with self._home.catalog.read() as tx:
@@ -198,7 +203,7 @@ class Scheduler:
             job_steps.salvage(self._home, id, now=self._now())
         self._early.expect(job_steps.waiting_for_inputs(rows, ready))
         for row in ready:
-            if row.id not in self._active:
+            if row.id not in self._active and not self._pauses.holds(row.id):
                 self._start(row)
 
     def _start(self, row: JobRow) -> None:
@@ -206,14 +211,17 @@ class Scheduler:
         early = self._early.jobs.get(row.id)
         try:
             active = job_steps.start(self._home, row, workers=self._pool_size, clock=self._now, previous=early)
-        except Unavailable:
-            raise
         except PaddockError as error:
+            if isinstance(error, Unavailable):
+                if not self._pauses.note(row, error.message, parted=True):
+                    raise
+                return
             if early is not None:
                 self._drop_early(row.id)
             job_steps.fail(self._home, row, f"planning failed: {error}", now=self._now())
             return
         self._active[row.id] = active
+        self._pauses.end(row.id)
         if early is not None:
             del self._early.jobs[row.id]
             self._let_go(early, active)
@@ -249,6 +257,7 @@ class Scheduler:
             self._engine.send(self._forget(lease.id), Cancel(lease.id))
         active.dispatch.clear()
         del self._active[active.row.id]
+        self._pauses.forget(active.row.id)
         active.pin.release()
         self._serving.pop(active.row.id, None)
         job_steps.salvage(self._home, active.row.id, now=self._now())
@@ -268,10 +277,29 @@ class Scheduler:
             del self._active[active.row.id]
             self._serving.pop(active.row.id, None)
             self._accept()
-            job_steps.finish(self._home, active, now=self._now)
+            self._finish(active)
         elif not active.table_written and self._now() - active.started >= TABLE_SECONDS:
             self._accept()  # the table names results
+            self._write_planned(active)
+
+    def _finish(self, active: ActiveJob) -> None:
+        try:
+            job_steps.finish(self._home, active, now=self._now)
+        except Unavailable as error:
+            # It is planned again, finds all results, and is finished then.
+            if not self._pauses.note(active.row, error.message, parted=True):
+                raise
+        else:
+            self._pauses.forget(active.row.id)
+
+    def _write_planned(self, active: ActiveJob) -> None:
+        if self._pauses.holds(active.row.id):
+            return
+        try:
             job_steps.write_planned(self._home, active)
+        except Unavailable as error:
+            if not self._pauses.note(active.row, error.message):
+                raise
 
     # ---- batches -------------------------------------------------------------------------------------------
 
@@ -355,7 +383,9 @@ class Scheduler:
         budget = self._machines.budget(worker)
         ranked: list[tuple[float, bool, int]] = []
         for id, active in jobs.items():
-            if active.dispatch.remaining and self._pool(active) == pool and self._has_room(active, worker):
+            if not active.dispatch.remaining or self._pauses.holds(id):
+                continue
+            if self._pool(active) == pool and self._has_room(active, worker):
                 serving = self._serving[id]
                 ranked.append((len(serving) / active.spec.parallelism_spec.weight, worker not in serving, id))
         short: frozenset[str] = frozenset()
@@ -446,14 +476,31 @@ class Scheduler:
             try:
                 batches = active.tasks.batches([(grant.lease.id, grant.lease.datums) for grant in grants])
             except PaddockError as error:
-                self._fail(active, f"can't read the inputs: {error}")
+                if isinstance(error, Unavailable) and self._pauses.note(active.row, error.message):
+                    for grant in grants:
+                        self._forget(grant.lease.id)
+                        active.dispatch.lose(grant.lease.id, died=False)
+                else:
+                    self._fail(active, f"can't read the inputs: {error}")
                 self._claims |= {grant.worker: None for grant in grants}
                 continue
             for grant, batch in zip(grants, batches, strict=True):
                 self._tell_of_transform(grant.worker, active)
-                seconds = report_seconds(self._pool_size)
-                task = dataclasses.replace(batch, gpus=grant.gpus, alone=grant.alone, report_seconds=seconds)
+                task = dataclasses.replace(
+                    batch,
+                    gpus=grant.gpus,
+                    alone=grant.alone,
+                    report_seconds=report_seconds(self._pool_size),
+                    permits=self._read_permits(grant, batch),
+                )
                 self._engine.send(grant.worker, task)
+
+    def _read_permits(self, grant: _Grant, batch: BatchTask) -> tuple[Permit, ...]:
+        """What the worker shows to servers to read the batch's inputs; those of this machine read the store."""
+        if self._permits is None or not self._engine.place(grant.worker).machine:
+            return ()
+        active = grant.active
+        return self._permits.of(batch, active.transform_task.code or (), pool=self._pool(active), job=active.row.id)
 
     def _tell_of_transform(self, worker: WorkerId, active: ActiveJob) -> None:
         task = active.transform_task
@@ -547,12 +594,16 @@ class Scheduler:
             return
         now = self._monotonic()
         active.dispatch.renew(id, now=now, lease_seconds=LEASE_SECONDS)
-        report = _first_reports(active, lease, report)
+        trouble = trouble_of(report)
+        paused = bool(trouble) and self._pauses.note(active.row, trouble)
+        report = _first_reports(active, lease, report, but_unavailable=paused)
         if report.batch is not None:
             # Believed like the seconds of datums: no more than has passed since the lease began.
             spent = report.spent.believed(now - lease.started)
             active.record_report(report, lease.datums, job=bytes.fromhex(active.row.set_id))
             self._reports.append((active, dataclasses.replace(report, spent=spent)))
+            if not paused:
+                self._pauses.end(active.row.id)
             if machine := self._engine.place(worker).machine:
                 self._written.note(machine, [pack.pack for pack in report.packs])
         positions = tuple(lease.datums[each.position] for each in report.datums)
@@ -563,7 +614,7 @@ class Scheduler:
             self._forget(id)
         for needless in active.dispatch.drop_needless():
             self._engine.send(self._forget(needless), Cancel(needless))
-        if report.error_code:
+        if report.error_code and not paused:
             active.lost_reports += 1
             if active.lost_reports >= LOST_REPORTS_MAX:
                 self._fail(active, f"results could not be stored: {report.error}")
@@ -628,9 +679,16 @@ def _need(active: ActiveJob, budget: Budget) -> Need:
     return budget.whole(active.need) if active.dispatch.next_alone else active.need
 
 
-def _first_reports(active: ActiveJob, lease: Lease, report: BatchReport) -> BatchReport:
-    """The report without datums that are not the lease's, or that were reported before; without a batch if none is left."""
+def _first_reports(
+    active: ActiveJob, lease: Lease, report: BatchReport, *, but_unavailable: bool = False
+) -> BatchReport:
+    """The report without datums that are not the lease's, or that were reported before; without a batch if none is left.
+
+    but_unavailable: nor those that only the store's absence kept from their end; they wait again.
+    """
     within = [each for each in report.datums if 0 <= each.position < len(lease.datums)]
+    if but_unavailable:
+        within = [each for each in within if each.error_code != Unavailable.code]
     positions = tuple(lease.datums[each.position] for each in within)
     accepted = active.dispatch.acceptable(lease.id, positions)
     if len(accepted) == len(report.datums):

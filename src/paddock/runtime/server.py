@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from functools import partial
 
-from paddock.model.errors import Unavailable
+from paddock.model.errors import Bug, PaddockError
 from paddock.runtime import job_steps
 from paddock.runtime.acceptance import AcceptingThread
 from paddock.runtime.cluster import Cluster
@@ -26,6 +27,8 @@ LOG = logging.getLogger("paddock")
 
 STANDBY_SECONDS = 0.5
 """How often a server of a shared home asks whether it may schedule now: each time is a connection to the catalog."""
+TOLD_SECONDS = 30.0
+"""How often the same trouble is told while it lasts."""
 SERVER_POLL_SECONDS = 0.01
 """The same for a server, of which a commit's first datum is expected within 50 ms."""
 
@@ -52,6 +55,8 @@ class Server:
         self._open_provisioner = open_provisioner
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
+        self._trouble = ""
+        self._next_telling = 0.0
         self.error: BaseException | None = None
         """What ended the thread, if it did not end by `stop`."""
 
@@ -79,14 +84,26 @@ class Server:
             while not self._stop.is_set():
                 try:
                     self._try_once()
-                except Unavailable as error:
-                    if self._home.shared is None:
+                    self._tell("")
+                except PaddockError as error:
+                    if self._home.shared is None or isinstance(error, Bug):
                         raise
-                    # Another server may schedule by now. Whatever was not accepted is computed again, by whoever does.
-                    LOG.warning("scheduling was broken off: %s", error)
+                    # Another server may schedule by now, and what keeps this one from it (its catalog is away, full, or refuses a
+                    # password for a while) may pass. Whatever was not accepted is computed again, by whoever schedules.
+                    self._tell(error.message)
                 self._stop.wait(POLL_SECONDS if self._home.shared is None else STANDBY_SECONDS)
         except BaseException as error:  # noqa: BLE001 (kept for whoever looks after the server; the thread ends)
             self.error = error
+
+    def _tell(self, trouble: str) -> None:
+        """Say what keeps this server from scheduling, once and then now and then; and when nothing does any more."""
+        now = time.monotonic()
+        if trouble and (trouble != self._trouble or now >= self._next_telling):
+            LOG.warning("this server can't schedule, and tries again: %s", trouble)
+            self._next_telling = now + TOLD_SECONDS
+        elif self._trouble and not trouble:
+            LOG.info("the catalog answers again")
+        self._trouble = trouble
 
     def _try_once(self) -> None:
         """Schedule until told to stop, if nobody else does."""
@@ -111,12 +128,16 @@ class Server:
                 url=url,
                 engine=None if self._cluster is None else self._settings.engine,
                 acceptance=acceptance,
+                permits=None if self._cluster is None else self._cluster.permits,
             )
             if self._cluster is not None and network is not None:
                 self._cluster.engine = network
                 fleet = self._fleet(scheduler, network, self._cluster)
                 fleet.start()
             scheduler.start_workers()
+            if self._home.shared is not None:
+                LOG.info("this server schedules now")
+            self._tell("")
             while not self._stop.is_set():
                 scheduler.run_once(SERVER_POLL_SECONDS)
         finally:

@@ -25,7 +25,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,7 @@ from paddock.storage.chunks import CHUNKING, ChunkingParameters
 from paddock.storage.kept_objects import KeptObjects
 from paddock.storage.object_urls import is_url, open_place
 from paddock.storage.objects import ObjectStore
+from paddock.storage.packs import pack_key
 
 REPORT_SECONDS = 2.0
 """A batch that runs longer is reported in parts, so that a crash loses little."""
@@ -116,7 +117,10 @@ class Worker:
         slot: Slot,
         commands: Commands,
         options: Options,
+        permits: dict[str, str],
     ) -> None:
+        """permits: what the batch at work has given, by the keys of packs; `objects` shows it."""
+        self._permits = permits
         self._channel = channel
         self._objects = objects
         self._slot = slot
@@ -270,6 +274,8 @@ class Worker:
             for file in each.files
             for digest, at in file.chunks
         }
+        self._permits.clear()
+        self._permits.update((pack_key(pack), text) for pack, text in batch.permits)
         self._chunks.expect(batch.datums)
         running = self._running = _Running(batch, time.monotonic())
         self._next_beat = running.since + self._options.heartbeat_seconds
@@ -541,7 +547,8 @@ def _work(options: Options, guardian: int, *, isolated: bool, memory: bool, reas
     gc.set_threshold(GC_OBJECTS)
     channel = Channel(socket.socket(fileno=options.socket_fd))
     try:
-        worker = Worker(channel, _open_objects(options), slot, commands, options)
+        permits: dict[str, str] = {}
+        worker = Worker(channel, _open_objects(options, permits), slot, commands, options, permits)
         parent = os.getppid() if isolated else guardian
         signal.signal(signal.SIGTERM, partial(_terminate, worker, parent))
         if os.getppid() != parent:
@@ -604,14 +611,14 @@ def _runner_connection(fd: int) -> socket.socket:
     return connection
 
 
-def _open_objects(options: Options) -> ObjectStore:
+def _open_objects(options: Options, permits: Mapping[str, str]) -> ObjectStore:
     """The store itself, or a server that gives access to it; before it, what the machine keeps."""
     objects: ObjectStore
     if options.objects.startswith(_SERVER):
         from paddock.storage.server_objects import ServerObjects
 
         token = options.token_file.read_text(encoding="ascii").strip() if options.token_file else ""
-        objects = ServerObjects(options.objects, token, scratch=str(options.scratch))
+        objects = ServerObjects(options.objects, token, permits=permits, scratch=str(options.scratch))
     else:
         objects = open_place(options.objects)
     return objects if options.kept is None else KeptObjects(objects, options.kept, bytes_max=options.kept_bytes)

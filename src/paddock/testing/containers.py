@@ -63,6 +63,35 @@ def _is_static(program: Path) -> bool:
     return all(struct.unpack_from("<I", data, first + index * size)[0] != 3 for index in range(count))
 
 
+def find_apptainer(image: Path) -> tuple[str | None, str]:
+    """The program, if it runs containers of this image here; else None, and why."""
+    program = shutil.which("apptainer")
+    if program is None:
+        return None, "there is no apptainer in PATH (Debian 13 has none; sid and apptainer.org do)"
+    ran = subprocess.run([program, "exec", str(image), "true"], capture_output=True, text=True, check=False)
+    return (program, "") if ran.returncode == 0 else (None, f"apptainer runs no containers here: {ran.stderr.strip()}")
+
+
+def make_image(folder: Path, *, tools: Sequence[str], environment: Mapping[str, str] | None = None) -> Path:
+    """A folder that Apptainer takes for an image: it holds nothing but tools of busybox.
+
+    environment: that of the image, as those of registries have one; it says no more than what Apptainer writes into them.
+    """
+    program = busybox()
+    assert program is not None, "busybox-static is not installed"
+    for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "var/tmp"):
+        (folder / name).mkdir(parents=True)
+    for tool in tools:
+        shutil.copy(program, folder / "bin" / tool)
+    if environment is not None:
+        scripts = folder / ".singularity.d" / "env"
+        scripts.mkdir(parents=True)
+        lines = [f'export {name}="${{{name}:-{value}}}"' for name, value in environment.items()]
+        (scripts / "10-docker2singularity.sh").write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        (scripts / "99-base.sh").write_text("#!/bin/sh\n")
+    return folder
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a worker and a runner share."""

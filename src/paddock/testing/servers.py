@@ -33,16 +33,17 @@ def running_server(
     options: Sequence[str] = (),
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] = {},
+    log: IO[bytes] | None = None,
 ) -> Iterator[RunningServer]:
     """`paddock up` on a home (a folder, or a catalog on a server), ready for requests; SIGTERM at the end, and SIGKILL where that
     was not enough. module: what is run in place of the command, with equal arguments. options: more of them. prefix: a program
-    that starts it. environment: added to this process's.
+    that starts it. environment: added to this process's. log: where its standard error goes; None: to this process's.
     """
     place = [] if home is None else ["--home", str(home)]
     shared = ["--catalog", catalog, "--storage", storage] if catalog else []
     command = [*prefix, sys.executable, "-m", module, *place, "up", "--port", str(port), *shared, *options]
     words = [*command, "--workers", str(workers), "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, **environment}) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **environment}) as process:
         assert process.stdout is not None
         try:
             yield RunningServer(_url(process.stdout), process)

@@ -23,6 +23,7 @@ from paddock.runtime.batch_format import DatumOutcome
 from paddock.runtime.engines.exchange_format import read_down, write_up
 from paddock.runtime.engines.network import BEAT_SECONDS, FromWorker, ToWorker
 from paddock.runtime.protocol import (
+    PROTOCOL_VERSION,
     BatchReport,
     BatchTask,
     Claim,
@@ -141,6 +142,7 @@ class _Agent:
                 "cpus": self._owner._slots,
                 "memory_bytes": 1 << 40,
                 "disk_bytes": 1,
+                "protocol": PROTOCOL_VERSION,
             }
             joined = json.loads(await up.request("POST", "/agents", json.dumps(body).encode(), "application/json"))
             self._path = f"/agents/{joined['agent']}/exchange"

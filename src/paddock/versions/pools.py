@@ -14,7 +14,8 @@ from paddock.model.records import NewPoolToken, Pool, PoolToken
 from paddock.versions.home import Home
 from paddock.versions.records import time_of
 
-_PREFIX = "pdk"
+TOKEN_PREFIX = "pdk_"
+"""With which all tokens of workers begin."""
 _SECRET_BYTES = 32
 
 
@@ -42,7 +43,7 @@ class PoolService:
 
     def create_token(self, pool: str, *, description: str = "") -> NewPoolToken:
         check_name("pool", pool)
-        secret = f"{_PREFIX}_{pool}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        secret = f"{TOKEN_PREFIX}{pool}_{secrets.token_urlsafe(_SECRET_BYTES)}"
         now = self._home.now()
         with self._home.catalog.write() as tx:
             id = pools.add_token(tx, pool, _digest(secret), description=description, created=now)
@@ -66,6 +67,19 @@ def pool_of_token(home: Home, secret: str) -> str:
     if row is None:
         raise PermissionDenied("this worker token is not known (any more); make one with `paddock pool token POOL`")
     return row.pool
+
+
+def permit_secret(home: Home) -> bytes:
+    """The key with which the home's servers sign what workers may read; made where there is none yet."""
+    with home.catalog.read() as tx:
+        found = pools.permit_secret(tx)
+    if found is None:
+        with home.catalog.write() as tx:
+            found = pools.permit_secret(tx)  # another server may have been first
+            if found is None:
+                found = secrets.token_hex(_SECRET_BYTES)
+                pools.set_permit_secret(tx, found, created=home.now())
+    return bytes.fromhex(found)
 
 
 def _digest(secret: str) -> str:

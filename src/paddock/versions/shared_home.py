@@ -14,14 +14,12 @@ from paddock.catalog import home_row, projects
 from paddock.catalog.database import Catalog
 from paddock.catalog.home_row import HomeRow
 from paddock.catalog.postgres import PostgresEngine
-from paddock.model.errors import Conflict, InvalidInput, NotFound
+from paddock.model.errors import Conflict, NotFound
 from paddock.model.ids import new_id
 from paddock.model.records import DEFAULT_PROJECT
 from paddock.storage.object_urls import open_place
 from paddock.versions.home import DEFAULT_CHUNKING, FORMAT_VERSION, Home, HomeFile
 from paddock.versions.storage_mark import claim
-
-SCHEMES = ("postgresql://", "postgres://")
 
 
 def open_shared(
@@ -39,11 +37,6 @@ def open_shared(
     Conflict: another Paddock's schema, another home's storage, or the home has its data elsewhere. Unavailable: the server
     can't be reached.
     """
-    if not catalog_url.startswith(SCHEMES):
-        raise InvalidInput(
-            f"catalog {catalog_url.partition('@')[2] or catalog_url!r} is no PostgreSQL URL; write "
-            "postgresql://USER@HOST/DATABASE"
-        )
     engine = PostgresEngine(catalog_url)
     catalog = Catalog.reach(engine, exclusive=lambda: engine.locks.wait_alone("home"), now=clock, migrate=False)
     try:

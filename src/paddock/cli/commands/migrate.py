@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from paddock.cli.options import Json
 from paddock.cli.session import session_of
 from paddock.client.embedded import migrate_home
 from paddock.model.errors import InvalidInput
+
+TOLD_SECONDS = 5.0
+"""How often it is said how far it is."""
 
 
 def migrate(
@@ -28,15 +32,16 @@ def migrate(
 ) -> None:
     """Move a home from a folder to a PostgreSQL database and an object store.
 
-    Every pack is copied and read back, then all of the catalog in one transaction. Nobody may have the home open meanwhile. The
-    folder stays as it is: remove it when you have seen the new place. After an error, call it again: what is there is not copied anew.
+    Every chunk is read and checked, every pack copied and read back, then all of the catalog copied in one transaction. Nobody may
+    have the home open meanwhile. The folder stays as it is: remove it when you have seen the new place. After an error, call it
+    again: what is there is not copied anew.
     """
     session = session_of(context)
     place = storage or session.settings.storage
     if place is None:
         raise InvalidInput("name where the home's bulk data goes: --storage s3://bucket/prefix")
     session.interrupted = "interrupted; the home is where it was, and the same command goes on"
-    report = migrate_home(source, target, storage=place)
+    report = migrate_home(source, target, storage=place, on_pack=_Told())
     if json:
         output.document(report)
     else:
@@ -44,3 +49,13 @@ def migrate(
             f"moved {source} to {place} and its catalog: {report.packs} packs ({report.packs_copied} copied, "
             f"{output.size(report.bytes_copied)}), {report.rows} rows"
         )
+
+
+class _Told:
+    def __init__(self) -> None:
+        self._next = time.monotonic() + TOLD_SECONDS
+
+    def __call__(self, packs: int, total: int) -> None:
+        if time.monotonic() >= self._next or (packs == total and total > 0):
+            self._next = time.monotonic() + TOLD_SECONDS
+            output.note(f"{packs} of {output.count(total, 'pack')} checked and copied")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from socket import socket
 from typing import Annotated
@@ -14,6 +13,7 @@ from fastapi import FastAPI
 from paddock.api.app import LOCAL_HOSTS, create_app
 from paddock.api.server import address_of, listen, serve
 from paddock.cli import output
+from paddock.cli.log import start_log
 from paddock.cli.options import Json
 from paddock.cli.session import session_of
 from paddock.client.embedded import EmbeddedPaddock
@@ -91,7 +91,7 @@ def up(
             f"listening on {host} lets other machines run commands here without a password;"
             " add --allow-remote if the network is trusted"
         )
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    start_log()
     settings = session.settings
     if engine is not None:
         settings = dataclasses.replace(settings, engine=engine_named(engine, "--engine"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import shutil
@@ -10,25 +9,29 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from paddock.cli import output
+from paddock.cli.log import start_log
 from paddock.cli.session import session_of
 from paddock.client.agent import RETRY_SECONDS_MAX, Agent
 from paddock.client.agent_uplink import HttpUplink, Terms
-from paddock.model.errors import InvalidInput, Unavailable
+from paddock.model.errors import InvalidInput, PaddockError, Unavailable
 from paddock.pipelines.durations import parse_duration
 from paddock.runtime.engines.local import LocalEngine, RunnerOptions, WorkerOptions
 from paddock.runtime.engines.machine import machine_capacity
-from paddock.runtime.image_commands import find_image
+from paddock.runtime.image_commands import FETCHING, WORKING, Image, fetch_image, find_image, is_fetched
 from paddock.runtime.runner_link import connect_runner, has_ended
 from paddock.runtime.sandbox import PFS
 from paddock.settings import Settings
 from paddock.storage.chunking import ChunkingParameters
+from paddock.storage.object_urls import open_place
+from paddock.versions.storage_mark import check_mark
 
 KEPT_BYTES_MAX = 10 << 30
 TOKEN_VARIABLE = "PADDOCK_WORKER_TOKEN"
@@ -100,7 +103,7 @@ def worker(
     url = session.url or session.settings.url
     if url is None:
         raise InvalidInput("name the server to work for: --url http://host:1659")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    start_log()
     patience_seconds = None if patience is None else _seconds(patience)
     token = _token(token_file)
     settings = session.settings
@@ -113,9 +116,10 @@ def worker(
     # As process 1 of a container it would not end by itself before there is something to drain.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     place = None if runner is None else _beside(runner, pfs)
-    with tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=scratch) as folder:
+    with _scratch_folder(scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
         with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
+            terms = _terms(uplink, patience_seconds or 0.0)
             options = WorkerOptions(
                 settings.sandbox,
                 settings.grace_seconds,
@@ -123,18 +127,46 @@ def worker(
                 settings.gpus,
                 place,
                 _kept_bytes(settings, folder),
-                found,
+                None if found is None else _here(found, Path(folder)),
             )
-            terms = _terms(uplink, patience_seconds or 0.0)
             _work(
                 options, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
             )
+
+
+@contextmanager
+def _scratch_folder(parent: Path | None) -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=parent)
+    except OSError as error:
+        place = parent or tempfile.gettempdir()
+        raise InvalidInput(
+            f"datums can't keep their files in {place} ({error.strerror}); name a folder to write to with --scratch"
+        ) from None
+    with folder as name:
+        yield name
+
+
+def _check_store(storage: str, home_id: str) -> None:
+    """Whether the object store can be read here, before a batch is taken that needs it. PermissionDenied, NotFound, Unavailable: not."""
+    try:
+        check_mark(open_place(storage), storage, home_id)
+    except PaddockError as error:
+        raise type(error)(f"--direct: {error.message}") from None
 
 
 def _beside(runner: Path, pfs: Path) -> RunnerOptions:
     """Wait for the runner of the container beside this one."""
     output.note(f"waiting for the runner at {runner}")
     return RunnerOptions(connect_runner(runner), pfs.resolve(), runner.resolve().parent)
+
+
+def _here(image: Image, folder: Path) -> Image:
+    """The image as something on this machine."""
+    if is_fetched(image):
+        return image
+    output.note(f"{FETCHING} {image.name}")
+    return fetch_image(image, folder)
 
 
 def _kept_bytes(settings: Settings, folder: str) -> int:
@@ -175,6 +207,8 @@ def _work(
         raise InvalidInput(
             f"the home of {url} keeps its data on its own disk, which nobody else can reach; leave --direct out"
         )
+    if direct and terms.storage is not None:
+        _check_store(terms.storage, terms.home)
     own_token = folder / "token"
     own_token.touch(mode=0o600)
     own_token.write_text(token, encoding="ascii")
@@ -194,7 +228,7 @@ def _work(
         place_is_gone=lambda: runner is not None and has_ended(runner.connection),
     )
     _obey_signals(agent)
-    output.note(f"working for {url} with {slots} slots; Ctrl-C ends it")
+    output.note(f"{WORKING} {url} with {slots} slots; Ctrl-C ends it")
     try:
         agent.run()
     finally:

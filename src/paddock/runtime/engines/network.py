@@ -9,6 +9,7 @@ The scheduler drives it as any engine, from its one thread; `join`, `exchange` a
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -19,7 +20,7 @@ from dataclasses import field
 from typing import TypeVar
 
 from paddock.model.dataclass import dataclass
-from paddock.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from paddock.model.errors import Conflict, InvalidInput, NotFound, PermissionDenied, Unavailable
 from paddock.model.ids import new_id
 from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.engines.engine import Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
@@ -45,6 +46,7 @@ FIRST_WORKER = 1 << 32
 """Numbers of these workers begin here, so that they never meet a local engine's."""
 
 _NOWHERE = Place("", "gone")
+LOG = logging.getLogger("paddock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class _Agent:
     outgoing: deque[ToWorker] = field(default_factory=deque)
     next: int = 0
     retired: bool = False
+    told: bool = False
+    """Its joining is in the log."""
     wake: Callable[[], None] | None = None
 
     @property
@@ -245,13 +249,15 @@ class NetworkEngine:
 
         Idempotent for repeated messages. NotFound: the agent is not known (any more); its workers' leases are void, so it
         ends them and joins again. Conflict: a message is missing in between. Unavailable: the scheduler has not kept up with what
-        was sent before; send it again in a moment. Nothing is taken then.
+        was sent before; send it again in a moment. PermissionDenied: it is an agent of another pool. Nothing is taken then.
         """
         said = [(message, _read(agent_id, message)) for message in messages]
         with self._lock:
             self._check_running()
             agent = self._agents.get(agent_id)
-            if agent is None or agent.pool != pool:
+            if agent is not None and agent.pool != pool:
+                raise PermissionDenied(_foreign(agent_id, pool))
+            if agent is None:
                 raise NotFound(f"agent {agent_id} is not known here (any more); end its workers and join again")
             agent.seen = self._monotonic()
             while agent.outgoing and agent.outgoing[0].number < received:
@@ -278,12 +284,14 @@ class NetworkEngine:
                 agent.wake = wake
 
     def leave(self, agent_id: str, reason: str, *, pool: str | None = None) -> None:
-        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. NotFound: it is another pool's."""
+        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. PermissionDenied: it is another pool's."""
         with self._lock:
             agent = self._agents.get(agent_id)
             if agent is not None and pool not in (None, agent.pool):
-                raise NotFound(f"agent {agent_id} is not known in pool {pool}")
+                raise PermissionDenied(_foreign(agent_id, pool))
             if agent is not None:
+                if agent.told:
+                    LOG.info("host %s has left pool %s: %s", agent.host, agent.pool, reason)
                 self._lose(agent, reason)
 
     def agents(self) -> Sequence[AgentInfo]:
@@ -320,6 +328,9 @@ class NetworkEngine:
             worker = agent.slots[message.slot] = WorkerId(self._next)
             self._next += 1
             self._workers[worker] = (agent, message.slot)
+            if not agent.told:
+                agent.told = True
+                LOG.info("host %s joined pool %s", agent.host, agent.pool)
         return WorkerMessage(worker, said)
 
     def _lose(self, agent: _Agent, reason: str) -> None:
@@ -343,12 +354,22 @@ class NetworkEngine:
                 return
             limit = now - SILENCE_SECONDS
             for agent in [agent for agent in self._agents.values() if agent.seen < limit]:
+                LOG.warning(
+                    "host %s of pool %s is given up: silent for %g s; its work goes to others",
+                    agent.host,
+                    agent.pool,
+                    SILENCE_SECONDS,
+                )
                 self._lose(agent, f"host {agent.host} has not been heard of for {SILENCE_SECONDS:.0f} s")
 
 
 def beat_seconds(agents: int) -> float:
     """How often each of so many agents is to send heartbeats."""
     return min(max(BEAT_SECONDS, agents / BEATS_PER_SECOND), BEAT_SECONDS_MAX)
+
+
+def _foreign(agent_id: str, pool: str | None) -> str:
+    return f"agent {agent_id} is of another pool than {pool}; a token is good for the agents of its own pool alone"
 
 
 def _read(agent_id: str, message: FromWorker) -> Up | None:

@@ -110,7 +110,7 @@ class Kubelet:
         for pod in self._objects.select(PODS, None, lambda pod: pod["spec"].get("nodeName") == name):
             metadata = pod["metadata"]
             with self._objects.changing(PODS, metadata["namespace"], metadata["name"]) as found:
-                _set_condition(found, _condition("Ready", "False", "NodeNotReady"))
+                _set_condition(found, _condition("Ready", "False"))
 
     def log(self, namespace: str, name: str, container: str) -> str:
         """What a container of a pod has written."""
@@ -390,12 +390,14 @@ class Kubelet:
             phase = "Running"
         images = {container["name"]: container["image"] for container in pod_rules.containers(pod)}
         ready = "True" if all("running" in states[name] for name in main) else "False"
+        unready = "" if ready == "True" else "ContainersNotReady"
         with self._changing(pod) as found:
             status = found["status"]
             status["phase"] = phase
             status["initContainerStatuses"] = [_container_status(name, images[name], states[name]) for name in init]
             status["containerStatuses"] = [_container_status(name, images[name], states[name]) for name in main]
-            _set_condition(found, _condition("Ready", ready, "" if ready == "True" else "ContainersNotReady"))
+            for kind in ("Ready", "ContainersReady"):
+                _set_condition(found, _condition(kind, ready, unready))
 
     def _changing(self, pod: Object) -> AbstractContextManager[Object]:
         return self._objects.changing(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"])

@@ -48,8 +48,7 @@ def read_pod(pod: Object, now: datetime) -> Seen:
         return Seen(MemberState.STARTED, _died(USER, ended, pod))
     if _state(worker, "running") is None or _state(user, "running") is None:
         return Seen(MemberState.WAITING, mounting=bool(pod["spec"].get("nodeName")))
-    ready = _condition(pod, "Ready")
-    if ready.get("status") == "False" and ready.get("reason") == "NodeNotReady":
+    if _is_out_of_touch(pod):
         node = pod["spec"].get("nodeName", "")
         return Seen(MemberState.STARTED, f"node {node} does not answer; what ran there goes to other workers")
     return Seen(MemberState.STARTED)
@@ -144,6 +143,15 @@ def _leaving(pod: Object, now: datetime) -> Seen:
     if _state(_container(pod, WORKER), "running") is None:
         return Seen(MemberState.ENDED, disruption)
     return Seen(MemberState.STARTED, disruption)
+
+
+def _is_out_of_touch(pod: Object) -> bool:
+    """Whether the pod's node has been silent for so long that the node controller says for it that its pods are not ready.
+
+    It changes nothing but that (`MarkPodsNotReady`), while a node itself always says why a pod is not ready.
+    """
+    ready, containers = _condition(pod, "Ready"), _condition(pod, "ContainersReady")
+    return ready.get("status") == "False" and not ready.get("reason") and containers.get("status") == "True"
 
 
 def _failed(pod: Object) -> Seen:

@@ -13,8 +13,9 @@ from pathlib import Path
 from paddock.model.errors import InvalidInput
 from paddock.runtime.engines.provisioner import Member, MemberState, PoolTemplate, Site
 from paddock.runtime.engines.slurm.commands import QueuedTask, SlurmCommands, TaskId
-from paddock.runtime.engines.slurm.reasons import Standing, end_of, standing_of
+from paddock.runtime.engines.slurm.reasons import Standing, end_of, fetching, standing_of
 from paddock.runtime.engines.slurm.requests import MEMBER_PREFIX, TOKEN_VARIABLE, job_environment, script, submission
+from paddock.runtime.image_commands import FETCHING, WORKING
 
 LOOK_SECONDS = 1.0
 LIVELY_SECONDS = 60.0
@@ -69,6 +70,8 @@ class SlurmProvisioner:
         self._alive: dict[str, str] = {}
         """Pool of each member that had not ended at the last look."""
         self._ends: dict[TaskId, Standing] = {}
+        self._working: set[TaskId] = set()
+        """Those whose worker has said that it works."""
 
     def members(self) -> Sequence[Member]:
         now = self._monotonic()
@@ -89,6 +92,7 @@ class SlurmProvisioner:
         self._alive = {member.name: member.pool for member in members if member.state is not MemberState.ENDED}
         self._cancelled &= seen
         self._ends = {task: standing for task, standing in self._ends.items() if task in tasks}
+        self._working &= tasks.keys()
         return [*members, *lost]
 
     def start(self, template: PoolTemplate, count: int) -> None:
@@ -128,14 +132,28 @@ class SlurmProvisioner:
         standing = standing_of(task.state, task.reason)
         if standing.state is MemberState.ENDED:
             standing = self._end(task, name)
+        elif task.state == "RUNNING" and task.id not in self._working:
+            standing = self._begin(task, standing)
         return Member(name, task.name.removeprefix(self._prefix), *standing)
+
+    def _begin(self, task: QueuedTask, standing: Standing) -> Standing:
+        """How far a task is that has begun: it may fetch its image for minutes before it joins, and that is no failed start."""
+        said = _last_lines(self._output(task.id)) or [""]
+        if said[-1].startswith(FETCHING):
+            return fetching(said[-1])
+        if any(line.startswith(WORKING) for line in said):
+            self._working.add(task.id)
+        return standing
+
+    def _output(self, task: TaskId) -> Path:
+        return self._folder / f"{task}.log"
 
     def _end(self, task: QueuedTask, name: str) -> Standing:
         """Why a task ended; looked up once, since it does not change any more."""
         known = self._ends.get(task.id)
         if known is not None:
             return known
-        output = self._folder / f"{task.id}.log"
+        output = self._output(task.id)
         if task.state == "COMPLETED" or name in self._cancelled:
             standing = Standing(MemberState.ENDED)
             output.unlink(missing_ok=True)
@@ -161,11 +179,15 @@ class SlurmProvisioner:
 
 def _last_words(output: Path) -> str | None:
     """The end of what a member printed, as one line; None where there is no such file here."""
+    lines = _last_lines(output)
+    return None if lines is None else " / ".join(lines)[-_OUTPUT_CHARACTERS:]
+
+
+def _last_lines(output: Path) -> Sequence[str] | None:
     try:
         with output.open("rb") as stream:
             stream.seek(max(0, output.stat().st_size - _OUTPUT_TAIL_BYTES))
             lines = stream.read().decode(errors="replace").splitlines()
     except OSError:
         return None
-    told = [line.strip() for line in lines if line.strip()]
-    return " / ".join(told[-3:])[-_OUTPUT_CHARACTERS:]
+    return [line.strip() for line in lines if line.strip()][-3:]

@@ -106,6 +106,11 @@ def standing_of(state: str, reason: str) -> Standing:
     return Standing(MemberState.WAITING, f"{why} (Slurm: {reason})", passing)
 
 
+def fetching(said: str) -> Standing:
+    """Of a task that runs and makes ready. said: the last line that its worker has printed."""
+    return Standing(MemberState.WAITING, f"its worker is {said}, which may take minutes (Slurm: RUNNING)")
+
+
 def end_of(state: str, facts: Mapping[str, str], output: str | None) -> Standing:
     """Of a task that has ended. facts: as `scontrol show job` gives them; may be empty. output: the end of what it printed; None
     where that was not found."""
