@@ -160,8 +160,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PADDOCK_WORKER_URL",
         "worker_url",
-        "Where workers that an engine starts reach the server, or any server of the home.",
-        "URL",
+        "Where workers that an engine starts reach the server, or any server of the home; several, separated by commas, are asked in turn.",
+        "URLs",
         "where the server is reached (`paddock up --advertise`)",
         "In a cluster the name of a service goes on when a server is replaced.",
     ),

@@ -17,12 +17,21 @@ from paddock.client.connection import connect
 from paddock.model.errors import Conflict, Corrupt, InvalidInput, NotFound, PaddockError, Unavailable
 from paddock.model.records import JobState
 from paddock.testing.postgres import RunningPostgres
-from paddock.testing.servers import running_agent, running_server
+from paddock.testing.servers import RunningServer, running_agent, running_server
 from paddock.versions.migrate import migrate
 from paddock.versions.shared_home import open_shared, upgrade_shared
 
 FILES = 40
 LIMIT_SECONDS = 120
+
+
+def until_listed(*servers: RunningServer) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while True:
+        place = httpx2.get(f"{servers[0].url}/api/v1/scheduler").json()
+        if set(place["servers"]) == {each.url for each in servers} and place["url"] == servers[0].url:
+            return
+        assert time.monotonic() < deadline, f"not all servers are listed: {place}"
 
 
 @pytest.mark.slow
@@ -47,8 +56,9 @@ def test_another_server_takes_over_and_the_output_is_the_same(postgres: RunningP
             remote.files.put(f"data@main:/f{number:03}", b"text %d\n" % number)
         remote.commits.finish("data@main")
         token = remote.pools.create_token("default").secret
-        # The agent is told of the second server, and finds the scheduler at the first.
-        with running_agent(second.url, token, tmp_path, options=["--direct"]):
+        # The agent is told of the first server, which schedules and gives it its files, and learns of the second.
+        until_listed(first, second)
+        with running_agent(first.url, token, tmp_path):
             deadline = time.monotonic() + LIMIT_SECONDS
             while not trace.exists() or len(trace.read_text().split()) < 8:
                 assert time.monotonic() < deadline, "nothing runs"
@@ -222,7 +232,7 @@ def test_every_table_is_copied_or_the_places_own(tmp_path: Path) -> None:
     Catalog.open(tmp_path / "catalog.db").close()
     with closing(Catalog.open(tmp_path / "catalog.db")) as catalog, catalog.read() as tx:
         found = {row[0] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert found == {*TABLES, "schema_versions", "scheduler", "home", "pools", "permit_secret"}
+    assert found == {*TABLES, "schema_versions", "scheduler", "home", "pools", "servers", "permit_secret"}
 
 
 def test_a_home_outlives_a_restart_of_its_sessions(postgres: RunningPostgres, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Joined(BaseModel):
 class SchedulerPlace(BaseModel):
     url: str | None = Field(description="The server whose process schedules now; none while none does")
     here: bool
+    servers: tuple[str, ...] = Field(description="All servers of the home that are known: workers may ask any of them")
 
 
 def cluster_of(cluster: Cluster | None) -> Cluster:
@@ -86,7 +87,9 @@ Pool = Annotated[str, Depends(_pool)]
 
 @router.get("/scheduler", summary="Which server schedules")
 def scheduler(cluster: InCluster) -> SchedulerPlace:
-    return SchedulerPlace(url=cluster.scheduler_url(), here=cluster.engine is not None)
+    return SchedulerPlace(
+        url=cluster.scheduler_url(), here=cluster.engine is not None, servers=tuple(cluster.servers())
+    )
 
 
 @router.post("/agents", summary="Join with workers")

@@ -28,7 +28,7 @@ TABLES = (
     "file_cuts",
     "pool_tokens",
 )
-"""Each after those that it refers to. Not copied: `schema_versions`, `scheduler`, `home`, `pools` and `permit_secret`, which are the place's own."""
+"""Each after those that it refers to. Not copied: `schema_versions`, `scheduler`, `home`, `pools`, `servers` and `permit_secret`, which are the place's own."""
 
 PAGE_ROWS = 50_000
 

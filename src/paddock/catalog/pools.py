@@ -121,3 +121,20 @@ def scheduler_url(tx: Transaction) -> str:
     """Of the server that schedules, or did last; empty where it can't be reached."""
     row: Any = tx.one("SELECT url FROM scheduler WHERE id = 1")
     return str(row[0])
+
+
+def note_server(tx: Transaction, url: str, *, seen: float) -> None:
+    tx.execute(
+        "INSERT INTO servers (url, seen) VALUES (?, ?) ON CONFLICT (url) DO UPDATE SET seen = excluded.seen",
+        (url, seen),
+    )
+
+
+def forget_server(tx: Transaction, url: str) -> None:
+    tx.execute("DELETE FROM servers WHERE url = ?", (url,))
+
+
+def servers(tx: Transaction, *, since: float) -> list[str]:
+    """Of the servers seen since then, the last seen first."""
+    rows: list[Any] = tx.all("SELECT url FROM servers WHERE seen >= ? ORDER BY seen DESC", (since,))
+    return [str(url) for (url,) in rows]

@@ -34,6 +34,7 @@ from paddock.runtime.engines.network import (
 from paddock.runtime.protocol import Down, Drain, Heartbeat, decode, encode
 
 RETRY_SECONDS_MAX = 5.0
+END_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 """How often it looks around, where nothing happens."""
 PATIENCE_SECONDS_MIN = SILENCE_SECONDS
@@ -130,9 +131,10 @@ class Agent:
             self._flush()
         finally:
             self._finish()
+            # Whoever waits for a server that is silent would do so for long.
             for thread in (sender, self._receiver):
                 if thread is not None:
-                    thread.join(RETRY_SECONDS_MAX)
+                    thread.join(END_SECONDS)
 
     def drain(self) -> None:
         """End after the datums that run now; the rest of their batches goes to others. May be called in a signal handler."""

@@ -78,10 +78,12 @@ class Transport:
         content: Iterable[bytes] | bytes | None = None,
         content_type: str = "application/octet-stream",
         patient: bool = False,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
     ) -> Any:
         """Send one request, its body JSON or (streamed) bytes, and build the record `kind` from the answer.
 
-        patient: wait for the answer however long the server works on it.
+        patient: wait for the answer however long the server works on it. timeout_seconds: to connect (`CONNECT_TIMEOUT_SECONDS` at
+        most), and of silence after that.
         """
         data = self.request_bytes(
             method,
@@ -91,6 +93,7 @@ class Transport:
             content=content,
             content_type=content_type,
             patient=patient,
+            timeout_seconds=timeout_seconds,
         )
         return self.build(kind, data) if kind is not None else None
 
@@ -104,9 +107,11 @@ class Transport:
         content: Iterable[bytes] | bytes | None = None,
         content_type: str = "application/octet-stream",
         patient: bool = False,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
     ) -> bytes:
         """As `request`; the bytes of the answer."""
         headers = {"Content-Type": content_type} if content is not None else {}
+        connect_seconds = min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)
         with self._translated():
             response = self._client.request(
                 method,
@@ -115,7 +120,7 @@ class Transport:
                 json=body,
                 content=_chunks(content),
                 headers=headers,
-                timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS) if patient else self._client.timeout,
+                timeout=httpx2.Timeout(None if patient else timeout_seconds, connect=connect_seconds),
             )
         self._check(response)
         return response.content

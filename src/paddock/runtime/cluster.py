@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog import pools as pools_sql
 from paddock.model.ids import PackId
 from paddock.runtime.engines.network import NetworkEngine
 from paddock.runtime.permits import Asked, Permits
+from paddock.runtime.presence import servers_of
 from paddock.storage.objects import ObjectStore
 from paddock.storage.packs import pack_key
 from paddock.versions.home import Home
@@ -74,6 +75,11 @@ class Cluster:
             return self.url
         with self._home.catalog.read() as tx:
             return pools_sql.scheduler_url(tx) or None
+
+    def servers(self) -> Sequence[str]:
+        """Where the servers of the home are reached, as far as is known; this one first."""
+        others = servers_of(self._home) if self._home.shared is not None else ()
+        return [self.url, *(url for url in others if url != self.url)]
 
     def known_pool(self, secret: str) -> str:
         """`pool_of_token` where the catalog need not be asked; else empty."""

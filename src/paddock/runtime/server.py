@@ -18,6 +18,7 @@ from paddock.runtime.engines.network import NetworkEngine
 from paddock.runtime.engines.provisioner import Site
 from paddock.runtime.engines.provisioners import open_provisioner
 from paddock.runtime.fleet import Fleet, OpenProvisioner
+from paddock.runtime.presence import Presence
 from paddock.runtime.scheduler import Scheduler
 from paddock.runtime.workshop import Workshop
 from paddock.settings import Settings
@@ -55,6 +56,7 @@ class Server:
         self._open_provisioner = open_provisioner
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler")
+        self._presence = None if cluster is None or home.shared is None else Presence(home, cluster.url)
         self._trouble = ""
         self._next_telling = 0.0
         self.error: BaseException | None = None
@@ -62,6 +64,8 @@ class Server:
 
     def start(self) -> None:
         self._thread.start()
+        if self._presence is not None:
+            self._presence.start()
 
     def let_agents_go(self) -> None:
         """Hold no request of an agent open any longer: the server is to go down."""
@@ -72,6 +76,8 @@ class Server:
     def stop(self) -> None:
         """Stop scheduling and end all workers; jobs stay as they are and go on with the next scheduler."""
         self._stop.set()
+        if self._presence is not None:
+            self._presence.stop()
         if self._thread.ident is not None:
             self._thread.join()
 

@@ -89,6 +89,8 @@ class Options:
     objects: str
     """Where packs are: a folder's whole path, or the URL of a store or of a server."""
     token_file: Path | None
+    servers_file: Path | None
+    """The same objects at other servers, a URL a line."""
     kept: Path | None
     """Where the machine keeps what it has written to a store far away; `kept_bytes` at most."""
     kept_bytes: int
@@ -618,10 +620,23 @@ def _open_objects(options: Options, permits: Mapping[str, str]) -> ObjectStore:
         from paddock.storage.server_objects import ServerObjects
 
         token = options.token_file.read_text(encoding="ascii").strip() if options.token_file else ""
-        objects = ServerObjects(options.objects, token, permits=permits, scratch=str(options.scratch))
+        objects = ServerObjects(
+            options.objects,
+            token,
+            permits=permits,
+            elsewhere=partial(_lines, options.servers_file),
+            scratch=str(options.scratch),
+        )
     else:
         objects = open_place(options.objects)
     return objects if options.kept is None else KeptObjects(objects, options.kept, bytes_max=options.kept_bytes)
+
+
+def _lines(file: Path | None) -> Sequence[str]:
+    try:
+        return () if file is None else file.read_text(encoding="utf-8").split()
+    except OSError:
+        return ()
 
 
 def _exit_code(status: int) -> int:
@@ -646,6 +661,7 @@ def _parse(words: Sequence[str] | None) -> Options:
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument("--objects", type=_place, required=True)
     parser.add_argument("--token-file", type=Path)
+    parser.add_argument("--servers-file", type=Path)
     parser.add_argument("--kept", type=Path)
     parser.add_argument("--kept-bytes", type=int, default=0)
     parser.add_argument("--scratch", type=Path, required=True)
@@ -666,6 +682,7 @@ def _parse(words: Sequence[str] | None) -> Options:
         found.socket_fd,
         found.objects,
         found.token_file,
+        found.servers_file,
         found.kept,
         found.kept_bytes,
         found.scratch.resolve(),

@@ -14,8 +14,8 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from paddock.model.errors import (
@@ -31,6 +31,7 @@ from paddock.storage.objects import Bytes, ObjectInfo, ObjectWriter, Reading
 from paddock.storage.os_errors import translate
 
 TIMEOUT_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
 TRIES = 6
 """Of each request, over some 15 seconds: as long as the scheduler waits for a host that is cut off."""
 COPY_BYTES = 1 << 20
@@ -49,19 +50,15 @@ class ServerObjects:
         token: str,
         *,
         permits: Mapping[str, str] = {},
+        elsewhere: Callable[[], Sequence[str]] = tuple,
         scratch: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """url: of the API's objects. permits: by key, what to show to read an object; looked at with each request. scratch: where
-        objects are kept until they have been sent."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidInput(f"{url!r} is not the URL of a server; write for example http://host:1659")
-        self.url = url
-        self._secure = parts.scheme == "https"
-        self._host = parts.hostname
-        self._port = parts.port
-        self._path = parts.path.rstrip("/")
+        """url: of the API's objects. permits: by key, what to show to read an object; looked at with each request. elsewhere: the same
+        objects' URLs at other servers, one of which takes over where one does not answer. scratch: where objects are kept until they
+        have been sent."""
+        self._first = self._place = _Place.at(url)
+        self._elsewhere = elsewhere
         self._headers = {"Authorization": f"Bearer {token}"}
         self._permits = permits
         self._scratch = scratch
@@ -82,7 +79,7 @@ class ServerObjects:
         shown = {"Range": f"bytes={offset}-{offset + length - 1}", "Paddock-Permit": self._permits.get(key, "")}
         data = self._request("GET", key, shown)
         if len(data) != length:
-            raise Unavailable(f"object {key}: {self.url} sent {len(data)} of {length} bytes; try again")
+            raise Unavailable(f"object {key}: {self._place.url} sent {len(data)} of {length} bytes; try again")
         return data
 
     def info(self, key: str) -> ObjectInfo:
@@ -121,42 +118,70 @@ class ServerObjects:
             try:
                 return self._once(verb, key, headers, None if body is None else body())
             except Unavailable:
-                self._drop()
+                self._move()
                 if attempt == TRIES - 1:
                     raise
             self._sleep(random.uniform(0.5, 1.0) * 0.25 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
     def _once(self, verb: str, key: str, headers: Mapping[str, str], body: Any) -> bytes:
-        connection = self._connection()
+        place = self._place
         try:
-            connection.request(verb, f"{self._path}/{quote(key)}", body, {**self._headers, **headers})
+            connection = self._connection(place)
+            connection.request(verb, f"{place.path}/{quote(key)}", body, {**self._headers, **headers})
             response = connection.getresponse()
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"object {key}: {self.url} can't be reached ({error}); try again") from None
+            raise Unavailable(f"object {key}: {place.url} can't be reached ({error}); try again") from None
         if response.status < http.HTTPStatus.MULTIPLE_CHOICES:
             return data
-        raise _error(response.status, data, key, self.url)
+        raise _error(response.status, data, key, place.url)
 
-    def _connection(self) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            if self._secure:
-                context = ssl.create_default_context()
-                connection = http.client.HTTPSConnection(
-                    self._host, self._port, timeout=TIMEOUT_SECONDS, context=context
-                )
-            else:
-                connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
-            self._local.connection = connection
+    def _connection(self, place: _Place) -> http.client.HTTPConnection:
+        """This thread's, which it goes on using."""
+        there: tuple[_Place, http.client.HTTPConnection] | None = getattr(self._local, "connection", None)
+        if there is not None and there[0] == place:
+            return there[1]
+        self._drop()
+        connection = (
+            http.client.HTTPSConnection(
+                place.host, place.port, timeout=CONNECT_SECONDS, context=ssl.create_default_context()
+            )
+            if place.secure
+            else http.client.HTTPConnection(place.host, place.port, timeout=CONNECT_SECONDS)
+        )
+        connection.connect()
+        connection.sock.settimeout(TIMEOUT_SECONDS)
+        self._local.connection = (place, connection)
         return connection
 
     def _drop(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
+        there = getattr(self._local, "connection", None)
+        if there is not None:
+            there[1].close()
             self._local.connection = None
+
+    def _move(self) -> None:
+        """Ask the next server from now on, where there is another one."""
+        self._drop()
+        places = list(dict.fromkeys([self._first, *map(_Place.at, self._elsewhere())]))
+        after = places.index(self._place) + 1 if self._place in places else 0
+        self._place = places[after % len(places)]
+
+
+class _Place(NamedTuple):
+    url: str
+    secure: bool
+    host: str
+    port: int | None
+    path: str
+
+    @classmethod
+    def at(cls, url: str) -> _Place:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(f"{url!r} is not the URL of a server; write for example http://host:1659")
+        return cls(url, parts.scheme == "https", parts.hostname, parts.port, parts.path.rstrip("/"))
 
 
 class _Writer:

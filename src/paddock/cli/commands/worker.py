@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import shutil
@@ -9,8 +10,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +36,7 @@ from paddock.storage.object_urls import open_place
 from paddock.versions.storage_mark import check_mark
 
 KEPT_BYTES_MAX = 10 << 30
+LOG = logging.getLogger("paddock")
 TOKEN_VARIABLE = "PADDOCK_WORKER_TOKEN"
 
 
@@ -92,7 +95,8 @@ def worker(
 ) -> None:
     """Run datums for a server on another machine.
 
-    Joins a pool, and works until SIGTERM or Ctrl-C.
+    Joins a pool, and works until SIGTERM or Ctrl-C. --url may name several servers of one home, separated by commas: the
+    next is asked where one is gone. Those that it does not name are learnt from the others.
 
     SIGTERM and the first Ctrl-C let the datums that run come to their end and give the rest of their batches back; the second
     Ctrl-C ends at once. A broken connection is taken up again; after a long one the server has given the work to others.
@@ -103,6 +107,7 @@ def worker(
     url = session.url or session.settings.url
     if url is None:
         raise InvalidInput("name the server to work for: --url http://host:1659")
+    urls = [each.strip() for each in url.split(",")]
     start_log()
     patience_seconds = None if patience is None else _seconds(patience)
     token = _token(token_file)
@@ -118,7 +123,10 @@ def worker(
     place = None if runner is None else _beside(runner, pfs)
     with _scratch_folder(scratch) as folder:
         capacity = machine_capacity(Path(folder), workers=count, memory_bytes=settings.memory, gpus=settings.gpus)
-        with closing(HttpUplink([url], token, capacity=capacity, host=name)) as uplink:
+        servers = Path(folder) / "servers"
+        with closing(
+            HttpUplink(urls, token, capacity=capacity, host=name, on_servers=partial(_note_servers, servers))
+        ) as uplink:
             terms = _terms(uplink, patience_seconds or 0.0)
             options = WorkerOptions(
                 settings.sandbox,
@@ -130,7 +138,15 @@ def worker(
                 None if found is None else _here(found, Path(folder)),
             )
             _work(
-                options, url, token, uplink, terms, Path(folder), slots=count, direct=direct, patience=patience_seconds
+                options,
+                urls[0],
+                token,
+                uplink,
+                terms,
+                Path(folder),
+                slots=count,
+                direct=direct,
+                patience=patience_seconds,
             )
 
 
@@ -153,6 +169,20 @@ def _check_store(storage: str, home_id: str) -> None:
         check_mark(open_place(storage), storage, home_id)
     except PaddockError as error:
         raise type(error)(f"--direct: {error.message}") from None
+
+
+def _objects_at(url: str) -> str:
+    return f"{url.rstrip('/')}/api/v1/objects"
+
+
+def _note_servers(file: Path, urls: Sequence[str]) -> None:
+    """For the workers, which read it while it is written anew. On a full disk it stays as it was."""
+    new = file.with_suffix(".new")
+    try:
+        new.write_text("".join(f"{_objects_at(url)}\n" for url in urls), encoding="utf-8")
+        new.replace(file)
+    except OSError as error:
+        LOG.warning("can't note which servers there are: %s", error)
 
 
 def _beside(runner: Path, pfs: Path) -> RunnerOptions:
@@ -213,8 +243,9 @@ def _work(
     own_token.touch(mode=0o600)
     own_token.write_text(token, encoding="ascii")
     engine = LocalEngine(
-        objects=terms.storage if direct and terms.storage else f"{url.rstrip('/')}/api/v1/objects",
+        objects=terms.storage if direct and terms.storage else _objects_at(url),
         token_file=own_token,
+        servers_file=folder / "servers",
         scratch=folder / "slots",
         chunking=ChunkingParameters(**terms.chunking),
         options=options,

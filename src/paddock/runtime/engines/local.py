@@ -94,11 +94,13 @@ class LocalEngine:
         chunking: ChunkingParameters,
         options: WorkerOptions,
         token_file: Path | None = None,
+        servers_file: Path | None = None,
     ) -> None:
         """objects: where packs are (a folder, or a URL; of a server's objects with the token that it asks for). scratch: a directory
-        for what workers leave behind.
+        for what workers leave behind. servers_file: the same objects at other servers, a URL a line; looked at when one is gone.
         """
         self._objects = objects
+        self._servers_file = servers_file
         self._token_file = token_file
         self._chunking = f"{chunking.min_bytes},{chunking.average_bytes},{chunking.max_bytes}"
         self._options = options
@@ -186,6 +188,7 @@ class LocalEngine:
             "--chunking", self._chunking,
             *self._options.words(),
             *(("--token-file", str(self._token_file)) if self._token_file is not None else ()),
+            *(("--servers-file", str(self._servers_file)) if self._servers_file is not None else ()),
         ]  # fmt: skip
         try:
             popen = subprocess.Popen(
