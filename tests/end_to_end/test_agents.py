@@ -212,6 +212,21 @@ def test_a_worker_without_a_valid_token_is_refused_and_told_why(
     assert command("worker", "--token-file", tmp_path / "missing").code != 0
 
 
+def test_scratch_may_be_named_from_where_one_is(
+    server: RunningServer, remote: Paddock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    token = remote.pools.create_token("default").secret
+    remote.repos.create("numbers")
+    spec = {"pipeline": {"name": "same"}, "transform": {"cmd": ["sh", "-c", "cp $numbers /pfs/out/"]}}
+    remote.pipelines.apply({**spec, "input": {"pfs": {"repo": "numbers", "glob": "/*"}}})
+    remote.files.put("numbers@main:/a", b"1")
+    with running_agent(server.url, token, tmp_path, options=["--scratch", "here"]):
+        (job,) = remote.jobs.wait(["same@head"], timeout_seconds=60)
+    assert job.state is JobState.SUCCESS
+
+
 def test_a_worker_that_could_not_run_a_datum_does_not_join(
     server: RunningServer, remote: Paddock, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,7 +173,9 @@ def test_an_upgrade_is_refused_while_somebody_works_and_does_nothing_twice(
         pytest.raises(Conflict, match="in use"),
     ):
         upgrade_shared(catalog)
-    upgrade_shared(catalog)
+    assert upgrade_shared(catalog) == (SCHEMA_VERSION, SCHEMA_VERSION)
+    with pytest.raises(NotFound, match="no home that could be upgraded"):
+        upgrade_shared(postgres.create("nothing"))
     with open_shared(catalog, folder=tmp_path) as home, home.catalog.read() as tx:
         assert tx.one("SELECT max(version) FROM schema_versions") == (SCHEMA_VERSION,)
 

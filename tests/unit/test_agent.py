@@ -71,6 +71,21 @@ def test_an_agent_ends_when_no_server_was_heard_of_for_its_patience(
     assert PATIENCE_SECONDS_MIN < 20
 
 
+def test_an_agent_whose_workers_do_not_start_says_why_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "RETRY_SECONDS_MAX", 0.2)
+    engine = LocalEngine(
+        objects="http://127.0.0.1:1/objects",
+        token_file=tmp_path / "missing",
+        scratch=tmp_path / "scratch",
+        chunking=ChunkingParameters(1, 2, 3),
+        options=WorkerOptions(sandbox="directory"),
+    )
+    agent = Agent(Nobody(Clock(), answers=1), engine, slots=1)
+    with pytest.raises(Unavailable, match=r"^workers don't start on this host: [^\n]*FileNotFoundError[^\n]*missing'$"):
+        agent.run()
+    engine.stop()
+
+
 class Listener:
     """An uplink whose server wants heartbeats once an hour. heard: what it heard, by exchange."""
 

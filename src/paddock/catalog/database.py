@@ -30,7 +30,11 @@ _WRITE: Callable[[Connection], None] = operator.methodcaller("begin_write")
 def schema_version(path: Path) -> int:
     """The version of the schema in a SQLite file, which must exist. Once it returns, and no one else has the catalog
     open, the file itself holds all of it: nothing is left in a log beside. Conflict: a newer Paddock wrote it."""
-    engine = SqliteEngine(path)
+    return schema_version_of(SqliteEngine(path))
+
+
+def schema_version_of(engine: Engine) -> int:
+    """The version of the schema in a database; 0 where there is none. Conflict: a newer Paddock wrote it."""
     connection = engine.connect()
     try:
         return _schema_version(connection, engine.name)

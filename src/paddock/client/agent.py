@@ -31,7 +31,7 @@ from paddock.runtime.engines.network import (
     ToWorker,
     as_many_as_fit,
 )
-from paddock.runtime.protocol import Down, Drain, Heartbeat, decode, encode
+from paddock.runtime.protocol import Down, Drain, Heartbeat, Ready, decode, encode
 
 RETRY_SECONDS_MAX = 5.0
 END_SECONDS = 1.0
@@ -40,6 +40,8 @@ LOOK_SECONDS = 1.0
 PATIENCE_SECONDS_MIN = SILENCE_SECONDS
 """An exchange may be held open for a third of that, and a retry come as late: less would end an agent whose server lives."""
 SEND_BYTES_MAX = 8 << 20
+FAILED_STARTS_MAX = 3
+"""So many workers in a row end before they are ready: what is wrong with this host does not pass by starting more."""
 TOLD_SECONDS = 30.0
 """How often a lasting failure to reach the server is told."""
 
@@ -113,13 +115,15 @@ class Agent:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._draining = False
         self._drained: set[WorkerId] = set()
+        self._ready: set[WorkerId] = set()
+        self._failed_starts = 0
         self._stopped = False
         self._failure: PaddockError | None = None
         self._told = -TOLD_SECONDS
 
     def run(self) -> None:
         """Join, work, and leave. Raises PermissionDenied or InvalidInput where the server refuses for good, Unavailable where none was
-        heard of for too long.
+        heard of for too long, or no worker starts here.
         """
         sender = threading.Thread(target=self._send_forever, name="agent-up", daemon=True)
         sender.start()
@@ -180,9 +184,25 @@ class Agent:
                 case WorkerMessage(worker, Heartbeat() as beat):
                     self._note_beat(worker, encode(beat))
                 case WorkerMessage(worker, message):
+                    if isinstance(message, Ready):
+                        self._ready.add(worker)
+                        self._failed_starts = 0
                     self._queue(worker, encode(message))
                 case WorkerGone() as gone:
+                    self._note_end(gone)
                     self._queue(gone.worker, None, reason=gone.reason, starved=gone.starved)
+
+    def _note_end(self, gone: WorkerGone) -> None:
+        """Give up where no worker starts; the server can't know of those that were never ready."""
+        if gone.worker in self._ready:
+            self._ready.remove(gone.worker)
+        elif not self._stopped and not self._draining:
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS_MAX:
+                begin, *more = gone.reason.splitlines()
+                said = f"{begin.partition(': Traceback')[0]}: {more[-1]}" if more else begin
+                with self._changed:
+                    self._failure = Unavailable(f"workers don't start on this host: {said}")
 
     def _ensure_joined(self) -> Membership | None:
         """The present membership; joins where there is none, ending what ran for the last one."""
@@ -193,6 +213,7 @@ class Agent:
             self._engine.kill(worker)
         while self._engine.workers():
             self._engine.poll(LOOK_SECONDS)
+        self._ready.clear()
         if self._draining:
             return None
         try:

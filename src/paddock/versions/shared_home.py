@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paddock.catalog import home_row, projects
-from paddock.catalog.database import Catalog
+from paddock.catalog.database import SCHEMA_VERSION, Catalog, schema_version_of
 from paddock.catalog.home_row import HomeRow
 from paddock.catalog.postgres import PostgresEngine
 from paddock.model.errors import Conflict, NotFound
@@ -54,13 +54,17 @@ def open_shared(
         raise
 
 
-def upgrade_shared(catalog_url: str) -> None:
-    """Bring the schema of a shared home up to date. Each migration is one transaction of the server, so a crash leaves the
+def upgrade_shared(catalog_url: str) -> tuple[int, int]:
+    """Bring the schema of a shared home up to date; its version before and after. Each migration is one transaction of the server, so a crash leaves the
     version before or after it; to go back, restore a dump. Conflict: somebody has the home open, or it is newer.
     """
     engine = PostgresEngine(catalog_url)
     with engine.locks.use_alone():
+        before = schema_version_of(engine)
+        if not before:
+            raise NotFound(f"catalog {engine.name} has no home that could be upgraded; check its URL")
         Catalog.reach(engine, exclusive=lambda: engine.locks.wait_alone("home")).close()
+    return before, SCHEMA_VERSION
 
 
 def _row(catalog: Catalog, engine: PostgresEngine, storage: str | None, clock: Callable[[], float]) -> HomeRow:

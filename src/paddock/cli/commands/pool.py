@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -10,6 +11,8 @@ from paddock.cli import output
 from paddock.cli.lazy import group_app
 from paddock.cli.options import Description, Json
 from paddock.cli.session import session_of
+
+NAMES_SHOWN = 4
 
 app = group_app("Workers on other machines: who is there, and who may join.")
 
@@ -29,13 +32,19 @@ def list_(context: typer.Context, json: Json = False) -> None:
             item.started,
             item.idle,
             item.busy,
-            ", ".join(item.pipelines),
+            _names(item.pipelines),
             item.reason,
         )
         for item in found
     )
     headers = ("pool", "engine", "waiting", "started", "idle", "busy", "pipelines", "reason")
     output.table(headers, rows, empty="no pools with workers of their own; a server's own workers are in none of these")
+
+
+def _names(pipelines: Sequence[str]) -> str:
+    """The first ones: a table with all of fifty has no lines any more. `--json` has all."""
+    hidden = len(pipelines) - NAMES_SHOWN
+    return ", ".join(pipelines[:NAMES_SHOWN]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 @app.command("token")

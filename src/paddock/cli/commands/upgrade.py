@@ -41,8 +41,10 @@ def upgrade(
             )
         from paddock.versions.shared_home import upgrade_shared
 
-        upgrade_shared(session.settings.catalog)
-        _show(json, {"upgraded": True}, "the catalog is up to date")
+        found_schema, schema = upgrade_shared(session.settings.catalog)
+        news = f"the catalog went from version {found_schema} to {schema}"
+        told = {"upgraded": True, "before": found_schema, "after": schema}
+        _show(json, told, news if found_schema < schema else "the catalog is up to date")
         return
     home = session.home if session.home is not None else session.settings.home
     path = find_home(None if home is None else os.fspath(home))

@@ -153,7 +153,10 @@ def worker(
 @contextmanager
 def _scratch_folder(parent: Path | None) -> Iterator[str]:
     try:
-        folder = tempfile.TemporaryDirectory(prefix="paddock-worker-", dir=parent)
+        # Workers run elsewhere than in this directory.
+        folder = tempfile.TemporaryDirectory(
+            prefix="paddock-worker-", dir=None if parent is None else parent.absolute()
+        )
     except OSError as error:
         place = parent or tempfile.gettempdir()
         raise InvalidInput(
