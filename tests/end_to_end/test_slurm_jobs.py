@@ -70,6 +70,7 @@ class Upper:
     def __init__(self, paddock: Paddock, name: str, folder: Path) -> None:
         self._paddock = paddock
         self.name = name
+        self._folder = folder / name
         self._trace = folder / "trace"
         paddock.repos.create(f"{name}-data")
 
@@ -89,20 +90,21 @@ class Upper:
         )
 
     def put(self, count: int) -> None:
-        data = f"{self.name}-data@main"
-        self._paddock.commits.start(data)
+        source = self._folder / "source"
+        source.mkdir(parents=True)
         for number in range(count):
-            self._paddock.files.put(f"{data}:/f{number}", b"text %d\n" % number)
-        self._paddock.commits.finish(data)
+            (source / f"f{number}").write_text(f"text {number}\n")
+        self._paddock.files.put_tree(f"{self.name}-data@main", source)
 
     def finish(self, count: int) -> Job:
         """Wait for the job, and check that its output is what it has to be, whatever went wrong meanwhile."""
         (job,) = self._paddock.jobs.wait([f"{self.name}@head"], timeout_seconds=LIMIT_SECONDS)
         assert (job.state, job.reason) == (JobState.SUCCESS, "")
         assert (job.datums.run, job.datums.failed) == (count, 0)
-        files = self._paddock.files.list(f"{self.name}:/")
-        found = {file.path: b"".join(self._paddock.files.read(f"{self.name}:{file.path}")) for file in files}
-        assert found == {f"/f{number}": b"TEXT %d\n" % number for number in range(count)}
+        result = self._folder / "result"
+        self._paddock.files.get_tree(f"{self.name}:/", result)
+        found = {path.name: path.read_text() for path in result.iterdir()}
+        assert found == {f"f{number}": f"TEXT {number}\n" for number in range(count)}
         return job
 
     def begun(self) -> list[str]:

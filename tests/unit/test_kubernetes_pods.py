@@ -497,6 +497,21 @@ def test_a_status_becomes_a_state_and_a_reason(
     assert bool(seen.reason) == bool(reason)
 
 
+@pytest.mark.parametrize(
+    ("reason", "cause", "taken"),
+    [
+        ("", "PreemptionByScheduler", True),
+        ("NodeLost", "", True),
+        ("Evicted", "TerminationByKubelet", False),
+        ("DeadlineExceeded", "", False),
+        ("", "", False),
+    ],
+)
+def test_a_pod_that_is_taken_away_says_nothing_of_what_it_ran(reason: str, cause: str, taken: bool) -> None:
+    conditions = {"DisruptionTarget": ("True", cause, "")} if cause else {}
+    assert read_pod(status("Failed", reason=reason, conditions=conditions), NOW).taken is taken
+
+
 def test_only_events_tell_why_a_volume_is_not_there() -> None:
     pod = status(init=waiting("PodInitializing"), user=waiting("PodInitializing"), worker=waiting("PodInitializing"))
     assert read_pod(pod, NOW).mounting

@@ -97,8 +97,8 @@ def test_a_retired_agent_is_told_once_and_its_workers_are_in_no_pool() -> None:
     assert engine.place(worker).pool == ""
     (info,) = engine.agents()
     assert (info.retired, info.workers) == (True, (worker,))
-    engine.leave(agent, "it was retired")
-    assert WorkerGone(worker, "it was retired") in engine.poll(0)
+    engine.leave(agent, "its node failed", taken=True)
+    assert WorkerGone(worker, "its node failed", taken=True) in engine.poll(0)
     with pytest.raises(InvalidInput):
         read_up(b"0 0 =\n")
     engine.stop()

@@ -195,7 +195,8 @@ def test_why_a_task_waits(state: str, reason: str, said: str, retry: bool) -> No
 )
 def test_why_a_task_ended(state: str, facts: dict[str, str], said: str, retry: bool) -> None:
     standing = end_of(state, facts, "no python")
-    assert standing == Standing(MemberState.ENDED, standing.reason, retry)
+    taken = state in ("CANCELLED", "NODE_FAIL", "PREEMPTED")
+    assert standing == Standing(MemberState.ENDED, standing.reason, retry, taken)
     assert said in standing.reason
     assert bool(standing.reason) is bool(said)
 

@@ -278,7 +278,7 @@ class Fleet:
         for member in members:
             agent = joined.get(member.name)
             if agent is not None and member.state is MemberState.ENDED and member.reason:
-                self._network.leave(agent.id, f"worker {member.name}: {member.reason}")
+                self._network.leave(agent.id, f"worker {member.name}: {member.reason}", taken=member.taken)
 
     def _members(self, engine: _Engine, now: float) -> Sequence[Member] | None:
         """None: the engine can't be asked, and `trouble` says why."""

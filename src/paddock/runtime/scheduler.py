@@ -644,7 +644,7 @@ class Scheduler:
             if holder == worker:
                 self._forget(id)
                 active = self._job(job)
-                for position in active.dispatch.lose(id, died=True, starved=event.starved):
+                for position in active.dispatch.lose(id, died=not event.taken, starved=event.starved):
                     job_steps.record_lost(
                         self._home, active, position, f"its worker died each time it ran: {event.reason}"
                     )

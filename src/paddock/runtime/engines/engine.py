@@ -25,12 +25,13 @@ class WorkerMessage:
 class WorkerGone:
     """A worker ended, for whatever cause; `reason` is for people. What it held must be given to others.
 
-    starved: it seems to have ended for want of memory.
+    starved: it seems to have ended for want of memory. taken: somebody took it away (its node, its place), whatever it ran.
     """
 
     worker: WorkerId
     reason: str
     starved: bool = False
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

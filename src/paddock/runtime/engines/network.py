@@ -283,8 +283,11 @@ class NetworkEngine:
             if agent is not None:
                 agent.wake = wake
 
-    def leave(self, agent_id: str, reason: str, *, pool: str | None = None) -> None:
-        """The agent ends in good order. Idempotent. pool: of whoever asks, if it is not this server. PermissionDenied: it is another pool's."""
+    def leave(self, agent_id: str, reason: str, *, pool: str | None = None, taken: bool = False) -> None:
+        """The agent has ended, or does so now. Idempotent. pool: of whoever asks, if it is not this server. taken: see `WorkerGone`.
+
+        PermissionDenied: it is another pool's.
+        """
         with self._lock:
             agent = self._agents.get(agent_id)
             if agent is not None and pool not in (None, agent.pool):
@@ -292,7 +295,7 @@ class NetworkEngine:
             if agent is not None:
                 if agent.told:
                     LOG.info("host %s has left pool %s: %s", agent.host, agent.pool, reason)
-                self._lose(agent, reason)
+                self._lose(agent, reason, taken=taken)
 
     def agents(self) -> Sequence[AgentInfo]:
         with self._lock:
@@ -333,12 +336,12 @@ class NetworkEngine:
                 LOG.info("host %s joined pool %s", agent.host, agent.pool)
         return WorkerMessage(worker, said)
 
-    def _lose(self, agent: _Agent, reason: str) -> None:
+    def _lose(self, agent: _Agent, reason: str, *, taken: bool = False) -> None:
         del self._agents[agent.id]
         for worker in agent.slots.values():
             del self._workers[worker]
             self._listed = ()
-            self._events.append(WorkerGone(worker, reason))
+            self._events.append(WorkerGone(worker, reason, taken=taken))
         if agent.wake is not None:
             agent.wake()
         if agent.slots:

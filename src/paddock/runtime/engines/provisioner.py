@@ -38,6 +38,8 @@ class Member:
     """For people: what is wrong and what to do. Empty where nothing is."""
     retry: bool = True
     """Whether starting another may help; not where the reason is the spec's own fault."""
+    taken: bool = False
+    """It was ended by what has nothing to do with its work: preempted, cancelled by hand, its node lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class KubernetesProvisioner:
         name, pool = pod["metadata"]["name"], _pool(pod)
         seen = read_pod(pod, self._now())
         reason = "" if seen.state is MemberState.ENDED and name in self._cancelled else seen.reason
-        return Member(name, pool, seen.state, reason or self._trouble(name, pool, seen), seen.retry)
+        return Member(name, pool, seen.state, reason or self._trouble(name, pool, seen), seen.retry, seen.taken)
 
     def _gone(self, pod: Object) -> Member | None:
         """What is said of a pod that does not exist any more; None where its end was told before."""

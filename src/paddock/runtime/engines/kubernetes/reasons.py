@@ -28,6 +28,8 @@ class Seen:
     retry: bool = True
     mounting: bool = False
     """It is on a node, and nothing of it runs yet: only its events tell what it waits for, if it is for long."""
+    taken: bool = False
+    """As in `Member`."""
 
 
 def read_pod(pod: Object, now: datetime) -> Seen:
@@ -138,10 +140,12 @@ def _leaving(pod: Object, now: datetime) -> Seen:
     until = datetime.strptime(pod["metadata"]["deletionTimestamp"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     if now > until + timedelta(seconds=UNCONFIRMED_SECONDS):
         node = pod["spec"].get("nodeName", "")
-        return Seen(MemberState.ENDED, f"node {node} does not confirm that the pod has ended; it may be lost")
+        return Seen(
+            MemberState.ENDED, f"node {node} does not confirm that the pod has ended; it may be lost", taken=True
+        )
     disruption = _disruption(pod)
     if _state(_container(pod, WORKER), "running") is None:
-        return Seen(MemberState.ENDED, disruption)
+        return Seen(MemberState.ENDED, disruption, taken=_is_taken(pod))
     return Seen(MemberState.STARTED, disruption)
 
 
@@ -157,7 +161,7 @@ def _is_out_of_touch(pod: Object) -> bool:
 def _failed(pod: Object) -> Seen:
     status = pod["status"]
     if disruption := _disruption(pod):
-        return Seen(MemberState.ENDED, disruption)
+        return Seen(MemberState.ENDED, disruption, taken=_is_taken(pod))
     for init in status.get("initContainerStatuses") or ():
         if _exit_code(init):
             return _container_failed(init, pod)
@@ -190,6 +194,13 @@ def _died(name: str, ended: Object, pod: Object) -> str:
     if name not in (USER, WORKER):
         return f"{called} failed with exit code {code}{f': {words}' if words else ''}; is PADDOCK_WORKER_IMAGE Paddock's image?"
     return f"{called} ended with exit code {code}{f': {words}' if words else ''}"
+
+
+def _is_taken(pod: Object) -> bool:
+    """Whether what ended the pod says nothing of what it ran: an eviction for want of memory, and a deadline, may."""
+    found = _condition(pod, "DisruptionTarget")
+    causes = {pod["status"].get("reason"), found.get("reason") if found.get("status") == "True" else None}
+    return bool(causes & (_DISRUPTIONS.keys() - {"DeadlineExceeded"}))
 
 
 def _disruption(pod: Object) -> str:

@@ -10,11 +10,12 @@ from paddock.runtime.engines.provisioner import MemberState
 
 
 class Standing(NamedTuple):
-    """retry: whether another member may fare better; not where the spec has to change."""
+    """As in `Member`."""
 
     state: MemberState
     reason: str = ""
     retry: bool = True
+    taken: bool = False
 
 
 _RUNNING = frozenset({"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"})
@@ -92,6 +93,10 @@ _ENDS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+_TAKEN = frozenset({"BOOT_FAIL", "CANCELLED", "LAUNCH_FAILED", "NODE_FAIL", "PREEMPTED", "REVOKED"})
+"""Ends that say nothing of the datum at work, however often they come."""
+
+
 def standing_of(state: str, reason: str) -> Standing:
     """Of a task that has not ended in bad order; its state and reason as `squeue` gives them."""
     if state in _RUNNING:
@@ -123,7 +128,8 @@ def end_of(state: str, facts: Mapping[str, str], output: str | None) -> Standing
     if found is None:
         return _failure(facts, where, output)
     why = found.format(nodes=nodes, where=where, limit=facts.get("TimeLimit", "of its partition"))
-    return Standing(MemberState.ENDED, f"{why} (Slurm: {state})", state not in ("OUT_OF_MEMORY", "DEADLINE"))
+    retry = state not in ("OUT_OF_MEMORY", "DEADLINE")
+    return Standing(MemberState.ENDED, f"{why} (Slurm: {state})", retry, state in _TAKEN)
 
 
 def _failure(facts: Mapping[str, str], where: str, output: str | None) -> Standing:
