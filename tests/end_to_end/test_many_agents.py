@@ -14,6 +14,7 @@ import pytest
 from paddock.client.connection import connect
 from paddock.model.records import JobState
 from paddock.model.services import Paddock
+from paddock.runtime.protocol import PROTOCOL_VERSION
 from paddock.testing.servers import RunningServer, running_server
 from paddock.testing.simulated_agents import SimulatedAgents
 
@@ -74,7 +75,7 @@ def test_simulated_workers_do_a_whole_job(
 
 def test_an_exchange_is_refused_with_a_reason(server: RunningServer, remote: Paddock) -> None:
     token, foreign = (remote.pools.create_token(pool).secret for pool in ("default", "lab"))
-    body = {"host": "h", "cpus": 1, "memory_bytes": 1, "disk_bytes": 1}
+    body = {"host": "h", "cpus": 1, "memory_bytes": 1, "disk_bytes": 1, "protocol": PROTOCOL_VERSION}
 
     def call(verb: str, path: str, secret: str | None, **given: object) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
@@ -86,7 +87,7 @@ def test_an_exchange_is_refused_with_a_reason(server: RunningServer, remote: Pad
     for path, secret, status, words in (
         (f"{exchange}?received=0", None, 403, "paddock pool token POOL"),
         (f"{exchange}?received=0", "wrong", 403, "token"),
-        (f"{exchange}?received=0", foreign, 404, "join again"),
+        (f"{exchange}?received=0", foreign, 403, "another pool"),
         (f"{exchange}?received=x", token, 422, "same Paddock version"),
         (f"{exchange}?received=0&wait=perhaps", token, 422, "same Paddock version"),
         ("agents/0123/exchange?received=0", token, 404, "join again"),
@@ -95,7 +96,7 @@ def test_an_exchange_is_refused_with_a_reason(server: RunningServer, remote: Pad
         assert (answer.status_code, words in answer.json()["detail"]) == (status, True), answer.text
     assert call("POST", f"{exchange}?received=0", token, content=b"nonsense").status_code == 422
     # Nobody of another pool sends an agent away.
-    assert call("DELETE", f"agents/{agent}", foreign).status_code == 404
+    assert call("DELETE", f"agents/{agent}", foreign).status_code == 403
     assert call("POST", f"{exchange}?received=0", token).status_code == 200
 
 
@@ -155,7 +156,7 @@ class _Line:
     def __init__(self, url: str, token: str, *, agent: str = "") -> None:
         parts = urlsplit(url)
         self.token = token
-        body = {"host": "h", "cpus": 1, "memory_bytes": 1, "disk_bytes": 1}
+        body = {"host": "h", "cpus": 1, "memory_bytes": 1, "disk_bytes": 1, "protocol": PROTOCOL_VERSION}
         headers = {"Authorization": f"Bearer {token}"}
         self.agent = agent or httpx2.post(f"{url}/api/v1/agents", json=body, headers=headers).json()["agent"]
         self.host = f"Host: {parts.netloc}\r\n".encode()
