@@ -76,12 +76,31 @@ def test_a_server_without_its_catalog_is_healthy_and_not_ready(postgres: Running
     with (
         running_server(None, workers=0, catalog=catalog, storage=(tmp_path / "store").as_uri()) as server,
         httpx2.Client(base_url=f"{server.url}/api/v1", timeout=LIMIT_SECONDS) as http,
+        connect(url=server.url, environment={}) as remote,
     ):
+        remote.repos.create("data")
+        remote.commits.start("data@main")
+        for name in ("a", "b"):
+            remote.files.put(f"data@main:/{name}", b"text")
+        remote.commits.finish("data@main")
+        spec = {"pipeline": {"name": "same"}, "transform": {"cmd": ["true"]}}
+        remote.pipelines.apply({**spec, "input": {"pfs": {"repo": "data", "glob": "/*"}}})
+
+        def measured() -> str:
+            return httpx2.get(f"{server.url}/metrics", timeout=LIMIT_SECONDS).text
+
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while 'paddock_datums_waiting{pipeline="default/same"} 2\n' not in (text := measured()):
+            assert time.monotonic() < deadline, text
+        assert 'paddock_jobs{state="running"} 1\n' in text
+        assert "# TYPE paddock_catalog_up gauge\npaddock_catalog_up 1\n" in text
+        assert "\npaddock_scheduling 1\n" in text
         assert (http.get("/health").json(), http.get("/ready").json()) == ({"status": "ok"}, {"status": "ready"})
         with postgres.closed("not_ready"):
             assert http.get("/health").status_code == 200
             refused = http.get("/ready")
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+            assert "\npaddock_catalog_up 0\n" in measured()
         assert http.get("/ready").status_code == 200
         assert server.process.poll() is None
 

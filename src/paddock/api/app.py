@@ -16,6 +16,7 @@ from paddock.api import (
     datums,
     files,
     jobs,
+    metrics,
     pipelines,
     pools,
     projects,
@@ -106,6 +107,7 @@ def create_app(
     )
     for router in routers:
         app.include_router(router, prefix=API_ROOT)
+    app.include_router(metrics.router)  # where collectors look for it
     add_error_handlers(app)
     app.add_middleware(
         WorkerTokenGuard, root=API_ROOT

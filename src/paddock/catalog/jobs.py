@@ -139,6 +139,11 @@ def unfinished(tx: Transaction, *, pipeline_id: int | None = None) -> list[JobRo
     )
 
 
+def count_by_state(tx: Transaction) -> dict[str, int]:
+    rows: list[Any] = tx.all("SELECT state, COUNT(*) FROM jobs GROUP BY state")
+    return dict(rows)
+
+
 def last_with_state(
     tx: Transaction, pipeline_id: int, states: Sequence[str], *, before_id: int | None = None
 ) -> JobRow | None:

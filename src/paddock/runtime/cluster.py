@@ -10,6 +10,7 @@ from paddock.catalog import jobs as jobs_sql
 from paddock.catalog import pools as pools_sql
 from paddock.model.ids import PackId
 from paddock.runtime.engines.network import NetworkEngine
+from paddock.runtime.measures import Measure, measures
 from paddock.runtime.permits import Asked, Permits
 from paddock.runtime.presence import servers_of
 from paddock.storage.objects import ObjectStore
@@ -47,6 +48,10 @@ class Cluster:
     @property
     def home_id(self) -> str:
         return self._home.id
+
+    def measures(self) -> Sequence[Measure]:
+        """What there is to watch; see `runtime.measures`."""
+        return measures(self._home, self.engine)
 
     @property
     def objects(self) -> ObjectStore:
