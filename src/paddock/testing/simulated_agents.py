@@ -179,12 +179,15 @@ class _Agent:
             now = time.perf_counter()
             beats = now >= beat
             if beats:
-                beat = now + self._beat_seconds
                 for slot, state in self._slots.items():
                     if state.batch is not None:
                         self._say(slot, Heartbeat(state.batch.lease, 0, 0, state.batch.datums[0].id, now - state.since))
                 self._news.clear()
             messages = self._up[:]
+            if beats or messages:
+                beat = (
+                    now + self._beat_seconds
+                )  # as with a real agent: whatever was said, a heartbeat can wait for so long
             if not messages:
                 continue
             await self._exchange(connection, messages, wait=False)
