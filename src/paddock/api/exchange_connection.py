@@ -33,8 +33,8 @@ class _Exchange:
     received: int
     wait: bool
     body: bytearray
-    timer: asyncio.TimerHandle | None = None
-    """While it is held open."""
+    held: bool = False
+    """Open until there is something for the agent."""
 
     def take(self, body: bytes) -> Answer:
         return self.engine.exchange(self.agent, pool=self.pool, received=self.received, messages=read_up(body))
@@ -54,11 +54,15 @@ class ExchangeConnection(HttpToolsProtocol):
         self._desk: ExchangeDesk = config.app.state.exchanges  # type: ignore[union-attr]
         self._exchange: _Exchange | None = None
         """The one that is read or held open."""
+        self._due = 0.0
+        """When an exchange has been held for long enough, or the connection has been idle for too long."""
+        self._look: asyncio.TimerHandle | None = None
+        """Looks at that. It is not set anew for each exchange, but for what is left when it fires."""
 
     def on_message_begin(self) -> None:
         if self._exchange is not None:
             # Only one exchange of a connection can be held open, and no agent sends the next before it has the answer.
-            self._end_exchange()
+            self._exchange = None
             self.transport.close()
         super().on_message_begin()
 
@@ -90,17 +94,20 @@ class ExchangeConnection(HttpToolsProtocol):
             super().on_message_complete()
             return
         if exchange.wait and not found.messages:
-            exchange.timer = self.loop.call_later(POLL_SECONDS, self._answer, exchange)
+            exchange.held = True
+            self._look_in(POLL_SECONDS)
         else:
             self._write(found)
 
     def shutdown(self) -> None:
-        if self._exchange is not None and self._exchange.timer is not None:
+        if self._exchange is not None:
             self._answer(self._exchange)
         super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_exchange()
+        self._exchange = None
+        if self._look is not None:
+            self._look.cancel()
         super().connection_lost(exc)
 
     def _plain_exchange(self) -> _Exchange | None:
@@ -122,7 +129,7 @@ class ExchangeConnection(HttpToolsProtocol):
 
     def _answer(self, exchange: _Exchange) -> None:
         """Answer an exchange that is held open, with what there is for the agent by now."""
-        if exchange is not self._exchange or exchange.timer is None:
+        if exchange is not self._exchange or not exchange.held:
             return  # it has been answered
         try:
             found = exchange.take(b"")
@@ -133,20 +140,30 @@ class ExchangeConnection(HttpToolsProtocol):
             self._write(found)
 
     def _write(self, answer: Answer) -> None:
-        self._end_exchange()
+        self._exchange = None
         body = write_down(answer)
         lines = [b"%s: %s\r\n" % header for header in self.server_state.default_headers]
         self.transport.write(b"".join([_HEAD, *lines, b"content-length: %d\r\n\r\n" % len(body), body]))
         self.server_state.total_requests += 1
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._look_in(self.timeout_keep_alive)
 
     def _hand_over(self, exchange: _Exchange) -> None:
         """Let the application have the request, with what was read of its body. An exchange may be repeated."""
-        self._end_exchange()
+        self._exchange = None
         super().on_headers_complete()
         super().on_body(bytes(exchange.body))
 
-    def _end_exchange(self) -> None:
-        if self._exchange is not None and self._exchange.timer is not None:
-            self._exchange.timer.cancel()
-        self._exchange = None
+    def _look_in(self, seconds: float) -> None:
+        self._due = self.loop.time() + seconds
+        if self._look is None:
+            self._look = self.loop.call_later(seconds, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        left = self._due - self.loop.time()
+        if left > 0:
+            self._look = self.loop.call_later(left, self._look_now)
+        elif self._exchange is not None:
+            self._answer(self._exchange)
+        elif self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
+            self.timeout_keep_alive_handler()  # else the application has had it meanwhile, whose own timer looks after it

@@ -14,6 +14,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
@@ -138,6 +139,9 @@ class NetworkEngine:
         self._events: deque[WorkerEvent] = deque()
         self._waiting_bytes = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._wake)  # and not before: an agent's thread may be about to write to it
+        self._woken = False
+        """Whoever finds something urgent in the queue first wakes `poll`, after it has let go of the lock."""
         self._due: dict[str, _Agent] = {}
         """Agents that something was queued for, and that were not woken yet."""
         self._next_look = 0.0
@@ -208,11 +212,12 @@ class NetworkEngine:
         self._lose_silent()
         if not self._events and timeout_seconds > 0:
             select.select([self._wake], [], [], timeout_seconds)
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            pass
         with self._lock:
-            try:
-                os.eventfd_read(self._wake)
-            except BlockingIOError:
-                pass
+            self._woken = False
             events = tuple(self._events)
             self._events.clear()
             self._waiting_bytes = 0
@@ -230,7 +235,6 @@ class NetworkEngine:
             self._agents.clear()
             self._workers.clear()
             self._events.clear()
-        os.close(self._wake)
 
     # ---- the agents' side ----------------------------------------------------------------------------------
 
@@ -252,6 +256,7 @@ class NetworkEngine:
         was sent before; send it again in a moment. PermissionDenied: it is an agent of another pool. Nothing is taken then.
         """
         said = [(message, _read(agent_id, message)) for message in messages]
+        wakes = False
         with self._lock:
             self._check_running()
             agent = self._agents.get(agent_id)
@@ -272,9 +277,13 @@ class NetworkEngine:
             if events:
                 self._events.extend(events)
                 self._waiting_bytes += sum(len(message.line or b"") for message, _ in new)
-                if not all(map(_can_wait, events)):
-                    os.eventfd_write(self._wake, 1)
-            return Answer(as_many_as_fit(agent.outgoing, ANSWER_BYTES_MAX), beat_seconds(len(self._agents)))
+                if not self._woken and not all(map(_can_wait, events)):
+                    wakes = self._woken = True
+            answer = Answer(as_many_as_fit(agent.outgoing, ANSWER_BYTES_MAX), beat_seconds(len(self._agents)))
+        if wakes:
+            # A thread in a system call lets the others run, and with the lock in its hands the scheduler would only wait for it.
+            os.eventfd_write(self._wake, 1)
+        return answer
 
     def watch(self, agent_id: str, wake: Callable[[], None] | None) -> None:
         """Call this, from any thread, when there is something for an agent; None: no more."""
