@@ -51,7 +51,7 @@ def limited(paddock: Paddock, folder: Path) -> Upper:
     upper.apply(
         wait=f"[ -e {folder}/go ] || sleep 1",
         slurm={"time_limit": "1m", "drain_time": "59s", "options": ["--nodelist=n1"]},
-        parallelism_spec={"constant": 1, "cool_down": "1s"},
+        parallelism_spec={"constant": 1, "cool_down": "200ms"},
     )
     upper.put(60)
     return upper
@@ -82,7 +82,7 @@ class Upper:
                 "pipeline": {"name": self.name},
                 "transform": {"cmd": ["sh", "-e", "-c", script]},
                 "input": {"pfs": {"repo": f"{self.name}-data", "name": "data", "glob": "/*"}},
-                "parallelism_spec": {"constant": 3, "cool_down": "1s"},
+                "parallelism_spec": {"constant": 3, "cool_down": "200ms"},
                 "datum_set_spec": {"number": 4},
                 "pool": self.name,
                 **fields,
@@ -128,8 +128,9 @@ class Upper:
 
 
 def tasks(slurm: RunningSlurm, pool: Pool | None) -> Mapping[str, str]:
-    """State of each task of a pool that Slurm still knows, by id."""
-    assert pool is not None
+    """State of each task of a pool that Slurm still knows, by id; none before there is a pool."""
+    if pool is None:
+        return {}
     lines = slurm.run("squeue", "-h", "-r", "-t", "all", "-O", "JobArrayID:20,State:20,Name:200").splitlines()
     return dict(line.split()[:2] for line in lines if line.rstrip().endswith(f"-{pool.name}"))  # type: ignore[misc]
 
@@ -151,7 +152,7 @@ def test_a_node_that_dies_costs_nothing_but_time(paddock: Paddock, slurm: Runnin
     upper = Upper(paddock, "mortal", tmp_path)
     # The worker begins on the node that will die, and its successor goes elsewhere.
     slurm.run("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
-    upper.apply(wait=f"[ -e {tmp_path}/go ] || sleep 1000", parallelism_spec={"constant": 1, "cool_down": "1s"})
+    upper.apply(wait=f"[ -e {tmp_path}/go ] || sleep 1000", parallelism_spec={"constant": 1, "cool_down": "200ms"})
     upper.put(6)
     until(upper.begun, "a datum that runs")
     (tmp_path / "go").touch()

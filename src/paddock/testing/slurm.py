@@ -24,6 +24,8 @@ NODES = ("n1", "n2")
 NODE_CPUS = 4
 NODE_MEMORY_MEBIBYTES = 4096
 START_SECONDS = 60.0
+_LOOK_SECONDS = 0.03
+"""Between two looks at a Slurm that tells nobody when something changes, and shares the processor with who looks."""
 _PROGRAMS = ("/usr/sbin/munged", "/usr/sbin/slurmctld", "/usr/sbin/slurmd", "/usr/bin/sbatch", "/usr/bin/setpriv")
 
 _CONF = """\
@@ -97,6 +99,7 @@ class RunningSlurm:
         deadline = time.monotonic() + START_SECONDS
         while self.run("squeue", "-h", "-o", "%i"):
             assert time.monotonic() < deadline, f"jobs don't end: {self.jobs()}"
+            time.sleep(_LOOK_SECONDS)
 
     def kill_node(self, name: str) -> None:
         """SIGKILL for a node's daemon and for all that it runs; Slurm is told (it would notice in half a minute by itself)."""
@@ -122,6 +125,7 @@ class RunningSlurm:
             ended = [process for process in (self.controller, *self.nodes.values()) if process.poll() is not None]
             if ended or time.monotonic() > deadline:
                 raise AssertionError(f"Slurm does not start: {ran}\n{self.logs()}")
+            time.sleep(_LOOK_SECONDS)
 
     def logs(self) -> str:
         """The end of each daemon's log."""
