@@ -1,8 +1,8 @@
 /* The runner: the entry point of a user's container. It starts commands there for a worker in another container.
 
-       runner SOCKET             listen, serve one worker, end with it
-       runner --install TARGET   copy this program to TARGET
-       runner --init COMMAND…    be process 1 for COMMAND, in a container of ours
+       runner SOCKET                   listen, serve one worker, end with it
+       runner --install TARGET [OUT]   copy this program to TARGET, and make the folder OUT, open to all
+       runner --init COMMAND…          be process 1 for COMMAND, in a container of ours
        runner --version
 
    It needs nothing of the image that it runs in: no libraries, no shell, no user. Process 1 there, it reaps what commands leave. */
@@ -257,7 +257,9 @@ static int run(const char *path) {
     return 0;
 }
 
-static int install(const char *target) {
+/* outputs: a folder to make, or NULL. Everyone may write there, and its owner, who makes it here, may remove what others leave: of one that
+   a kubelet makes in memory that is not so, since the volume's root is sticky (as /tmp is), and what it makes there, too. */
+static int install(const char *target, const char *outputs) {
     char buffer[1 << 16], path[PATH_BYTES];
     int source = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     if (source < 0 || snprintf(path, sizeof path, "%s.new", target) >= (int)sizeof path)
@@ -269,6 +271,9 @@ static int install(const char *target) {
             size = -1;
     if (size < 0 || fchmod(copy, 0755) != 0 || close(copy) != 0 || rename(path, target) != 0)
         return fail("write", target);
+    umask(0);
+    if (outputs != NULL && mkdir(outputs, 0777) != 0 && errno != EEXIST)
+        return fail("make", outputs);
     return 0;
 }
 
@@ -313,12 +318,12 @@ static int init(char **program) {
 int main(int count, char **words) {
     if (count == 2 && strcmp(words[1], "--version") == 0)
         return printf("paddock runner, protocol %d\n", PROTOCOL_VERSION) < 0;
-    if (count == 3 && strcmp(words[1], "--install") == 0)
-        return install(words[2]);
+    if ((count == 3 || count == 4) && strcmp(words[1], "--install") == 0)
+        return install(words[2], count == 4 ? words[3] : NULL);
     if (count >= 3 && strcmp(words[1], "--init") == 0)
         return init(words + 2);
     if (count == 2 && words[1][0] != '-')
         return run(words[1]);
-    fputs("usage: runner SOCKET | runner --install TARGET | runner --init COMMAND... | runner --version\n", stderr);
+    fputs("usage: runner SOCKET | runner --install TARGET [OUT] | runner --init COMMAND... | runner --version\n", stderr);
     return 2;
 }

@@ -16,11 +16,11 @@ NAMESPACE = "paddock"
 
 ONE_SERVER = """\
 # One server with its home on a volume: a way to try Paddock that needs one image, and nothing else.
-# Set the image (`paddock:0.1.0`, three times) to yours, and: kubectl apply -f one-server.yaml
+# Set the image (`paddock:0.1.0`, twice) to yours, and: kubectl apply -f one-server.yaml
 """
 SERVERS = """\
 # Two servers, whose home is in a PostgreSQL database and an object store.
-# Set to yours: the image (`paddock:0.1.0`, three times), PADDOCK_CATALOG, PADDOCK_STORAGE and AWS_REGION. Then
+# Set to yours: the image (`paddock:0.1.0`, twice), PADDOCK_CATALOG, PADDOCK_STORAGE and AWS_REGION. Then
 #   kubectl create namespace paddock
 #   kubectl --namespace paddock create secret generic paddock-catalog --from-literal=PGPASSWORD=…
 #   kubectl --namespace paddock create secret generic paddock-storage \\

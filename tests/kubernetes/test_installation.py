@@ -222,7 +222,10 @@ def test_workers_come_with_the_work_and_go_with_it(
 def test_killed_workers_lose_and_double_nothing(
     installation: Installation, user_image: str, services: Paddock, tmp_path: Path
 ) -> None:
-    apply(services, spec("killed", user_image, UPPER))
+    killed = spec("killed", user_image, UPPER)
+    # A node makes a volume in memory in another way than one on its disk.
+    killed["transform"]["memory_volume"] = True
+    apply(services, killed)
     for pod in running_workers(installation, 2):
         installation.cluster.delete_pod(pod, grace_seconds=1)
     check_upper(services, "killed", tmp_path)

@@ -335,6 +335,9 @@ def test_it_installs_itself(runner_program: Path, tmp_path: Path) -> None:
     said = subprocess.run([tmp_path / "copy", "--version"], check=True, capture_output=True)
     assert said.stdout == b"paddock runner, protocol 1\n"
     assert list(tmp_path.iterdir()) == [tmp_path / "copy"]
+    for _ in ("made", "there already"):
+        subprocess.run([runner_program, "--install", tmp_path / "copy", tmp_path / "out"], check=True, umask=0o77)
+        assert (tmp_path / "out").stat().st_mode & 0o7777 == 0o777
     for words in ([], ["--other"], ["--install"], ["--init"], ["a", "b"]):
         assert subprocess.run([runner_program, *words], capture_output=True, check=False).returncode == 2
     failed = subprocess.run([runner_program, tmp_path / "no" / "socket"], capture_output=True, check=False)

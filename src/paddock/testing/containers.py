@@ -20,6 +20,8 @@ from paddock.runtime.runner_link import connect_runner
 SOURCES = Path(__file__).resolve().parents[3] / "runner"
 WITHOUT_POWER = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 """Starts a program as a root that may do no more than another user: not read what is others', nor remove it."""
+NODE_ID = 4321
+"""User and group to whom a volume in memory belongs: neither the worker's nor the commands'."""
 START_SECONDS = 20.0
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork")
 _ENTER = """
@@ -150,7 +152,7 @@ class Container:
     ) -> None:
         """folder: empty, and every user can get there. tools: of busybox. memory_group: a cgroup (of the first version) to be in."""
         self.place = Place(folder / "shared" / "pfs", folder / "shared" / "paddock")
-        self.place.make()
+        self._make_volumes(runner)
         self.root = folder / "root"
         for name in ("proc", "bin", "dev"):
             (self.root / name).mkdir(parents=True)
@@ -159,7 +161,6 @@ class Container:
         (self.root / "tmp").mkdir(exist_ok=True)
         (self.root / "tmp").chmod(0o777)
         (self.root / "pfs").symlink_to(self.place.pfs)
-        shutil.copy(runner, self.place.shared / "runner")
         for name, minor in (("null", 3), ("zero", 5)):
             os.mknod(self.root / "dev" / name, 0o020666, os.makedev(1, minor))
             (self.root / "dev" / name).chmod(0o666)
@@ -184,6 +185,15 @@ class Container:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+    def _make_volumes(self, runner: Path) -> None:
+        """As the node and the init container of a pod do: the volume with the inputs is another's, and sticky, as one in memory is."""
+        for path, mode in ((self.place.shared, 0o777), (self.place.pfs, 0o1777)):
+            path.mkdir(parents=True)
+            path.chmod(mode)
+        os.chown(self.place.pfs, NODE_ID, NODE_ID)
+        places = (runner, "--install", self.place.shared / "runner", self.place.pfs / "out")
+        subprocess.run([*WITHOUT_POWER, *map(str, places)], check=True)
 
     def connect(self) -> socket.socket:
         """The one connection that its runner takes."""

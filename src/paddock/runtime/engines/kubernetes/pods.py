@@ -178,11 +178,12 @@ def _init_container(spec: PipelineSpec, settings: PodSettings) -> Object:
     return {
         "name": "runner",
         **_image(settings.worker_image, settings),
-        "command": [RUNNER, "--install", f"{SHARED}/runner"],
+        # The folder for outputs, too: the worker has to own it, since a node makes it sticky where the volume is in memory.
+        "command": [RUNNER, "--install", f"{SHARED}/runner", "/pfs/out"],
         # It runs before the worker, so that this adds nothing to what the pod asks for; quotas want limits of every container.
         "resources": _sidecar_resources(spec),
         "securityContext": _own_security(),
-        "volumeMounts": [{"name": "paddock", "mountPath": SHARED}],
+        "volumeMounts": [{"name": "paddock", "mountPath": SHARED}, {"name": "pfs", "mountPath": "/pfs"}],
     }
 
 

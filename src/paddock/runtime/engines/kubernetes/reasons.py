@@ -124,7 +124,7 @@ def _unschedulable(message: str) -> str:
     then = "add nodes, or change what the spec asks of them"
     if "Insufficient" in message or "Too many pods" in message:
         then = "ask for less (resource_requests), add nodes, or wait for room"
-    elif "affinity/selector" in message:
+    elif "node affinity" in message:
         then = "mend scheduling_spec.node_selector, or label a node"
     elif "taint" in message:
         then = "add to tolerations, or take the taint off a node"
