@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from paddock.model.errors import Conflict, InvalidInput, NotFound, PermissionDenied, Unavailable
@@ -18,7 +20,7 @@ from paddock.runtime.engines.network import (
     ToWorker,
     beat_seconds,
 )
-from paddock.runtime.protocol import Cancel, Claim, Drain, Ready, Stop, decode, encode
+from paddock.runtime.protocol import BatchReport, Cancel, Claim, Drain, Ready, Stop, decode, encode
 
 READY = encode(Ready(7, "namespaces", ""))
 
@@ -51,6 +53,17 @@ def test_a_worker_counts_from_its_ready_on_and_has_its_pool() -> None:
     assert claim == WorkerMessage(ready.worker, Claim())
     assert engine.workers() == (ready.worker,)
     assert engine.place(ready.worker).pool == "p"
+    engine.stop()
+
+
+def test_what_a_worker_could_not_store_is_told_with_its_host() -> None:
+    engine = NetworkEngine()
+    agent = engine.join(pool="p", host="alder")
+    lost = BatchReport("a", True, None, (), (), error_code="limit-exceeded", error="the disk is full")
+    exchange(engine, agent, say(0, READY), say(1, encode(lost)))
+    _, said = engine.poll(0)
+    assert isinstance(said, WorkerMessage)
+    assert said.message == dataclasses.replace(lost, error="the disk is full (on alder)")
     engine.stop()
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from paddock.model.errors import InvalidInput, PermissionDenied, Unavailable
+from paddock.model.errors import InvalidInput, LimitExceeded, PermissionDenied, Unavailable
 from paddock.storage.server_objects import TRIES, ServerObjects
 
 GONE = "http://127.0.0.1:1/objects"
+
+
+def test_a_disk_that_is_full_at_the_last_byte_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("r+b") as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        writer = ServerObjects(GONE, "token").create("packs/00/0")
+        writer.write(b"a few bytes, which wait in memory")
+        with pytest.raises(LimitExceeded, match="object packs/00/0: the disk is full"):
+            writer.finish()
+        writer.abort()
 
 
 @dataclass

@@ -193,15 +193,21 @@ class _Writer:
         self._spool = spool
 
     def write(self, data: Bytes) -> None:
-        try:
+        with self._translated():
             self._spool.write(data)
-        except OSError as error:
-            raise translate(error, "write", f"a temporary file for object {self._key}") from error
 
     def finish(self) -> None:
-        size = self._spool.seek(0, os.SEEK_END)
+        with self._translated():
+            size = self._spool.seek(0, os.SEEK_END)  # the last bytes may meet a full disk only now
         self._objects.put(self._key, self._spool, size)
         self._spool.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise translate(error, "write", f"a temporary file for object {self._key}") from error
 
     def abort(self) -> None:
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ The scheduler drives it as any engine, from its one thread; `join`, `exchange` a
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import select
@@ -25,7 +26,7 @@ from paddock.model.errors import Conflict, InvalidInput, NotFound, PermissionDen
 from paddock.model.ids import new_id
 from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.engines.engine import Place, WorkerEvent, WorkerGone, WorkerId, WorkerMessage
-from paddock.runtime.protocol import Down, Heartbeat, Ready, Up, decode, encode
+from paddock.runtime.protocol import BatchReport, Down, Heartbeat, Ready, Up, decode, encode
 
 SILENCE_SECONDS = 15.0
 """An agent exchanges at least every `POLL_SECONDS`; one that is silent for so long is taken for lost, with its workers."""
@@ -343,6 +344,8 @@ class NetworkEngine:
             if not agent.told:
                 agent.told = True
                 LOG.info("host %s joined pool %s", agent.host, agent.pool)
+        if isinstance(said, BatchReport) and said.error:
+            said = dataclasses.replace(said, error=f"{said.error} (on {agent.host})")
         return WorkerMessage(worker, said)
 
     def _lose(self, agent: _Agent, reason: str, *, taken: bool = False) -> None:
