@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -12,11 +12,13 @@ import pytest
 
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import Unavailable
-from paddock.model.records import JobState
+from paddock.model.records import DEFAULT_POOL, JobState
 from paddock.runtime import job_steps
 from paddock.runtime import scheduler as scheduler_module
 from paddock.runtime.active_job import ActiveJob
+from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.dispatch import Dispatch, Lease
+from paddock.runtime.engines.engine import Place, WorkerId
 from paddock.runtime.protocol import BatchReport
 from paddock.testing import simulation
 from paddock.testing.simulation import NO_FAULTS, Clock, Faults, SimulatedEngine
@@ -70,7 +72,7 @@ def test_canary_results_are_accepted_twice(folder: Path, monkeypatch: pytest.Mon
     def accept_all(dispatch: Dispatch, lease: str, datums: Sequence[int]) -> list[int]:
         return list(datums)
 
-    def unfiltered(active: ActiveJob, lease: Lease, report: BatchReport, *, but_unavailable: bool) -> BatchReport:
+    def unfiltered(active: ActiveJob, lease: Lease, report: BatchReport, *, passing: Sequence[str]) -> BatchReport:
         return report
 
     monkeypatch.setattr(Dispatch, "acceptable", accept_all)
@@ -87,6 +89,57 @@ def test_a_server_has_its_workers_before_there_is_work(folder: Path) -> None:
         assert len(engine.workers()) == 0
         scheduler.start_workers()
         assert len(engine.workers()) == 3
+
+
+class TwoHosts(SimulatedEngine):
+    """Every other worker is on a host whose disk is full, and which is fast in saying so. both: so is the other host's."""
+
+    both = False
+
+    def place(self, worker: WorkerId) -> Place:
+        return Place(DEFAULT_POOL, f"host-{worker % 2}")
+
+    def machines(self) -> Mapping[Place, Capacity]:
+        return {self.place(WorkerId(number)): UNLIMITED for number in range(2)}
+
+    def _begin(self, worker: simulation._Worker) -> None:
+        if worker.batches and (self.both or worker.id % 2 == 0):
+            batch = worker.batches.pop(0)
+            self._claim(worker)
+            lost = BatchReport(batch.lease, True, None, (), (), error_code="limit-exceeded", error="the disk is full")
+            self._say(worker, lost)
+        else:
+            super()._begin(worker)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_host_with_a_full_disk_fails_no_job_that_others_can_do(both: bool, folder: Path) -> None:
+    clock = Clock()
+    with Home.open(folder / "home", create=True, clock=clock) as home:
+        paddock = EmbeddedPaddock(home)
+        paddock.repos.create("data")
+        paddock.pipelines.apply(
+            {
+                "pipeline": {"name": "each"},
+                "transform": {"cmd": ["simulated"]},
+                "input": {"pfs": {"repo": "data", "glob": "/*"}},
+            }
+        )
+        paddock.commits.start("data@main")
+        for number in range(20):
+            paddock.files.put(f"data@main:/f{number}", b"%d" % number)
+        paddock.commits.finish("data@main")
+        engine = TwoHosts(home, clock, Random(0), datum_seconds=lambda _: 8.0)
+        engine.both = both
+        scheduler = scheduler_module.Scheduler(home, engine, workers=2, monotonic=clock, now=clock)
+        end = clock() + 400
+        while clock() < end:
+            scheduler.run_once(1.0)
+        job = paddock.jobs.inspect("each@head")
+        if both:
+            assert (job.state, job.reason) == (JobState.FAILURE, "results could not be stored: the disk is full")
+        else:
+            assert (job.state, job.datums.run, job.datums.failed) == (JobState.SUCCESS, 20, 0)
 
 
 @pytest.mark.parametrize("remote", [True, False])

@@ -17,7 +17,7 @@ from functools import partial
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
 from paddock.model.dataclass import dataclass
-from paddock.model.errors import PaddockError, Unavailable
+from paddock.model.errors import LimitExceeded, PaddockError, Unavailable
 from paddock.model.ids import new_id
 from paddock.model.records import EngineName
 from paddock.pipelines.worker_pools import engine_of, worker_pool
@@ -54,6 +54,8 @@ BATCHES_MAX = 2
 TOGETHER_DATUMS = 4_000
 """Batches for so many datums are looked up together: it is the number of questions that costs, up to some megabytes of answers."""
 LOST_REPORTS_MAX = 3
+BENCH_SECONDS = 60.0
+"""A host whose disk is full gets nothing for so long, where others can do the work: it would fail job after job faster than they compute."""
 FAILED_STARTS_MAX = 3
 
 LOG = logging.getLogger("paddock")
@@ -123,6 +125,8 @@ class Scheduler:
         self._knows: dict[WorkerId, set[str]] = {}
         self._tired: set[WorkerId] = set()
         """Workers whose warm process may hold what others could be given."""
+        self._benched: dict[str, float] = {}
+        """Machines that get nothing now, and until when."""
         self._idle_since: dict[WorkerId, float] = {}
         """Workers that hold nothing."""
         self._errands: deque[Callable[[], None]] = deque()
@@ -379,7 +383,9 @@ class Scheduler:
         something, is not overtaken by those that take of it. The last datums are for workers that hold nothing, unless other
         jobs have work too: a short one would wait for the end of a long one. freed: as if the worker held nothing.
         """
-        pool = self._engine.place(worker).pool
+        pool, machine = (place := self._engine.place(worker)).pool, place.machine
+        if self._is_benched(machine):
+            return None
         budget = self._machines.budget(worker)
         ranked: list[tuple[float, bool, int]] = []
         for id, active in jobs.items():
@@ -417,7 +423,11 @@ class Scheduler:
 
     def _rescue(self) -> None:
         """Let idle workers take over what others have not begun, and run a second time what runs far too long."""
-        idle = [worker for worker in self._claims if not self._held[worker]]
+        idle = [
+            worker
+            for worker in self._claims
+            if not (self._held[worker] or self._is_benched(self._engine.place(worker).machine))
+        ]
         for active in list(self._active.values()):
             pool = self._pool(active)
             able = [worker for worker in idle if self._engine.place(worker).pool == pool]
@@ -596,7 +606,9 @@ class Scheduler:
         active.dispatch.renew(id, now=now, lease_seconds=LEASE_SECONDS)
         trouble = trouble_of(report)
         paused = bool(trouble) and self._pauses.note(active.row, trouble)
-        report = _first_reports(active, lease, report, but_unavailable=paused)
+        benched = self._bench(worker, report)
+        passing = [*([Unavailable.code] if paused else ()), *([LimitExceeded.code] if benched else ())]
+        report = _first_reports(active, lease, report, passing=passing)
         if report.batch is not None:
             # Believed like the seconds of datums: no more than has passed since the lease began.
             spent = report.spent.believed(now - lease.started)
@@ -614,10 +626,36 @@ class Scheduler:
             self._forget(id)
         for needless in active.dispatch.drop_needless():
             self._engine.send(self._forget(needless), Cancel(needless))
-        if report.error_code and not paused:
+        if report.error_code and report.error_code not in passing:
             active.lost_reports += 1
             if active.lost_reports >= LOST_REPORTS_MAX:
                 self._fail(active, f"results could not be stored: {report.error}")
+
+    def _bench(self, worker: WorkerId, report: BatchReport) -> bool:
+        """Whether the worker's machine has no room for what others of its pool can do; it gets nothing for a while then."""
+        codes = {report.error_code, *(each.error_code for each in report.datums)}
+        place = self._engine.place(worker)
+        if LimitExceeded.code not in codes or not place.machine:
+            return False
+        places = [self._engine.place(each) for each in self._engine.workers()]
+        able = any(
+            each.pool == place.pool and each.machine != place.machine and not self._is_benched(each.machine)
+            for each in places
+        )
+        if able and not self._is_benched(place.machine):
+            self._benched[place.machine] = self._monotonic() + BENCH_SECONDS
+            why = report.error or next(each.reason for each in report.datums if each.error_code == LimitExceeded.code)
+            LOG.warning("a host of pool %s gets nothing for %g s: %s", place.pool, BENCH_SECONDS, why)
+        return able or self._is_benched(place.machine)
+
+    def _is_benched(self, machine: str) -> bool:
+        until = self._benched.get(machine) if self._benched else None
+        if until is None:
+            return False
+        if self._monotonic() < until:
+            return True
+        del self._benched[machine]
+        return False
 
     def _pass_on(self) -> None:
         """Have the reports that were taken entered into the catalog, those of a round in one transaction at least.
@@ -679,16 +717,14 @@ def _need(active: ActiveJob, budget: Budget) -> Need:
     return budget.whole(active.need) if active.dispatch.next_alone else active.need
 
 
-def _first_reports(
-    active: ActiveJob, lease: Lease, report: BatchReport, *, but_unavailable: bool = False
-) -> BatchReport:
+def _first_reports(active: ActiveJob, lease: Lease, report: BatchReport, *, passing: Sequence[str] = ()) -> BatchReport:
     """The report without datums that are not the lease's, or that were reported before; without a batch if none is left.
 
-    but_unavailable: nor those that only the store's absence kept from their end; they wait again.
+    passing: nor those that errors of these codes kept from their end; they wait again.
     """
     within = [each for each in report.datums if 0 <= each.position < len(lease.datums)]
-    if but_unavailable:
-        within = [each for each in within if each.error_code != Unavailable.code]
+    if passing:
+        within = [each for each in within if each.error_code not in passing]
     positions = tuple(lease.datums[each.position] for each in within)
     accepted = active.dispatch.acceptable(lease.id, positions)
     if len(accepted) == len(report.datums):
