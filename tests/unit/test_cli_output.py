@@ -8,7 +8,7 @@ import pytest
 
 from paddock.cli import output
 from paddock.cli.main import hoist_global_options
-from paddock.cli.session import Session
+from paddock.cli.session import Session, note_password
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,14 @@ def test_global_options_may_follow(given: list[str], hoisted: list[str]) -> None
 def test_names_get_the_chosen_project(text: str, named: str) -> None:
     assert Session(project="lab").name(text) == named
     assert Session().name(text) == text
+
+
+def test_a_password_among_the_words_of_a_command_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("postgresql://user:hidden@db/x", "postgresql://db/x?password=hidden"):
+        note_password(url)
+        said = capsys.readouterr().err
+        assert "list of processes" in said
+        assert "hidden" not in said
+    for url in ("postgresql://user@db:5432/x", "postgresql:///x?host=/run&user=u", ""):
+        note_password(url)
+        assert capsys.readouterr().err == ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import field
 from typing import cast
 
 import typer
 
+from paddock.cli import output
 from paddock.client.connection import connect
 from paddock.model.dataclass import dataclass
 from paddock.model.records import DEFAULT_PROJECT
@@ -53,6 +55,15 @@ class Session:
     def close(self) -> None:
         if self._paddock is not None:
             self._paddock.close()
+
+
+def note_password(url: str) -> None:
+    """Say where a password in an argument of this command can be read."""
+    if re.search(r"://[^/?#@]*:.+@|[?&]\w*password=", url):
+        output.note(
+            "note: other users of this machine see the password in the list of processes; leave it out of the URL, and give it in "
+            "PGPASSWORD or ~/.pgpass"
+        )
 
 
 def session_of(context: typer.Context) -> Session:

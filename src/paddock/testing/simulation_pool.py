@@ -18,7 +18,7 @@ NEVER_SECONDS = 1e12
 class PoolRun:
     """busy: the share of all worker time that went into datums. makespan: virtual seconds from first claim to last report.
 
-    scheduler_seconds: real seconds that the decisions took. largest: datums of the largest batch.
+    scheduler_seconds: of the processor, that the decisions took. largest: datums of the largest batch.
     """
 
     makespan: float
@@ -49,7 +49,7 @@ def run_pool(
     worked = now = scheduling = 0.0
     while ends:
         now, worker, lease = heapq.heappop(ends)
-        begin = time.perf_counter()
+        begin = time.thread_time()
         if lease is not None:
             took = now - round_trip_seconds - lease.started
             accepted = dispatch.report(lease.id, lease.datums, seconds=took, final=True, now=now)
@@ -57,7 +57,7 @@ def run_pool(
             worked += took
         batches += 1
         lease = dispatch.carve(LeaseId(str(batches)), workers=workers, now=now, lease_seconds=NEVER_SECONDS)
-        scheduling += time.perf_counter() - begin
+        scheduling += time.thread_time() - begin
         if lease is None:
             batches -= 1
             continue

@@ -10,7 +10,7 @@ import typer
 
 from paddock.cli import output
 from paddock.cli.options import Json
-from paddock.cli.session import session_of
+from paddock.cli.session import note_password, session_of
 from paddock.client.embedded import migrate_home
 from paddock.model.errors import InvalidInput
 
@@ -37,6 +37,7 @@ def migrate(
     again: what is there is not copied anew.
     """
     session = session_of(context)
+    note_password(target)
     place = storage or session.settings.storage
     if place is None:
         raise InvalidInput("name where the home's bulk data goes: --storage s3://bucket/prefix")

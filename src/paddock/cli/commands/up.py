@@ -15,7 +15,7 @@ from paddock.api.server import address_of, listen, serve
 from paddock.cli import output
 from paddock.cli.log import start_log
 from paddock.cli.options import Json
-from paddock.cli.session import session_of
+from paddock.cli.session import note_password, session_of
 from paddock.client.embedded import EmbeddedPaddock
 from paddock.model.errors import InvalidInput, PaddockError, PermissionDenied
 from paddock.runtime.cluster import Cluster
@@ -92,6 +92,7 @@ def up(
             " add --allow-remote if the network is trusted"
         )
     start_log()
+    note_password(catalog or "")
     settings = session.settings
     if engine is not None:
         settings = dataclasses.replace(settings, engine=engine_named(engine, "--engine"))
