@@ -250,7 +250,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PADDOCK_WORKER_CACHE",
         "worker_cache",
-        "How much of what they wrote the workers of `paddock worker` keep on their own disk, where the next pipelines read it "
+        "How much of what they wrote and read the workers of `paddock worker` keep on their own disk, where the next pipelines read it "
         "again; `none` for nothing.",
         "bytes, or with a unit: `512Mi`, `64G`",
         "a tenth of the free disk, 10 GiB at most",

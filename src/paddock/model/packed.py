@@ -48,6 +48,11 @@ class PackedBytes(Sequence[bytes]):
         start = position % len(self) * self._width
         return self._data[start : start + self._width]
 
+    def heads(self) -> npt.NDArray[np.uint64]:
+        """The first eight bytes of each, which tell digests apart well enough for a guess."""
+        rows = np.frombuffer(self._data, np.uint8).reshape(-1, self._width)
+        return np.ascontiguousarray(rows[:, :8]).view(np.uint64).reshape(-1)
+
     def array(self) -> pa.Array:
         """The same as an Arrow array, without a copy."""
         return pa.Array.from_buffers(pa.binary(self._width), len(self), [None, pa.py_buffer(self._data)])

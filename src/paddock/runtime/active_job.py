@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from paddock.catalog.jobs import JobRow
@@ -118,7 +119,9 @@ class ActiveJob:
     spare: list[pa.Table] = field(default_factory=list)
     """Results accepted before this plan was made that it has no use for, as rows of the cache's tables."""
     owners: Owners | None = None
-    """Who wrote what its datums read, where several machines have written anything."""
+    """Who has what its datums read, where several machines have anything."""
+    read_by: npt.NDArray[np.int32] | None = None
+    """Which machine has run each datum, and so has its input; -1: none of those that keep anything."""
     renewed: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     """Positions whose results were found in runs of the cache that are hardly used: the job's own run has them too."""
 
@@ -141,6 +144,11 @@ class ActiveJob:
     def workers_max(self) -> int | None:
         """Most workers that may serve the job at once; None: all."""
         return self.spec.parallelism_spec.constant
+
+    def note_reader(self, positions: Sequence[int], machine: int) -> None:
+        if self.read_by is None:
+            self.read_by = np.full(len(self.plan), -1, np.int32)
+        self.read_by[list(positions)] = machine
 
     def record(self, position: int, state: DatumState, *, batch: bytes, ordinal: int, job: bytes, reason: str) -> None:
         """Note how a datum ended and where its result lies. Of an audited one, beside the kept result."""

@@ -14,6 +14,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
+
 from paddock.catalog import jobs as jobs_sql
 from paddock.catalog.jobs import JobRow
 from paddock.model.dataclass import dataclass
@@ -31,7 +33,7 @@ from paddock.runtime.engines.engine import Engine, WorkerEvent, WorkerGone, Work
 from paddock.runtime.load import Load, job_load
 from paddock.runtime.machines import Machines
 from paddock.runtime.permits import Permits
-from paddock.runtime.placement import Owners, Written
+from paddock.runtime.placement import Owners, Readers, Written, first_files
 from paddock.runtime.protocol import BatchReport, BatchTask, Cancel, Claim, Heartbeat, Permit, Ready, Rest, Trim
 from paddock.runtime.resources import Budget, Need, shares
 from paddock.runtime.store_pauses import StorePauses, trouble_of
@@ -119,6 +121,7 @@ class Scheduler:
         self._acceptance = acceptance or AcceptedAtOnce(home)
         self._permits = permits
         self._written = Written()
+        self._readers = Readers()
         self._pauses = StorePauses(home, monotonic)
         self._name = new_id()
         self._lease_count = 0
@@ -281,10 +284,17 @@ class Scheduler:
             del self._active[active.row.id]
             self._serving.pop(active.row.id, None)
             self._accept()
+            self._note_readers(active)
             self._finish(active)
         elif not active.table_written and self._now() - active.started >= TABLE_SECONDS:
             self._accept()  # the table names results
             self._write_planned(active)
+
+    def _note_readers(self, active: ActiveJob) -> None:
+        """Remember for later jobs which machines have the job's inputs."""
+        if active.read_by is not None and self._written.machines > 1:
+            positions = np.flatnonzero(active.read_by >= 0)
+            self._readers.note(first_files(active.plan, positions), active.read_by[positions])
 
     def _finish(self, active: ActiveJob) -> None:
         try:
@@ -453,8 +463,10 @@ class Scheduler:
         workers = min(self._pool_size, active.workers_max or self._pool_size)
         active.workers = max(active.workers, workers)
         need, alone = _need(active, self._machines.budget(worker)), active.dispatch.next_alone
-        if self._written.machines > 1 and active.reads_outputs and (machine := self._engine.place(worker).machine):
-            active.owners = active.owners or Owners(active.plan, self._written, self._home.chunks.locate)
+        known = self._written.machines > 1 and (active.reads_outputs or self._readers)
+        if known and (machine := self._engine.place(worker).machine):
+            locate = self._home.chunks.locate if active.reads_outputs else None
+            active.owners = active.owners or Owners(active.plan, self._written, self._readers, locate)
             active.dispatch.bring_forward(partial(active.owners.ranks, machine=machine))
         lease = active.dispatch.carve(
             self._new_lease(), workers=workers, now=self._monotonic(), lease_seconds=LEASE_SECONDS
@@ -616,9 +628,9 @@ class Scheduler:
             self._reports.append((active, dataclasses.replace(report, spent=spent)))
             if not paused:
                 self._pauses.end(active.row.id)
-            if machine := self._engine.place(worker).machine:
-                self._written.note(machine, [pack.pack for pack in report.packs])
         positions = tuple(lease.datums[each.position] for each in report.datums)
+        if report.batch is not None and (machine := self._engine.place(worker).machine):
+            active.note_reader(positions, self._written.note(machine, [pack.pack for pack in report.packs]))
         seconds = sum(each.seconds for each in report.datums)
         starved = {lease.datums[each] for each in report.starved if 0 <= each < len(lease.datums)}
         active.dispatch.report(id, positions, seconds=seconds, final=report.final, now=now, starved=starved)

@@ -1,6 +1,6 @@
-"""What a machine has written to a store far away, kept here too: the next pipeline reads it again, often on the same machine.
+"""What a machine has written to a store far away, or read from it, kept here too: the next pipeline reads it again, often on the same machine.
 
-Whole packs in a folder that all workers of the machine share, the longest unused removed first. Nothing depends on it: it may be
+Whole packs, and parts of others (`kept_parts`), in a folder that all workers of the machine share, the longest unused removed first. Nothing depends on it: it may be
 emptied at any moment. No pyarrow here: workers import this module.
 """
 
@@ -12,13 +12,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from paddock.storage.objects import Bytes, ObjectInfo, ObjectStore, ObjectWriter, Reading
+from paddock.storage.kept_parts import MAP, PART, KeptParts
+from paddock.storage.objects import Bytes, LocalObjects, ObjectInfo, ObjectStore, ObjectWriter, Reading
+
+ROOM_SHARE = 16
+"""Room is made for one part in so many of the folder's size at once; it may grow beyond it by that for each further worker."""
 
 
 class KeptObjects:
-    """Implements `storage.objects.ObjectStore` over another one. Thread-safe, and for many processes with one folder.
+    """Implements `storage.objects.ObjectStore` over another one. For many processes with one folder; not thread-safe.
 
-    An object is kept once the store has it. Where the disk is full, it is not kept, and nothing else happens.
+    An object is kept once the store has it, and a range once it was read. Where the disk is full, it is not kept, and nothing else happens.
     """
 
     def __init__(self, objects: ObjectStore, folder: Path, *, bytes_max: int) -> None:
@@ -26,6 +30,10 @@ class KeptObjects:
         self._objects = objects
         self._folder = os.fspath(folder)
         self._bytes_max = bytes_max
+        self._parts = KeptParts(self._folder)
+        self._unchecked = bytes_max
+        """What was kept of ranges since there was made room for them."""
+        self._keeps_reads = not isinstance(objects, LocalObjects)
         os.makedirs(self._folder, exist_ok=True)
 
     @property
@@ -40,7 +48,12 @@ class KeptObjects:
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         found = self._read_kept(key, offset, length)
-        return self._objects.read_range(key, offset, length) if found is None else found
+        if found is None:
+            found = self._parts.read(_name(key), offset, length)
+        if found is None:
+            found = self._objects.read_range(key, offset, length)
+            self._keep(key, offset, found)
+        return found
 
     def exists(self, key: str) -> bool:
         return self._objects.exists(key)
@@ -57,14 +70,15 @@ class KeptObjects:
 
     def drop(self, key: str) -> bool:
         """Keep an object no longer: what was read of it was damaged. Whether it was kept."""
+        dropped = self._parts.drop(_name(key))
         try:
             os.unlink(self.path(key))
         except OSError:
-            return False
+            return dropped
         return True
 
     def path(self, key: str) -> str:
-        return f"{self._folder}/{key.replace('/', '-')}"
+        return f"{self._folder}/{_name(key)}"
 
     def temporary(self) -> str:
         return f"{self._folder}/{uuid.uuid4().hex}.new"
@@ -78,16 +92,31 @@ class KeptObjects:
             for entry in entries:
                 with contextlib.suppress(OSError):
                     status = entry.stat()
-                    if entry.path != new:
-                        found.append((status.st_mtime_ns, entry.path, status.st_size))
+                    if entry.path != new and not entry.name.endswith(MAP):
+                        held = status.st_blocks * 512 if entry.name.endswith(PART) else status.st_size
+                        found.append((status.st_mtime_ns, entry.path, held))
         excess = sum(each[2] for each in found) + size - self._bytes_max
         for _, path, length in sorted(found):
             if excess <= 0:
                 break
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            if path.endswith(PART):
+                self._parts.drop(os.path.basename(path).removesuffix(PART))
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
             excess -= length
         return True
+
+    def _keep(self, key: str, offset: int, data: bytes) -> None:
+        """Keep a range that was read."""
+        if not self._keeps_reads:
+            return
+        self._unchecked += len(data)
+        if self._unchecked > self._bytes_max // ROOM_SHARE:
+            self._unchecked = 0
+            if not self.make_room("", max(len(data), self._bytes_max // ROOM_SHARE)):
+                return
+        self._parts.keep(_name(key), offset, data)
 
     def _read_kept(self, key: str, offset: int, length: int) -> bytes | None:
         try:
@@ -102,6 +131,10 @@ class KeptObjects:
         finally:
             os.close(fd)
         return data if len(data) == length else None
+
+
+def _name(key: str) -> str:
+    return key.replace("/", "-")
 
 
 class _Writer:
