@@ -11,6 +11,7 @@ import httpx2
 import psycopg
 import pytest
 
+from paddock.catalog import copying
 from paddock.catalog.copying import TABLES
 from paddock.catalog.database import SCHEMA_VERSION, Catalog
 from paddock.client.connection import connect
@@ -199,7 +200,10 @@ def test_an_upgrade_is_refused_while_somebody_works_and_does_nothing_twice(
         assert tx.one("SELECT max(version) FROM schema_versions") == (SCHEMA_VERSION,)
 
 
-def test_a_home_moves_with_all_that_it_knows(postgres: RunningPostgres, tmp_path: Path) -> None:
+def test_a_home_moves_with_all_that_it_knows(
+    postgres: RunningPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "PAGE_ROWS", 2)
     home, storage = tmp_path / "home", (tmp_path / "store").as_uri()
     with connect(home, environment={}) as before:
         before.repos.create("data")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 from paddock.catalog.database import Catalog, Transaction
 
@@ -36,7 +37,8 @@ PAGE_ROWS = 50_000
 def copy_rows(source: Catalog, target: Transaction) -> int:
     """Copy all rows of the source, as of one moment, into the target's tables, whose rows are dropped before; how many.
 
-    Both have the same schema version, so columns are in the same order. Costs some 20 µs a row.
+    Both have the same schema version, so columns are in the same order. Costs some 20 µs a row. Of chunks, which may be many
+    millions, a page at a time is held.
     """
     copied = 0
     with source.read() as tx:
@@ -44,11 +46,20 @@ def copy_rows(source: Catalog, target: Transaction) -> int:
             target.execute(f"DELETE FROM {table}")
         target.execute("DELETE FROM released_roots")
         for table in TABLES:
-            rows: list[Any] = tx.all(f"SELECT * FROM {table}")
-            for first in range(0, len(rows), PAGE_ROWS):
-                page = rows[first : first + PAGE_ROWS]
+            for page in _pages(tx, table):
                 marks = ", ".join("?" * len(page[0]))
                 target.executemany(f"INSERT INTO {table} VALUES ({marks})", page)
                 copied += len(page)
         target.restart_identities(TABLES)
     return copied
+
+
+def _pages(tx: Transaction, table: str) -> Iterator[list[Any]]:
+    if table != "chunks":
+        rows: list[Any] = tx.all(f"SELECT * FROM {table}")
+        yield from (rows[first : first + PAGE_ROWS] for first in range(0, len(rows), PAGE_ROWS))
+        return
+    after = b""
+    while page := tx.all(f"SELECT * FROM chunks WHERE digest > ? ORDER BY digest LIMIT {PAGE_ROWS}", (after,)):
+        yield page
+        after = cast(bytes, page[-1][0])  # its key comes first

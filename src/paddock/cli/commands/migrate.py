@@ -59,4 +59,5 @@ class _Told:
     def __call__(self, packs: int, total: int) -> None:
         if time.monotonic() >= self._next or (packs == total and total > 0):
             self._next = time.monotonic() + TOLD_SECONDS
-            output.note(f"{packs} of {output.count(total, 'pack')} checked and copied")
+            next_part = "; now the catalog" if packs == total else ""
+            output.note(f"{packs} of {output.count(total, 'pack')} checked and copied{next_part}")
