@@ -20,7 +20,7 @@ from paddock.model.dataclass import dataclass
 from paddock.runtime.engines.exchange_format import MEDIA_TYPE, read_up, write_down
 from paddock.runtime.engines.network import POLL_SECONDS, Answer, NetworkEngine
 
-_TARGET = re.compile(rb"/agents/([0-9a-f]+)/exchange\?received=([0-9]{1,19})(?:&wait=(true|false))?")
+_TARGET = rb"/agents/([0-9a-f]+)/exchange\?received=([0-9]{1,19})(?:&wait=(true|false))?"
 """As agents write it."""
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: " + MEDIA_TYPE.encode() + b"\r\n"
 
@@ -52,6 +52,7 @@ class ExchangeConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._desk: ExchangeDesk = config.app.state.exchanges  # type: ignore[union-attr]
+        self._target = re.escape(self._desk.root).encode() + _TARGET
         self._exchange: _Exchange | None = None
         """The one that is read or held open."""
         self._due = 0.0
@@ -112,8 +113,7 @@ class ExchangeConnection(HttpToolsProtocol):
 
     def _plain_exchange(self) -> _Exchange | None:
         """The exchange that a request is the head of, if it is one, and there is nothing else about it."""
-        root, cluster = self._desk.root.encode(), self._desk.cluster
-        found = _TARGET.fullmatch(self.url, len(root)) if self.url.startswith(root) else None
+        found, cluster = re.fullmatch(self._target, self.url), self._desk.cluster
         if found is None or cluster is None or cluster.engine is None:
             return None
         busy = self.cycle is not None and not self.cycle.response_complete

@@ -68,8 +68,12 @@ class AcceptingThread(Generic[Report]):
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < WAITING_MAX or self._error is not None)
             self._check()
+            first = not self._waiting
             self._waiting += reports
-            self._changed.notify_all()
+            if (
+                first or self._is_due()
+            ):  # else the thread gathers, and to wake it each time would cost more than to enter a report
+                self._changed.notify_all()
 
     def settle(self) -> None:
         with self._changed:
