@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from paddock.api.exchanges import ExchangeDesk
-from paddock.api.server import address_of, listen, serve
+from paddock.api.server import address_for_others, address_of, listen, serve
 
 
 @pytest.fixture
@@ -24,6 +25,13 @@ def interpreter() -> Iterator[None]:
     sys.setswitchinterval(seconds)
     gc.set_threshold(*thresholds)
     gc.unfreeze()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_others_are_told_of_an_address_that_can_be_reached(host: str) -> None:
+    with listen(host, 0) as listener:
+        name = socket.gethostname() if host == "0.0.0.0" else host
+        assert address_for_others(listener) == f"http://{name}:{listener.getsockname()[1]}"
 
 
 @pytest.mark.usefixtures("interpreter")

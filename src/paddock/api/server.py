@@ -49,6 +49,12 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def address_for_others(listener: socket.socket) -> str:
+    """The URL by which other machines are likely to reach it: by this one's name, where it listens on all addresses."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{socket.gethostname()}:{port}" if host in ("0.0.0.0", "::") else address_of(listener)
+
+
 SWITCH_SECONDS = 0.0005
 """How long a thread keeps the interpreter while others want it. Between two statements the scheduler waits for it as often as for the
 database: with Python's 5 ms, a claim among a thousand workers took three times as long."""

@@ -90,7 +90,7 @@ class Server:
             while not self._stop.is_set():
                 try:
                     self._try_once()
-                    self._tell("")
+                    self._calm()
                 except PaddockError as error:
                     if self._home.shared is None or isinstance(error, Bug):
                         raise
@@ -102,14 +102,18 @@ class Server:
             self.error = error
 
     def _tell(self, trouble: str) -> None:
-        """Say what keeps this server from scheduling, once and then now and then; and when nothing does any more."""
+        """Say what keeps this server from scheduling, once and then now and then."""
         now = time.monotonic()
-        if trouble and (trouble != self._trouble or now >= self._next_telling):
+        if trouble != self._trouble or now >= self._next_telling:
             LOG.warning("this server can't schedule, and tries again: %s", trouble)
             self._next_telling = now + TOLD_SECONDS
-        elif self._trouble and not trouble:
-            LOG.info("the catalog answers again")
         self._trouble = trouble
+
+    def _calm(self, *, sure: bool = False) -> None:
+        """Nothing keeps it from that any more. Not sure: another server may only have been quicker to meet the same trouble."""
+        if self._trouble and (sure or time.monotonic() >= self._next_telling):
+            LOG.info("the catalog answers again")
+            self._trouble = ""
 
     def _try_once(self) -> None:
         """Schedule until told to stop, if nobody else does."""
@@ -143,7 +147,7 @@ class Server:
             scheduler.start_workers()
             if self._home.shared is not None:
                 LOG.info("this server schedules now")
-            self._tell("")
+            self._calm(sure=True)
             while not self._stop.is_set():
                 scheduler.run_once(SERVER_POLL_SECONDS)
         finally:

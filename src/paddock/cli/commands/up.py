@@ -11,7 +11,7 @@ import typer
 from fastapi import FastAPI
 
 from paddock.api.app import LOCAL_HOSTS, create_app
-from paddock.api.server import address_of, listen, serve
+from paddock.api.server import address_for_others, address_of, listen, serve
 from paddock.cli import output
 from paddock.cli.log import start_log
 from paddock.cli.options import Json
@@ -73,7 +73,9 @@ def up(
     advertise: Annotated[
         str | None,
         typer.Option(
-            "--advertise", metavar="URL", help="Where other hosts reach this server. Default: where it listens."
+            "--advertise",
+            metavar="URL",
+            help="Where other hosts reach this server. Default: where it listens; by this machine's name, where that is on all addresses.",
         ),
     ] = None,
     json: Json = False,
@@ -102,7 +104,7 @@ def up(
     found = EmbeddedPaddock.find(session.home, catalog=catalog, storage=storage, settings=settings)
     with found as paddock, listen(host, port) as listener:
         url = address_of(listener)
-        cluster = Cluster(paddock.home, url=advertise or url, storage=paddock.home.storage)
+        cluster = Cluster(paddock.home, url=advertise or address_for_others(listener), storage=paddock.home.storage)
         server = Server(
             paddock.home, workers=workers, options=paddock.worker_options, cluster=cluster, settings=settings
         )
