@@ -112,3 +112,10 @@ def test_a_store_that_fails_inside_says_where_to_look() -> None:
         "can't write s3://bucket/packs/ab: InternalError: We encountered an internal error; "
         "try again; if that fails too, look at the store: its log, and whether it has room"
     )
+
+
+def test_a_wrong_clock_is_told_apart_from_wrong_keys() -> None:
+    answer = "<Code>RequestTimeTooSkewed</Code><Message>The difference between the request time is too large</Message>"
+    error = translate(exceptions.PermissionDeniedError(answer), "read", "packs/ab", "s3://bucket")
+    assert type(error) is PermissionDenied
+    assert "this machine's clock is wrong" in str(error)

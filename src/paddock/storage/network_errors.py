@@ -44,6 +44,10 @@ def translate(error: Exception, action: str, key: str, store: str) -> PaddockErr
         return NotFound(f"can't {action} {where}: the bucket does not exist; create it, or name another")
     if code == "NoSuchUpload":
         return Unavailable(f"can't {action} {where}: the store has forgotten the upload; try again")
+    if code == "RequestTimeTooSkewed":
+        return PermissionDenied(
+            f"can't {action} {where}: the store refuses it, since this machine's clock is wrong; set it (NTP)"
+        )
     match error:
         case FileNotFoundError():
             return NotFound(f"object {key} does not exist in {store}")
