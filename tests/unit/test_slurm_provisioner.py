@@ -150,7 +150,19 @@ def test_jobs_get_the_environment_without_what_concerns_the_server_alone() -> No
         ("PENDING", "QOSMaxJobsPerUserLimit", "used up", True),
         ("PENDING", "AssocGrpCPULimit", "used up", True),
         ("PENDING", "QOSMaxCpuPerJobLimit", "may not ask for that", False),
-        ("PENDING", "QOSMaxWallDurationPerJobLimit", "may not ask for that", False),
+        ("PENDING", "QOSMaxWallDurationPerJobLimit", "lower slurm.time_limit, or change slurm.qos", False),
+        (
+            "PENDING",
+            "Job's account not permitted to use this partition (paid allows rich not lab)",
+            "change slurm.account or slurm.partition",
+            False,
+        ),
+        (
+            "PENDING",
+            "Job's QOS not permitted to use this partition (vip allows gold not normal)",
+            "change slurm.qos or slurm.partition",
+            False,
+        ),
         ("PENDING", "AssocMaxCpuPerJobLimit", "slurm.account", False),
         ("PENDING", "QOSMinGRES", "slurm.qos", False),
         ("PENDING", "MaxMemPerLimit", "may not ask for that", False),
@@ -224,6 +236,11 @@ def commands_of(folder: Path, script: str) -> SlurmCommands:
     ("message", "error", "said"),
     [
         ("sbatch: error: Batch job submission failed: Invalid qos specification", InvalidInput, "slurm.qos"),
+        (
+            "sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)",
+            Unavailable,
+            "the partition is out of use",
+        ),
         (
             "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
             InvalidInput,
@@ -334,3 +351,19 @@ def test_a_worker_that_fetches_its_image_is_no_failed_start(tmp_path: Path) -> N
     assert state_after("fetching image docker://a:1\nworking for http://host\n") == (MemberState.STARTED, "")
     # After that its output is of no interest.
     assert state_after("fetching image docker://a:1\n") == (MemberState.STARTED, "")
+
+
+def test_where_not_all_may_be_submitted_some_are(tmp_path: Path) -> None:
+    # Up to three in the queue, as under a limit of the user.
+    script = """echo "$*" | sed -n 's/.*--array=0-\\([0-9]*\\) .*/\\1/p' > "${0%/*}/last"
+        there=$(cat "${0%/*}/there" || echo 0) && now=$((there + $(cat "${0%/*}/last") + 1))
+        if [ $now -gt 3 ]; then echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; fi
+        echo $now > "${0%/*}/there"; echo 12"""
+    commands_of(tmp_path, script)
+    settings = Settings(slurm_folder=str(tmp_path / "out"))
+    provisioner = SlurmProvisioner(
+        Site("0123456789ab", "http://host", None, settings), environment={"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    )
+    with pytest.raises(Unavailable, match="used up"):
+        provisioner.start(PoolTemplate("slurm-0123", spec(), "token"), 10)
+    assert (tmp_path / "there").read_text() == "3\n"

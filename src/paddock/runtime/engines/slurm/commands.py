@@ -58,6 +58,10 @@ class QueuedTask:
     name: str
 
 
+class TooManyError(Unavailable):
+    """So many tasks may not be submitted now; fewer perhaps."""
+
+
 class SlurmCommands:
     """Runs `sbatch`, `squeue`, `scontrol` and `scancel` of the server's PATH. Each call takes 10 ms to seconds.
 
@@ -70,7 +74,7 @@ class SlurmCommands:
     def submit(self, options: Sequence[str], script: str, *, secrets: Mapping[str, str]) -> str:
         """Submit a job array; its number. secrets: variables for the job's environment.
 
-        InvalidInput: Slurm refuses what the options ask for. Nothing was submitted then, nor after Unavailable but where the
+        InvalidInput: Slurm refuses what the options ask for. TooManyError: it refuses the number of tasks. Nothing was submitted then, nor after Unavailable but where the
         answer was late: then it may have been, and shows in `queue`.
         """
         ran = self._run(["sbatch", "--parsable", *options], stdin=script, more=secrets)
@@ -150,7 +154,8 @@ def _refusal(message: str) -> PaddockError:
     limit = _LIMIT.search(said)
     if limit is not None:
         why, passing = why_waiting(limit[0])
-        return (Unavailable if passing else InvalidInput)(f"Slurm takes no workers: {why} (Slurm: {limit[0]})")
+        error = (TooManyError if "Submit" in limit[0] else Unavailable) if passing else InvalidInput
+        return error(f"Slurm takes no workers: {why} (Slurm: {limit[0]})")
     if _CLOSED in said:
         return Unavailable(f"Slurm takes no workers: {why_waiting('PartitionInactive')[0]} (Slurm: {said})")
     if _PASSING.search(said):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from paddock.model.errors import InvalidInput
 from paddock.runtime.engines.provisioner import Member, MemberState, PoolTemplate, Site
-from paddock.runtime.engines.slurm.commands import QueuedTask, SlurmCommands, TaskId
+from paddock.runtime.engines.slurm.commands import QueuedTask, SlurmCommands, TaskId, TooManyError
 from paddock.runtime.engines.slurm.reasons import Standing, end_of, fetching, standing_of
 from paddock.runtime.engines.slurm.requests import MEMBER_PREFIX, TOKEN_VARIABLE, job_environment, script, submission
 from paddock.runtime.image_commands import FETCHING, WORKING
@@ -100,10 +100,19 @@ class SlurmProvisioner:
         self._make_folder()
         text = script(template, url=self._url, command=self._command, direct=self._direct)
         name = self._prefix + template.name
-        for first in range(0, count, ARRAY_TASKS_MAX):
-            size = min(ARRAY_TASKS_MAX, count - first)
+        most = ARRAY_TASKS_MAX
+        while count > 0:
+            size = min(most, count)
             options = submission(template, size, job_name=name, folder=self._folder)
-            self._slurm.submit(options, text, secrets={TOKEN_VARIABLE: template.token})
+            try:
+                self._slurm.submit(options, text, secrets={TOKEN_VARIABLE: template.token})
+            except TooManyError:
+                # An array is taken whole or not at all, and a user may have room for a part of it.
+                if size == 1:
+                    raise
+                most = size // 2
+            else:
+                count -= size
 
     def cancel(self, names: Sequence[str]) -> None:
         self._expect_change()

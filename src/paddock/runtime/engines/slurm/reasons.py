@@ -77,6 +77,11 @@ _WAITING: Mapping[str, tuple[str, bool]] = {
 }
 """Slurm's reason (its first word): what it means with what to do, and whether it may pass by itself."""
 
+_SENTENCES: Mapping[str, str] = {
+    "account not permitted to use this partition": "AccountNotAllowed",
+    "QOS not permitted to use this partition": "QOSNotAllowed",
+}
+"""What Slurm says in place of a reason's name."""
 _ALWAYS_TOO_MUCH = re.compile(r"Max\w*Per(Job|Node)|Max\w*(Wall|MinutesPerJob)|Min[A-Z]|MaxMemPerLimit")
 """Limits that a single job breaks, whatever else runs."""
 _ENDS: Mapping[str, str] = {
@@ -149,6 +154,7 @@ def _failure(facts: Mapping[str, str], where: str, output: str | None) -> Standi
 def why_waiting(reason: str) -> tuple[str, bool]:
     """What Slurm's reason means, with what to do; and whether it may pass by itself."""
     word = re.split(r"[,:( ]", reason, maxsplit=1)[0]
+    word = next((name for text, name in _SENTENCES.items() if text in reason), word)
     if word in _WAITING:
         return _WAITING[word]
     if word == "ReqNodeNotAvail" or "DOWN, DRAINED" in reason:
@@ -159,10 +165,9 @@ def why_waiting(reason: str) -> tuple[str, bool]:
     if re.match(r"(QOS|Assoc|Max)", word):
         whose = "slurm.qos" if word.startswith("QOS") else "slurm.account"
         if _ALWAYS_TOO_MUCH.search(word):
-            return (
-                f"a job may not ask for that under its limits; change resource_requests, slurm.time_limit or {whose}",
-                False,
-            )
+            if "Wall" in word:
+                return f"a job may not last so long under its limits; lower slurm.time_limit, or change {whose}", False
+            return f"a job may not ask for that under its limits; change resource_requests or {whose}", False
         return f"the limits of user, account or QOS are used up; it starts when other jobs end, or change {whose}", True
     if "launch failed" in reason:
         return "it could not be launched, and Slurm holds it; ask the administrators about its node", True
