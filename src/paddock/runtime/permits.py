@@ -71,7 +71,7 @@ class Permits:
         found = _TEXT.fullmatch(permit)
         if found is None:
             raise PermissionDenied(
-                f"pack {asked.pack}: {permit[:100]!r} is no permit; show the one that came with the batch"
+                f"pack {asked.pack}: what is shown is no permit; show the one that came with the batch"
             )
         job, first, end = map(int, found.groups()[:3])
         set_id = set_of_job(job)

@@ -139,7 +139,7 @@ def worker(
             )
             _work(
                 options,
-                urls[0],
+                urls,
                 token,
                 uplink,
                 terms,
@@ -226,7 +226,7 @@ def _terms(uplink: HttpUplink, patience_seconds: float) -> Terms:
 
 def _work(
     options: WorkerOptions,
-    url: str,
+    urls: Sequence[str],
     token: str,
     uplink: HttpUplink,
     terms: Terms,
@@ -238,7 +238,7 @@ def _work(
 ) -> None:
     if direct and terms.storage is None:
         raise InvalidInput(
-            f"the home of {url} keeps its data on its own disk, which nobody else can reach; leave --direct out"
+            f"the home of {urls[0]} keeps its data on its own disk, which nobody else can reach; leave --direct out"
         )
     if direct and terms.storage is not None:
         _check_store(terms.storage, terms.home)
@@ -246,7 +246,7 @@ def _work(
     own_token.touch(mode=0o600)
     own_token.write_text(token, encoding="ascii")
     engine = LocalEngine(
-        objects=terms.storage if direct and terms.storage else _objects_at(url),
+        objects=terms.storage if direct and terms.storage else _objects_at(urls[0]),
         token_file=own_token,
         servers_file=folder / "servers",
         scratch=folder / "slots",
@@ -262,7 +262,7 @@ def _work(
         place_is_gone=lambda: runner is not None and has_ended(runner.connection),
     )
     _obey_signals(agent)
-    output.note(f"{WORKING} {url} with {slots} slots; Ctrl-C ends it")
+    output.note(f"{WORKING} {', '.join(urls)} with {slots} slots; Ctrl-C ends it")
     try:
         agent.run()
     finally:
