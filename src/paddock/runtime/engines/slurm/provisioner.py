@@ -33,8 +33,8 @@ _HOME_DIGITS = 12
 class SlurmProvisioner:
     """Implements `Provisioner`. A member `slurm-1234_5` is task 5 of job 1234; the job's name has the home and the pool.
 
-    Keeps nothing that Slurm does not know, but for two things that are lost with this process and only make reasons better:
-    which members it has cancelled itself, and which were there at the last look.
+    Keeps nothing that Slurm does not know, but for what is lost with this process and only makes reasons better: which members it
+    has cancelled itself, which were there at the last look, and which have begun to work.
     """
 
     def __init__(
