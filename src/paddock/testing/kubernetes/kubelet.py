@@ -222,7 +222,8 @@ class Kubelet:
         for volume in pod["spec"].get("volumes", ()):
             folder = here.folder / "volumes" / volume["name"]
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o777)
+            # The root of a file system in memory is sticky.
+            folder.chmod(0o1777 if volume.get("emptyDir", {}).get("medium") == "Memory" else 0o777)
             if "secret" in volume:
                 name = volume["secret"]["secretName"]
                 try:
@@ -298,7 +299,7 @@ class Kubelet:
             source = here.volumes[mount["name"]] / mount.get("subPath", "")
             if not source.exists():
                 source.mkdir()
-                source.chmod(0o777)
+                source.chmod(here.volumes[mount["name"]].stat().st_mode & 0o7777)
             volumes[mount["mountPath"]] = source
             if mount.get("readOnly"):
                 read_only.add(mount["mountPath"])
