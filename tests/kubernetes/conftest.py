@@ -19,7 +19,7 @@ from paddock.model.json_patches import merge
 from paddock.model.services import Paddock
 from paddock.runtime.engines.kubernetes.access import find_access
 from paddock.testing import helm
-from paddock.testing.clusters import Cluster, Installation, image_values
+from paddock.testing.clusters import Cluster, Installation, image_values, wait_until
 from paddock.testing.containers import build_runner
 from paddock.testing.kubernetes.stand_in import stand_in_cluster
 from paddock.testing.service_proxy import ServiceAddress, ServiceProxy
@@ -105,11 +105,19 @@ def install(installation: Installation) -> None:
                 raise
             sys.stderr.write(f"volume.fixOwnership is set, since the volume is not the server's: {error}\n")
             installation.values["volume"]["fixOwnership"] = True
+            failed = servers(installation)
             helm.upgrade(CHART, installation.values, installation.target)
+            # Its pod is there for a moment longer, and must not be taken for the new one.
+            wait_until("the first server is gone", lambda: not failed & servers(installation), seconds=INSTALL_SECONDS)
             installation.wait_ready(INSTALL_SECONDS)
     except (helm.HelmError, AssertionError) as error:
         shown = installation.cluster.describe(installation.namespace)
         pytest.fail(f"the chart does not become ready: {error}\n{shown}", pytrace=False)
+
+
+def servers(installation: Installation) -> set[str]:
+    """The uids of their pods."""
+    return {pod["metadata"]["uid"] for pod in installation.cluster.pods(installation.namespace, "server")}
 
 
 @pytest.fixture(scope="session")
