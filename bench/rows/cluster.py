@@ -21,7 +21,7 @@ from paddock.client.connection import connect
 from paddock.model.services import Paddock
 from paddock.testing.postgres import installed, running_postgres
 from paddock.testing.servers import running_agent, running_server
-from paddock.testing.simulated_agents import Latencies, SimulatedAgents
+from paddock.testing.simulated_agents import START_SECONDS, Latencies, SimulatedAgents
 from rows.datums import WORKERS, make_source
 from rows.warm import COMMAND
 
@@ -91,10 +91,10 @@ def _await_workers(client: Paddock) -> None:
 
 def claims(settings: Settings) -> Result:
     """Batches of one datum that takes no time: what the scheduler, the server and PostgreSQL take in."""
-    with _cluster(settings, files=settings.size(30_000, 3_000), number=1) as cluster:
+    with _cluster(settings, files=settings.size(40_000, 12_000), number=1) as cluster:
         agents = SimulatedAgents(cluster.url, cluster.token, cluster.objects, agents=50)
         watched = settings.size(15, 5)
-        _run(agents, seconds=watched)
+        _run(agents, seconds=watched, warm_up_seconds=START_SECONDS)
         per_second = agents.window.batches / watched
     return Result(
         name="cluster-claims",
@@ -164,16 +164,16 @@ def _percentile(samples: Sequence[float], share: float) -> float:
     return sorted(samples)[min(len(samples) - 1, int(share * len(samples)))]
 
 
-def _run(agents: SimulatedAgents, *, seconds: float) -> None:
+def _run(agents: SimulatedAgents, *, seconds: float, warm_up_seconds: float = WARM_UP_SECONDS) -> None:
     """Watched for so many seconds after all have joined."""
-    agents.window.begin = time.perf_counter() + WARM_UP_SECONDS
+    agents.window.begin = time.perf_counter() + warm_up_seconds
     agents.window.end = agents.window.begin + seconds
     # This process plays a thousand hosts; its collector would hold up all of them at once.
     gc.freeze()
     gc.disable()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(agents.run(WARM_UP_SECONDS + seconds))
+            runner.run(agents.run(warm_up_seconds + seconds))
     finally:
         gc.enable()
 
