@@ -18,7 +18,7 @@ from paddock.runtime import scheduler as scheduler_module
 from paddock.runtime.active_job import ActiveJob
 from paddock.runtime.capacity import UNLIMITED, Capacity
 from paddock.runtime.dispatch import Dispatch, Lease
-from paddock.runtime.engines.engine import Place, WorkerId
+from paddock.runtime.engines.engine import Place, WorkerGone, WorkerId
 from paddock.runtime.protocol import BatchReport
 from paddock.testing import simulation
 from paddock.testing.simulation import NO_FAULTS, Clock, Faults, SimulatedEngine
@@ -140,6 +140,46 @@ def test_a_host_with_a_full_disk_fails_no_job_that_others_can_do(both: bool, fol
             assert (job.state, job.reason) == (JobState.FAILURE, "results could not be stored: the disk is full")
         else:
             assert (job.state, job.datums.run, job.datums.failed) == (JobState.SUCCESS, 20, 0)
+
+
+class Unlucky(SimulatedEngine):
+    """The first workers end as soon as they have something to do. taken: because somebody took them away."""
+
+    ends = 5
+    taken = False
+
+    def _begin(self, worker: simulation._Worker) -> None:
+        if not self.ends:
+            super()._begin(worker)
+            return
+        self.ends -= 1
+        worker.alive = False
+        del self._workers[worker.id]
+        self._events.append(WorkerGone(worker.id, "it ended", taken=self.taken))
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_datum_is_given_up_for_workers_that_it_may_have_killed_and_for_no_others(taken: bool, folder: Path) -> None:
+    clock = Clock()
+    with Home.open(folder / "home", create=True, clock=clock) as home:
+        paddock = EmbeddedPaddock(home)
+        paddock.repos.create("data")
+        paddock.pipelines.apply(
+            {"pipeline": "each", "transform": {"cmd": ["simulated"]}, "input": {"pfs": {"repo": "data", "glob": "/*"}}}
+        )
+        paddock.files.put("data@main:/f", b"1")
+        engine = Unlucky(home, clock, Random(0), datum_seconds=lambda _: 1.0)
+        engine.taken = taken
+        scheduler = scheduler_module.Scheduler(home, engine, workers=1, monotonic=clock, now=clock)
+        end = clock() + 100
+        while clock() < end:
+            scheduler.run_once(1.0)
+        job = paddock.jobs.inspect("each@head")
+        if taken:
+            assert (job.state, job.reason, engine.ends) == (JobState.SUCCESS, "", 0)
+        else:
+            assert job.state == JobState.FAILURE
+            assert "its worker died each time it ran: it ended" in job.reason
 
 
 @pytest.mark.parametrize("remote", [True, False])
