@@ -51,7 +51,7 @@ def limited(paddock: Paddock, folder: Path) -> Upper:
     upper.apply(
         wait=f"[ -e {folder}/go ] || sleep 1",
         slurm={"time_limit": "1m", "drain_time": "59s", "options": ["--nodelist=n1"]},
-        parallelism_spec={"constant": 1, "cool_down": "200ms"},
+        parallelism_spec={"constant": 1, "cool_down": "1s"},
     )
     upper.put(60)
     return upper
@@ -82,7 +82,7 @@ class Upper:
                 "pipeline": {"name": self.name},
                 "transform": {"cmd": ["sh", "-e", "-c", script]},
                 "input": {"pfs": {"repo": f"{self.name}-data", "name": "data", "glob": "/*"}},
-                "parallelism_spec": {"constant": 3, "cool_down": "200ms"},
+                "parallelism_spec": {"constant": 3, "cool_down": "1s"},
                 "datum_set_spec": {"number": 4},
                 "pool": self.name,
                 **fields,
@@ -137,7 +137,8 @@ def tasks(slurm: RunningSlurm, pool: Pool | None) -> Mapping[str, str]:
 
 def test_from_none_to_many_and_back_to_none(paddock: Paddock, slurm: RunningSlurm, tmp_path: Path) -> None:
     upper = Upper(paddock, "many", tmp_path)
-    upper.apply(wait=f"[ -e {tmp_path}/go ] || sleep 0.5")
+    # Work for three workers even where one takes half a minute to start.
+    upper.apply(wait=f"for i in $(seq 20); do [ -e {tmp_path}/go ] || sleep 0.1; done")
     upper.put(40)
     until(lambda: sum(state == "RUNNING" for state in tasks(slurm, upper.pool()).values()) == 3, "three workers")
     (tmp_path / "go").touch()
@@ -152,7 +153,7 @@ def test_a_node_that_dies_costs_nothing_but_time(paddock: Paddock, slurm: Runnin
     upper = Upper(paddock, "mortal", tmp_path)
     # The worker begins on the node that will die, and its successor goes elsewhere.
     slurm.run("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
-    upper.apply(wait=f"[ -e {tmp_path}/go ] || sleep 1000", parallelism_spec={"constant": 1, "cool_down": "200ms"})
+    upper.apply(wait=f"[ -e {tmp_path}/go ] || sleep 1000", parallelism_spec={"constant": 1, "cool_down": "1s"})
     upper.put(6)
     until(upper.begun, "a datum that runs")
     (tmp_path / "go").touch()
