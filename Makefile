@@ -7,7 +7,8 @@
 
 VENV ?= .venv
 ARGS ?=
-# Many tests wait for servers, clocks and other processes: twice as many at once as there are CPUs keep these busy.
+# Many tests wait for servers, clocks and other processes: twice as many at once as there are CPUs keep these busy. Who has none left takes
+# over from others, so that long ones do not queue behind each other in the end.
 JOBS ?= $(shell expr 2 "*" $$(nproc))
 BIN := $(VENV)/bin
 PIP_FLAGS := -qq --disable-pip-version-check --no-input
@@ -24,7 +25,7 @@ demo: $(BIN)/.installed-demo bytecode ## Show the main job on real pictures, in 
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
 test: $(BIN)/.installed-dev bytecode ## Run the whole test suite
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-kubernetes: $(BIN)/.installed-dev bytecode ## Install the chart into a real cluster and try it (KUBECONFIG, PADDOCK_TEST_IMAGE, PADDOCK_TEST_USER_IMAGE)
 	@for name in KUBECONFIG PADDOCK_TEST_IMAGE PADDOCK_TEST_USER_IMAGE; do \
