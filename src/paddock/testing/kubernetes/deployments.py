@@ -102,13 +102,15 @@ class Deployments:
         pods = {found["metadata"]["uid"]: found for found in self._objects.select(PODS, None) if _deployment_of(found)}
         for uid, server in list(self._servers.items()):
             self._look_after(uid, server, pods.get(uid))
+        for service in self._objects.select(SERVICES, None):
+            self._lead(service, pods)
+        for uid, server in self._servers.items():
+            self._tell(server, pods[uid])  # after Services lead to it: whoever waits for it uses it at once
         for uid, pod in pods.items():
             if uid not in self._servers and "deletionTimestamp" not in pod["metadata"]:
                 self._start(pod)
         for uid, deployment in deployments.items():
             self._scale(deployment, [pod for pod in pods.values() if _deployment_of(pod) == uid])
-        for service in self._objects.select(SERVICES, None):
-            self._lead(service, pods)
         for claim in self._objects.select(CLAIMS, None, lambda found: "status" not in found):
             with suppress(RefusedError), self._objects.changing(CLAIMS, *_place(claim)) as found:
                 found["status"] = {"phase": "Bound"}
@@ -167,6 +169,9 @@ class Deployments:
                 server.process.send_signal(signal.SIGTERM)
         else:
             server.ready = _answers(server.url + server.ready_path)
+
+    def _tell(self, server: _Server, pod: Object) -> None:
+        if "deletionTimestamp" not in pod["metadata"]:
             with suppress(RefusedError), self._objects.changing(PODS, *_place(pod)) as found:
                 ready = {"type": "Ready", "status": str(server.ready)}
                 found["status"] |= {"phase": "Running", "conditions": [ready]}
