@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from paddock.storage.kept_parts import MAP, PART, KeptParts
+from paddock.storage.kept_parts import MAP, PART, KeptParts, read_kept
 from paddock.storage.objects import Bytes, LocalObjects, ObjectInfo, ObjectStore, ObjectWriter, Reading
 
 ROOM_SHARE = 16
@@ -47,7 +47,7 @@ class KeptObjects:
         return self._objects.read(key)
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
-        found = self._read_kept(key, offset, length)
+        found = read_kept(self.path(key), offset, length)
         if found is None:
             found = self._parts.read(_name(key), offset, length)
         if found is None:
@@ -117,20 +117,6 @@ class KeptObjects:
             if not self.make_room("", max(len(data), self._bytes_max // ROOM_SHARE)):
                 return
         self._parts.keep(_name(key), offset, data)
-
-    def _read_kept(self, key: str, offset: int, length: int) -> bytes | None:
-        try:
-            fd = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            data = os.pread(fd, length, offset)
-            os.utime(fd)
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
-        return data if len(data) == length else None
 
 
 def _name(key: str) -> str:

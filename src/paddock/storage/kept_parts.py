@@ -57,18 +57,7 @@ class KeptParts:
         known = self._look(name)
         if known is None or not known.covers(offset, offset + length):
             return None
-        try:
-            fd = os.open(self._path(name, PART), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            data = os.pread(fd, length, offset)
-            os.utime(fd)
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
-        return data if len(data) == length else None
+        return read_kept(self._path(name, PART), offset, length)
 
     def keep(self, name: str, offset: int, data: bytes) -> None:
         """Keep bytes that were read. On a full disk they are not kept, and nothing else happens."""
@@ -118,3 +107,19 @@ class KeptParts:
 
     def _path(self, name: str, kind: str) -> str:
         return f"{self._folder}/{name}{kind}"
+
+
+def read_kept(path: str, offset: int, length: int) -> bytes | None:
+    """Bytes of a file that may have been removed, which is used by that; None where it has not all of them."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.pread(fd, length, offset)
+        os.utime(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return data if len(data) == length else None
